@@ -1,0 +1,102 @@
+/**
+ * The table of contents: everything is made here, by hand, in order, and each thing's end stands on the line after it.
+ * `close` runs the ends in reverse, which is the whole of a graceful shutdown.
+ */
+import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import type { Config } from './config.ts'
+import { contractPlugin } from './http/contract.ts'
+import { jsonBodyPlugin } from './http/json-body.ts'
+import { openapiPlugin } from './http/openapi.ts'
+import { answerClientError, problemPlugin } from './http/problem.ts'
+import { createRequestIds, requestsPlugin } from './http/requests.ts'
+import { createHttpValidator, validationPlugin } from './http/validation.ts'
+import { createBatch } from './jobs/batch.ts'
+import { createEnqueuer, type NewJob } from './jobs/enqueuer.ts'
+import { createJobReader } from './jobs/job-reader.ts'
+import { jobRoutes } from './jobs/routes.ts'
+import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
+import { createStatusCache } from './jobs/status-cache.ts'
+import { createHealth } from './operations/health.ts'
+import { operationsRoutes } from './operations/routes.ts'
+import { createRegistry } from './queues/registry.ts'
+import { computeBudget, maxWaiting } from './redis/budget.ts'
+import { createConnections, type RedisAddress } from './redis/connections.ts'
+import { createGateway } from './redis/gateway.ts'
+import { createSemaphore } from './redis/semaphore.ts'
+
+export const version = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+).version
+
+export interface App {
+  http: FastifyInstance
+  /** From now on `/health/ready` says 503; all else is served. */
+  drain(): void
+}
+
+/** Builds the service; nothing listens yet. `address`: where Redis is. Boots also while Redis is away. */
+export async function createApp(config: Config, address: RedisAddress, log: Logger): Promise<App> {
+  const http = createHttp(config, log)
+
+  const budget = computeBudget(config, availableParallelism())
+  const connections = createConnections(config, address, budget, log)
+  http.addHook('onClose', () => connections.close())
+  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaiting(config))
+  const gateway = createGateway(config, connections, semaphore)
+  http.addHook('onClose', async () => gateway.close())
+  const registry = createRegistry(config.QUEUE_PREFIX, connections, gateway)
+  http.addHook('onClose', () => registry.close())
+
+  const statusCache = createStatusCache(config, createJobReader(registry, gateway))
+  http.addHook('onClose', async () => statusCache.close())
+  const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: statusCache.forget })
+  http.addHook('onClose', () => enqueuer.close())
+  const health = createHealth({
+    ...{ config, version, budget, connections, semaphore, gateway, registry },
+    cacheStats: statusCache.stats,
+    batchStats: enqueuer.stats,
+  })
+
+  await http.register(problemPlugin, { logFailed: config.LOG_REQUESTS !== 'none' })
+  await http.register(contractPlugin)
+  await http.register(requestsPlugin, { logAll: config.LOG_REQUESTS === 'all' })
+  await http.register(jsonBodyPlugin)
+  await http.register(validationPlugin)
+  await http.register(openapiPlugin, { version })
+
+  const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = {} }: NewJobBody) =>
+    ({ queue, name, data, opts }) as NewJob
+  await http.register(jobRoutes, {
+    ...{ config, enqueuer, statusCache, toNewJob },
+    addBatch: createBatch(enqueuer, toNewJob),
+    batchValidator: createHttpValidator(batchEnvelope(config.BATCH_MAX_ITEMS), 'body'),
+  })
+  // Keys do not exist yet, and whoever reaches the service may `manage`.
+  await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
+
+  return { http, drain: health.drain }
+}
+
+function createHttp(config: Config, log: Logger): FastifyInstance {
+  const http = Fastify({
+    loggerInstance: log,
+    // One line for a failure, from http/problem.ts; none for an ordinary request, nor a logger made for it.
+    disableRequestLogging: true,
+    childLoggerFactory: (logger) => logger,
+    genReqId: createRequestIds(),
+    bodyLimit: config.BODY_LIMIT,
+    requestTimeout: config.REQUEST_TIMEOUT,
+    http: { headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT), maxHeaderSize: 8_192 },
+    routerOptions: { maxParamLength: 700 },
+    clientErrorHandler: answerClientError,
+    // A request that is already here is answered; the listener takes no more.
+    return503OnClosing: false,
+    // biome-ignore lint/suspicious/noExplicitAny: Fastify's generics take the logger for part of the instance's type
+  }) as any as FastifyInstance
+  http.server.maxConnections =
+    config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
+  return http
+}

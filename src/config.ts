@@ -1,0 +1,295 @@
+/**
+ * Every setting: its variable, type, bounds, default and meaning. The key in the schema *is* the variable's name, so
+ * `.env.example` and the README's table are made from here. `loadConfig` is a pure function of the environment it is
+ * given and reports every problem at once.
+ */
+import { type Static, type TSchema, Type } from 'typebox'
+
+const text = (description: string, options: object = {}) => Type.String({ description, ...options })
+const integer = (description: string, fallback: number, minimum: number, maximum: number) =>
+  Type.Integer({ description, default: fallback, minimum, maximum })
+const flag = (description: string, fallback = false) => Type.Boolean({ description, default: fallback })
+const choice = <const T extends string[]>(description: string, fallback: T[number], values: T) =>
+  Type.Enum(values, { description, default: fallback })
+const optional = <T extends TSchema>(schema: T) => Type.Optional(schema)
+
+const DAY_MS = 86_400_000
+
+export const ConfigSchema = Type.Object({
+  // The process
+  NODE_ENV: choice('`production` sizes the pool by REPLICAS and logs JSON only.', 'development', [
+    'development',
+    'production',
+    'test',
+  ]),
+  HOST: text(
+    'Address to listen on. Anything but loopback needs ALLOW_ANONYMOUS=true, since there are no keys yet.',
+    {
+      default: '127.0.0.1',
+    },
+  ),
+  PORT: integer('TCP port to listen on; 0 takes a free one.', 3000, 0, 65_535),
+  ALLOW_ANONYMOUS: flag(
+    'Serve beyond loopback without API keys: whoever reaches the port may enqueue and read.',
+  ),
+  LOG_LEVEL: choice('Least severe line that is written.', 'info', [
+    'fatal',
+    'error',
+    'warn',
+    'info',
+    'debug',
+    'trace',
+    'silent',
+  ]),
+  LOG_REQUESTS: choice(
+    '`failed`: a line for each answer of 400 and above; `all`: for every answer.',
+    'failed',
+    ['none', 'failed', 'all'],
+  ),
+  SHUTDOWN_TIMEOUT: integer(
+    'Longest shutdown, ms; then the process ends with code 1.',
+    30_000,
+    1_000,
+    600_000,
+  ),
+  SHUTDOWN_DELAY: integer(
+    'Time after SIGTERM, ms, in which `/health/ready` says 503 while all else is served.',
+    0,
+    0,
+    120_000,
+  ),
+  BUILDING: flag('Build and OpenAPI time: nothing is connected, nothing is spawned.'),
+
+  // HTTP limits
+  BODY_LIMIT: integer('Largest body, bytes.', 1_048_576, 1_024, 104_857_600),
+  BATCH_BODY_LIMIT: integer('Largest body of POST /jobs/batch, bytes.', 5_242_880, 1_024, 104_857_600),
+  BATCH_MAX_ITEMS: integer('Most jobs in one POST /jobs/batch.', 1_000, 1, 10_000),
+  REQUEST_TIMEOUT: integer('Time in which a request must have arrived whole, ms.', 30_000, 1_000, 600_000),
+  MAX_CONNECTIONS: integer('Most client sockets open at once; 0: no limit.', 10_000, 0, 1_000_000),
+
+  // Queues
+  QUEUE_PREFIX: text("Prefix of every Redis key; BullMQ's own default, so that native workers meet it.", {
+    default: 'bull',
+    pattern: '^[^:{}\\s]+$|^\\{[^:{}\\s]+\\}$',
+  }),
+  DEFAULT_QUEUE: text('Queue of a job that names none, and of an id without a queue.', {
+    default: 'default',
+    pattern: '^[A-Za-z0-9_.-]{1,100}$',
+  }),
+  DEFAULT_KEEP_COMPLETED_AGE: integer(
+    'How long a completed job stays readable, seconds, where the job says nothing (removeOnComplete.age); 0: as BullMQ, for ever.',
+    86_400,
+    0,
+    31_536_000,
+  ),
+  DEFAULT_KEEP_FAILED_AGE: integer(
+    'The same for a failed job (removeOnFail.age), seconds; 0: for ever.',
+    604_800,
+    0,
+    31_536_000,
+  ),
+
+  // Enqueueing
+  ENQUEUE_BATCH_MAX: integer('Most jobs in one Redis command; 1 turns batching off.', 200, 1, 1_000),
+  ENQUEUE_BATCH_SOON: integer(
+    'Jobs at which a batch leaves without waiting for the end of the tick.',
+    16,
+    1,
+    1_000,
+  ),
+  ENQUEUE_BATCH_DELAY: integer('How long a batch is held open for more jobs, ms.', 0, 0, 1_000),
+  ENQUEUE_BATCH_BYTES: integer('Bytes of job data at which a batch is full.', 1_048_576, 1_024, 104_857_600),
+  ENQUEUE_BATCHES_IN_FLIGHT: integer('Batches of one queue on their way to Redis at once.', 4, 1, 64),
+  ENQUEUE_MAX_WAITING: integer(
+    'Most jobs held here before Redis has them; past it: 503 OVERLOADED.',
+    10_000,
+    1,
+    1_000_000,
+  ),
+
+  // The cache; all CACHE_TTL_* at 0 switch it off
+  CACHE_MAX_BYTES: integer('Memory for cached answers, bytes.', 67_108_864, 65_536, 17_179_869_184),
+  CACHE_TTL_SHORT: integer(
+    'How long the status of an unfinished job may be served from memory, ms.',
+    1_000,
+    0,
+    DAY_MS,
+  ),
+  CACHE_TTL_LONG: integer('The same for a finished job, ms.', 1_800_000, 0, DAY_MS),
+  CACHE_TTL_MISSING: integer('How long "there is no such job" is remembered, ms.', 1_000, 0, DAY_MS),
+  CACHE_SWEEP_INTERVAL: integer('How often expired answers are thrown out, ms.', 300_000, 1_000, DAY_MS),
+  CACHE_STALE_KEEP: integer(
+    'How long past its time an answer may still be served, marked stale, while Redis is away, ms.',
+    300_000,
+    0,
+    DAY_MS,
+  ),
+  HEALTH_TTL: integer(
+    'How long GET /health is served from memory to who may `manage`, ms.',
+    60_000,
+    0,
+    DAY_MS,
+  ),
+  HEALTH_TTL_PUBLIC: integer('The same for anyone else, ms.', 120_000, 0, DAY_MS),
+
+  // Redis
+  REDIS_URL: optional(
+    text('redis://, rediss:// or unix:// address. Unset: a private redis-server is started on DATA_DIR.', {
+      pattern: '^(redis|rediss|unix)://',
+    }),
+  ),
+  DATA_DIR: text(
+    'Where the private redis-server keeps its data (append-only file) when REDIS_URL is unset.',
+    {
+      default: 'data',
+    },
+  ),
+  REDIS_PROVIDER_LIMIT: integer("The provider's limit on connections.", 1_024, 1, 1_000_000),
+  REDIS_RESERVED_CONNECTIONS: integer(
+    'Connections left to monitoring, administrators and scripts.',
+    24,
+    0,
+    1_000_000,
+  ),
+  REDIS_POOL_ABSOLUTE_MAX: optional(
+    Type.Integer({
+      description: 'Most connections of all replicas together. Unset: the limit less the reserve.',
+      minimum: 1,
+      maximum: 1_000_000,
+    }),
+  ),
+  REDIS_POOL_MAX_PER_WORKER: optional(
+    Type.Integer({
+      description:
+        'Most connections of this process. Unset: the total divided by REPLICAS, or 50 in development.',
+      minimum: 1,
+      maximum: 1_000_000,
+    }),
+  ),
+  REPLICAS: optional(
+    Type.Integer({
+      description: 'How many processes share the budget. Unset: the number of CPUs.',
+      minimum: 1,
+      maximum: 10_000,
+    }),
+  ),
+  REDIS_POOL_SIZE: integer('Connections for commands; a queue always uses the same one.', 2, 1, 64),
+  REDIS_MAX_CONCURRENT_OPS: integer('Round trips to Redis in flight at once: the semaphore.', 100, 1, 10_000),
+  REDIS_MAX_WAITING: optional(
+    Type.Integer({
+      description: 'Round trips that may wait for the semaphore. Unset: 5000 in production, 200 otherwise.',
+      minimum: 0,
+      maximum: 1_000_000,
+    }),
+  ),
+  REDIS_COMMAND_TIMEOUT: integer(
+    'Longest wait for an answer of Redis, waiting for the semaphore included, ms.',
+    5_000,
+    50,
+    600_000,
+  ),
+  REDIS_ADMIN_TIMEOUT: integer('The same for health, counts and other slow work, ms.', 10_000, 50, 600_000),
+  REDIS_CONNECT_TIMEOUT: integer('Longest wait for a TCP connection to Redis, ms.', 10_000, 100, 600_000),
+  REDIS_KEEP_ALIVE: integer('Idle time before TCP keep-alive probes, ms.', 5_000, 0, 600_000),
+  REDIS_MAX_RETRIES: integer('How often a command that never left is tried again; 0: never.', 3, 0, 10),
+})
+
+export type Config = Static<typeof ConfigSchema>
+
+/** Names of the field reports for settings that have another name here. The name here wins when both are set. */
+export const aliases: Record<string, keyof Config> = {
+  REDIS_MAX_CONNECTIONS: 'REDIS_POOL_MAX_PER_WORKER',
+  REDIS_WORKER_MAX_CONNECTIONS: 'REDIS_POOL_MAX_PER_WORKER',
+  REDIS_WORKER_MAX_CONCURRENT_OPS: 'REDIS_MAX_CONCURRENT_OPS',
+  REDIS_MAX_WAITING_CLIENTS: 'REDIS_MAX_WAITING',
+}
+
+/** What is wrong with the environment, all of it, one sentence a variable. Values are never repeated: they may be secret. */
+export class ConfigError extends Error {
+  readonly problems: string[]
+  constructor(problems: string[]) {
+    super(`The configuration is not valid:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/** Reads the settings out of `env` (strings, as a process has them). Throws {@link ConfigError} with every problem. */
+export function loadConfig(env: Record<string, string | undefined>): Config {
+  const problems: string[] = []
+  const config: Record<string, unknown> = {}
+  for (const [name, schema] of Object.entries<SettingSchema>(ConfigSchema.properties)) {
+    const raw = rawValue(name, env)
+    if (raw === undefined) {
+      if (schema.default !== undefined) config[name] = schema.default
+      continue
+    }
+    const parsed = parse(raw.value, schema)
+    if (typeof parsed === 'object') problems.push(`${raw.name} ${parsed.problem}`)
+    else config[name] = parsed
+  }
+  if (problems.length === 0) problems.push(...contradictions(config as Config))
+  if (problems.length > 0) throw new ConfigError(problems)
+  return config as Config
+}
+
+interface SettingSchema {
+  type?: string
+  enum?: string[]
+  default?: unknown
+  description?: string
+  minimum?: number
+  maximum?: number
+  pattern?: string
+}
+
+function rawValue(name: string, env: Record<string, string | undefined>) {
+  const names = [name, ...Object.keys(aliases).filter((alias) => aliases[alias] === name)]
+  for (const candidate of names) {
+    const value = env[candidate]?.trim()
+    // An empty variable counts as unset: that is how `.env` files and compose say "none".
+    if (value !== undefined && value !== '') return { name: candidate, value }
+  }
+  return undefined
+}
+
+function parse(value: string, schema: SettingSchema): string | number | boolean | { problem: string } {
+  if (schema.enum) {
+    return schema.enum.includes(value) ? value : { problem: `must be one of ${schema.enum.join(', ')}` }
+  }
+  if (schema.type === 'boolean') {
+    if (value === 'true' || value === '1') return true
+    if (value === 'false' || value === '0') return false
+    return { problem: 'must be true or false' }
+  }
+  if (schema.type === 'integer') {
+    const number = Number(value)
+    const { minimum = 0, maximum = Number.MAX_SAFE_INTEGER } = schema
+    if (/^\d+$/.test(value) && number >= minimum && number <= maximum) return number
+    return { problem: `must be a whole number from ${minimum} to ${maximum}` }
+  }
+  if (schema.pattern && !new RegExp(schema.pattern).test(value))
+    return { problem: `must match ${schema.pattern}` }
+  return value
+}
+
+function contradictions(config: Config): string[] {
+  const problems: string[] = []
+  if (
+    config.REDIS_POOL_ABSOLUTE_MAX === undefined &&
+    config.REDIS_RESERVED_CONNECTIONS >= config.REDIS_PROVIDER_LIMIT
+  ) {
+    problems.push('REDIS_RESERVED_CONNECTIONS must be below REDIS_PROVIDER_LIMIT')
+  }
+  if (!isLoopback(config.HOST) && !config.ALLOW_ANONYMOUS) {
+    problems.push(
+      `HOST ${config.HOST} can be reached from other machines and there are no API keys: ` +
+        'set ALLOW_ANONYMOUS=true if the network keeps strangers out, or HOST=127.0.0.1',
+    )
+  }
+  return problems
+}
+
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
+}

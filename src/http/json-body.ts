@@ -1,0 +1,59 @@
+/**
+ * The one body parser: JSON, in UTF-8, no deeper than 64 levels, without keys that reach for a prototype. The depth is
+ * read off the text, before anything is built: a deep enough value parses, and then breaks whatever walks it.
+ */
+import fp from 'fastify-plugin'
+import secureJson from 'secure-json-parse'
+import { SluiceError } from '../errors.ts'
+
+const MAX_DEPTH = 64
+
+export const jsonBodyPlugin = fp(async (app) => {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, parseJson(body as string))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+})
+
+/** Throws a SluiceError for what is not JSON, too deep, or would poison a prototype. */
+export function parseJson(text: string): unknown {
+  if (text.length === 0) throw new SluiceError('EMPTY_BODY')
+  // Brackets have to be closed again, so a shorter text cannot be too deep.
+  if (text.length > 2 * MAX_DEPTH && isTooDeep(text)) throw new SluiceError('JSON_TOO_DEEP')
+  try {
+    return secureJson.parse(text, undefined, { protoAction: 'error', constructorAction: 'error' })
+  } catch (error) {
+    const { message } = error as Error
+    if (message.includes('forbidden prototype property')) throw new SluiceError('FORBIDDEN_KEY')
+    throw new SluiceError('INVALID_JSON', { detail: `${message}. Send one JSON value in UTF-8.` })
+  }
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+
+function isTooDeep(text: string): boolean {
+  let depth = 0
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i)
+    if (char === QUOTE) i = endOfString(text, i)
+    else if (char === 0x7b || char === 0x5b) {
+      if (++depth > MAX_DEPTH) return true
+    } else if (char === 0x7d || char === 0x5d) depth--
+  }
+  return false
+}
+
+/** The index of the quote that ends the string which begins at `start`, or the end of the text. */
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let escapes = 0
+    while (text.charCodeAt(end - 1 - escapes) === BACKSLASH) escapes++
+    if (escapes % 2 === 0) return end
+  }
+  return text.length
+}

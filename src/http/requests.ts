@@ -1,0 +1,42 @@
+/**
+ * The request's id (taken over when it is sane, else made), echoed as X-Request-Id; and, only when asked for, a log
+ * line for every answer: a line costs about as much as a whole read out of memory.
+ */
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import fp from 'fastify-plugin'
+
+/** Short enough for a log, and nothing that could break one. */
+const SANE = /^[A-Za-z0-9._:-]{1,128}$/
+
+/** Unique over processes and restarts: 48 random bits, then a counter. */
+export function createRequestIds(): (request: Pick<IncomingMessage, 'headers'>) => string {
+  const process = randomBytes(6).toString('base64url')
+  let count = 0
+  return ({ headers }) => {
+    const given = headers['x-request-id']
+    return typeof given === 'string' && SANE.test(given) ? given : `${process}-${(count++).toString(36)}`
+  }
+}
+
+export interface RequestsOptions {
+  logAll: boolean
+}
+
+export const requestsPlugin = fp<RequestsOptions>(async (app, { logAll }) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    done()
+  })
+  if (!logAll) return
+  app.addHook('onResponse', (request, reply, done) => {
+    const { method, id, routeOptions } = request
+    const ms = Math.round(reply.elapsedTime * 100) / 100
+    // The route, not the URL: an id or a query may be somebody's secret.
+    request.log.info(
+      { method, route: routeOptions.url ?? null, status: reply.statusCode, ms, requestId: id },
+      'answered',
+    )
+    done()
+  })
+})

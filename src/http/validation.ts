@@ -1,0 +1,27 @@
+/**
+ * Fastify's validator, by TypeBox: bodies as they are, parameters and queries with their texts read as the numbers and
+ * booleans that the schema asks for.
+ */
+import fp from 'fastify-plugin'
+import type { TSchema } from 'typebox'
+import { Value } from 'typebox/value'
+import { SluiceError } from '../errors.ts'
+import { createValidator } from '../validation.ts'
+
+export const validationPlugin = fp(async (app) => {
+  app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => createHttpValidator(schema, httpPart))
+})
+
+export function createHttpValidator(schema: TSchema, httpPart: string | undefined) {
+  const validate = createValidator(schema)
+  const fromText = httpPart !== 'body'
+  return (value: unknown) => {
+    const converted = fromText ? Value.Convert(schema, value) : value
+    const invalid = validate(converted)
+    if (!invalid) return { value: converted }
+    const errors = fromText
+      ? invalid.faults.map((fault) => ({ ...fault, pointer: fault.pointer.replace('/', '?') }))
+      : invalid.faults
+    return { error: new SluiceError(invalid.code, { errors }) }
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * A batch: every item stands alone. What does not fit is told with its place; what fits is stored; one answer says what
+ * became of each, in the order of the request.
+ */
+import { SluiceError, toProblem } from '../errors.ts'
+import { createValidator } from '../validation.ts'
+import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
+import { type BatchResult, NewJobBody } from './schemas.ts'
+
+export interface BatchAnswer {
+  /** 201: all are there. 207: some are not. 422: none is. */
+  status: 201 | 207 | 422
+  body: BatchResult
+}
+
+export type AddBatch = (items: unknown[]) => Promise<BatchAnswer>
+
+type Item = BatchResult['results'][number]
+
+/** `toNewJob` fills in what a job leaves out. Rejects when nothing could be stored for a reason that may pass. */
+export function createBatch(enqueuer: Enqueuer, toNewJob: (body: NewJobBody) => NewJob): AddBatch {
+  const validate = createValidator(NewJobBody)
+
+  function check(item: unknown): SluiceError | undefined {
+    const invalid = validate(item)
+    if (!invalid) return undefined
+    return new SluiceError(invalid.code === 'INVALID_NAME' ? 'INVALID_NAME' : 'INVALID_ITEM', {
+      errors: invalid.faults,
+      outcome: 'not_executed',
+    })
+  }
+
+  return async (items) => {
+    const refused = items.map((item) => check(item))
+    const accepted = items.filter((_, index) => !refused[index]) as NewJobBody[]
+    const added = enqueuer.addMany(accepted.map(toNewJob))
+    let next = 0
+    const settled = await Promise.allSettled(
+      refused.map((error) => (error ? Promise.reject(error) : added[next++]!)),
+    )
+    const failures = settled.flatMap((result) =>
+      result.status === 'rejected' ? [result.reason as SluiceError] : [],
+    )
+    if (failures.length === items.length) throwIfPassing(failures)
+    return answer(settled.map(toResult), failures.length)
+  }
+}
+
+/** Nothing is stored, and for some of it that may change: then the whole batch may be repeated, and 503 says so. */
+function throwIfPassing(failures: SluiceError[]): void {
+  const passing = failures.find((failure) => toProblem(failure).status >= 500)
+  if (!passing) return
+  throw new SluiceError(passing.code, {
+    ...passing.details,
+    outcome: failures.some((failure) => failure.details.outcome === 'unknown') ? 'unknown' : 'not_executed',
+    ids: failures.flatMap((failure) => failure.details.ids ?? []),
+  })
+}
+
+function toResult(settled: PromiseSettledResult<Stored>, index: number): Item {
+  if (settled.status === 'fulfilled') {
+    const { queue, key, state, deduplicated } = settled.value
+    return { index, status: deduplicated ? 200 : 201, id: `${queue}:${key}`, state, deduplicated }
+  }
+  const error = settled.reason as unknown
+  const known = error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
+  const problem = toProblem(known)
+  // The pointer is into the body that the client sent, not into the item.
+  const errors = problem.errors?.map((fault) => ({ ...fault, pointer: `/jobs/${index}${fault.pointer}` }))
+  return { index, status: problem.status, error: errors ? { ...problem, errors } : problem }
+}
+
+function answer(results: Item[], failed: number): BatchAnswer {
+  const deduplicated = results.filter((result) => result.deduplicated).length
+  const created = results.length - failed - deduplicated
+  const status = failed === 0 ? 201 : failed === results.length ? 422 : 207
+  return { status, body: { created, deduplicated, failed, results } }
+}

@@ -1,0 +1,241 @@
+/**
+ * Jobs in, outcomes out. Every job has its id before the first byte goes to Redis, so a command that is sent twice
+ * makes no second job; and an outcome is told only after Redis has answered for this very job.
+ *
+ *   add → coalescer (one lane a queue) → one EVALSHA of enqueue.lua → what became of each job
+ */
+import type { JobsOptions } from 'bullmq'
+import { Packr } from 'msgpackr'
+import type { Config } from '../config.ts'
+import { SluiceError } from '../errors.ts'
+import type { EncodedJob, Registry, State } from '../queues/registry.ts'
+import { faultOf } from '../redis/faults.ts'
+import type { Gateway, Operation } from '../redis/gateway.ts'
+import { enqueueScript, runScript } from '../redis/scripts.ts'
+import { type CoalescerStats, createCoalescer } from './coalescer.ts'
+import { uuidv7 } from './id.ts'
+
+/** A job as a client asks for it, already valid. */
+export interface NewJob {
+  queue: string
+  name: string
+  data: unknown
+  opts: JobsOptions
+}
+
+export interface Stored {
+  queue: string
+  /** BullMQ's id of the job that exists: another than asked for when it was deduplicated. */
+  key: string
+  /** `null` when the job that this one duplicates is gone already. */
+  name: string | null
+  state: State | null
+  /** Milliseconds since 1970. */
+  timestamp: number | null
+  deduplicated: boolean
+}
+
+export interface Enqueuer {
+  /** Rejects with a {@link SluiceError} that carries the job's id and, where it may have been stored, `outcome`. */
+  add(job: NewJob): Promise<Stored>
+  /** One promise a job. Each stands alone; those of one queue keep their order. */
+  addMany(jobs: NewJob[]): Promise<Stored>[]
+  stats(): CoalescerStats
+  /** Sends what waits and waits for the answers. */
+  close(): Promise<void>
+}
+
+interface Item extends EncodedJob {
+  key: string
+  name: string
+  timestamp: number
+  state: State
+  /** The client chose the key, so a job that has it already is another's. A key of ours can only be our own, re-sent. */
+  chosen: boolean
+}
+
+type ScriptResult = 1 | [2, key: string, state?: State, name?: string, timestamp?: string] | [3, text: string]
+
+export interface EnqueuerDeps {
+  config: Config
+  registry: Registry
+  gateway: Gateway
+  /** Called with the queue and key of each job that may be there now, before anyone is told of it. */
+  onWrite(queue: string, key: string): void
+  now?: () => number
+}
+
+const ENQUEUE: Operation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
+
+export function createEnqueuer({
+  config,
+  registry,
+  gateway,
+  onWrite,
+  now = Date.now,
+}: EnqueuerDeps): Enqueuer {
+  const coalescer = createCoalescer<Item, Stored | SluiceError>({
+    batchMax: config.ENQUEUE_BATCH_MAX,
+    batchSoon: config.ENQUEUE_BATCH_SOON,
+    batchBytes: config.ENQUEUE_BATCH_BYTES,
+    delayMs: config.ENQUEUE_BATCH_DELAY,
+    inFlightMax: config.ENQUEUE_BATCHES_IN_FLIGHT,
+    waitingMax: config.ENQUEUE_MAX_WAITING,
+    send,
+  })
+  const defaults = defaultOptions(config)
+
+  function prepare(job: NewJob): Item {
+    const timestamp = now()
+    const chosen = job.opts.jobId !== undefined
+    const key = job.opts.jobId ?? uuidv7(timestamp)
+    const data = JSON.stringify(job.data)
+    checkSize(job, data)
+    // As BullMQ's Job constructor has it: attempts 0 unless said, a number of a backoff is a fixed one.
+    const opts: JobsOptions = { attempts: 0, ...defaults, ...job.opts, jobId: key }
+    if (typeof opts.backoff === 'number') opts.backoff = { type: 'fixed', delay: opts.backoff }
+    const deduplicationId = opts.deduplication?.id
+    const item = registry.open(job.queue).encode({
+      id: key,
+      name: job.name,
+      data,
+      opts,
+      timestamp,
+      ...(deduplicationId === undefined ? {} : { deduplicationId }),
+    }) as Item
+    item.key = key
+    item.name = job.name
+    item.timestamp = timestamp
+    item.state = item.kind === 2 ? 'delayed' : item.kind === 3 ? 'prioritized' : 'waiting'
+    item.chosen = chosen
+    return item
+  }
+
+  async function send(queueName: string, items: Item[]): Promise<(Stored | SluiceError)[]> {
+    const queue = registry.open(queueName)
+    const packed = packItems(items)
+    let results: ScriptResult[]
+    try {
+      results = (await gateway.onQueue(queueName, ENQUEUE, (client) =>
+        runScript(client, enqueueScript, queue.addKeys, [queue.base, packed]),
+      )) as ScriptResult[]
+    } finally {
+      // Also when the answer was lost: the jobs may be there.
+      for (const item of items) onWrite(queueName, item.key)
+    }
+    registry.remember(queueName)
+    return items.map((item, index) => outcome(queueName, item, results[index]!))
+  }
+
+  async function settle(queue: string, key: string, result: Promise<Stored | SluiceError>): Promise<Stored> {
+    let settled: Stored | SluiceError
+    try {
+      settled = await result
+    } catch (error) {
+      settled = error as SluiceError
+    }
+    if (settled instanceof Error) throw withId(settled, queue, key)
+    return settled
+  }
+
+  return {
+    async add(job) {
+      const item = prepare(job)
+      return settle(job.queue, item.key, coalescer.add(job.queue, item, item.data.length))
+    },
+    addMany(jobs) {
+      const results: Promise<Stored>[] = new Array(jobs.length)
+      const byQueue = new Map<string, { index: number; item: Item; bytes: number }[]>()
+      jobs.forEach((job, index) => {
+        try {
+          const item = prepare(job)
+          const entry = { index, item, bytes: item.data.length }
+          const entries = byQueue.get(job.queue)
+          if (entries) entries.push(entry)
+          else byQueue.set(job.queue, [entry])
+        } catch (error) {
+          results[index] = Promise.reject(error)
+        }
+      })
+      for (const [queue, entries] of byQueue) {
+        const added = addAll(queue, entries)
+        entries.forEach(({ index, item }, at) => {
+          results[index] = settle(queue, item.key, added[at]!)
+        })
+      }
+      return results
+    },
+    stats: coalescer.stats,
+    close: coalescer.close,
+  }
+
+  function addAll(queue: string, entries: { item: Item; bytes: number }[]): Promise<Stored | SluiceError>[] {
+    try {
+      return coalescer.addMany(queue, entries)
+    } catch (error) {
+      // Too much waits: no item of this queue was accepted, and each says so.
+      return entries.map(() => Promise.resolve(error as SluiceError))
+    }
+  }
+}
+
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true })
+
+/** The second argument of enqueue.lua: five values a job, in one buffer, since each argument of a command has its price. */
+function packItems(items: Item[]): Buffer {
+  const flat: (number | string | Buffer)[] = []
+  for (const item of items) flat.push(item.kind, item.key, item.args, item.data, item.opts)
+  return packr.pack(flat)
+}
+
+/** Without retention a queue grows until Redis is full; BullMQ's own default keeps everything for ever. */
+function defaultOptions(config: Config): JobsOptions {
+  const { DEFAULT_KEEP_COMPLETED_AGE: completed, DEFAULT_KEEP_FAILED_AGE: failed } = config
+  return {
+    ...(completed > 0 ? { removeOnComplete: { age: completed } } : {}),
+    ...(failed > 0 ? { removeOnFail: { age: failed } } : {}),
+  }
+}
+
+function checkSize(job: NewJob, data: string): void {
+  const limit = job.opts.sizeLimit
+  if (limit === undefined || Buffer.byteLength(data) <= limit) return
+  throw new SluiceError('INVALID_OPTION', {
+    errors: [{ pointer: '/data', detail: `is larger than opts.sizeLimit, ${limit} bytes` }],
+    outcome: 'not_executed',
+  })
+}
+
+function outcome(queue: string, item: Item, result: ScriptResult): Stored | SluiceError {
+  const { key, name, state, timestamp } = item
+  const created: Stored = { queue, key, name, state, timestamp, deduplicated: false }
+  if (result === 1) return created
+  if (result[0] === 3) return jobError(result[1])
+  if (!item.chosen && result[1] === key) return created
+  const [, existingKey, existingState = null, existingName = null, existingTimestamp] = result
+  return {
+    queue,
+    key: existingKey,
+    name: existingName,
+    state: existingState,
+    timestamp: existingTimestamp === undefined ? null : Number(existingTimestamp),
+    deduplicated: true,
+  }
+}
+
+/** The script undoes what a failed job had written, so nothing of it is there. */
+function jobError(text: string): SluiceError {
+  const { code } = faultOf(text)
+  return new SluiceError(code, {
+    ...(code === 'QUEUE_DAMAGED' ? { detail: `Redis says: ${text.slice(0, 120)}` } : {}),
+    outcome: 'not_executed',
+    retryAfterS: 1,
+    cause: new Error(text),
+  })
+}
+
+function withId(error: SluiceError, queue: string, key: string): SluiceError {
+  if (!(error instanceof SluiceError)) return error
+  // One error may be shared by a whole batch; each job gets its own, with its own id.
+  return new SluiceError(error.code, { ...error.details, ids: [`${queue}:${key}`] })
+}

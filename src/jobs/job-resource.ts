@@ -1,0 +1,150 @@
+/**
+ * What clients see of a job: the resource of `GET /jobs/:id`, made from BullMQ's hash or, for a job that was just
+ * stored, from what was stored; and its representation, the bytes and their ETag.
+ */
+import { hash } from 'node:crypto'
+import type { State } from '../queues/registry.ts'
+import type { JobRef } from './id.ts'
+
+/** Times are RFC 3339 with milliseconds, UTC. */
+export interface JobResource {
+  id: string
+  queue: string
+  name: string
+  state: State
+  progress: unknown
+  priority: number
+  attemptsMade: number
+  attempts: number
+  createdAt: string
+  delayedUntil: string | null
+  startedAt: string | null
+  finishedAt: string | null
+  result: unknown
+  error: { message: string; stacktrace: string[] } | null
+  parent: string | null
+  deduplicationId: string | null
+  data?: unknown
+  logs?: string[]
+}
+
+export interface Representation {
+  body: string
+  /** Strong: equal tags mean equal bytes (RFC 9110 §8.8.3), at every replica. */
+  etag: string
+}
+
+/** Fields of BullMQ's job hash, by BullMQ's names (job.js, `rawToJobJson`). */
+export interface JobHash {
+  timestamp: string
+  name?: string
+  opts?: string
+  progress?: string
+  priority?: string
+  atm?: string
+  processedOn?: string
+  finishedOn?: string
+  returnvalue?: string
+  failedReason?: string
+  stacktrace?: string
+  parentKey?: string
+  deid?: string
+  data?: string
+}
+
+export function represent(resource: JobResource): Representation {
+  const body = JSON.stringify(resource)
+  return { body, etag: `"${hash('sha1', body, 'base64url')}"` }
+}
+
+/** `delayedUntilMs`: from the delayed set, which alone knows when a retry is due. */
+export function resourceFromHash(
+  ref: JobRef,
+  state: State,
+  fields: JobHash,
+  delayedUntilMs: number | undefined,
+): JobResource {
+  const opts = (parse(fields.opts) ?? {}) as { attempts?: number }
+  return {
+    ...blank(ref, state, fields.name ?? '', Number(fields.timestamp)),
+    progress: parse(fields.progress) ?? 0,
+    priority: Number(fields.priority ?? 0),
+    attemptsMade: Number(fields.atm ?? 0),
+    attempts: attemptsOf(opts),
+    delayedUntil: timeOf(delayedUntilMs),
+    startedAt: timeOf(fields.processedOn),
+    finishedAt: timeOf(fields.finishedOn),
+    result: parse(fields.returnvalue) ?? null,
+    error:
+      fields.failedReason === undefined
+        ? null
+        : { message: fields.failedReason, stacktrace: (parse(fields.stacktrace) ?? []) as string[] },
+    parent: fields.parentKey === undefined ? null : parentId(fields.parentKey),
+    deduplicationId: fields.deid ?? null,
+    ...(fields.data === undefined ? {} : { data: parse(fields.data) }),
+  }
+}
+
+/** The same resource that {@link resourceFromHash} gives as long as nobody has touched the job. */
+export function resourceOfNewJob(
+  ref: JobRef,
+  job: { name: string; state: State; timestamp: number },
+  opts: { delay?: number; priority?: number; attempts?: number; deduplication?: { id: string } },
+): JobResource {
+  return {
+    ...blank(ref, job.state, job.name, job.timestamp),
+    priority: opts.priority ?? 0,
+    attempts: attemptsOf(opts),
+    delayedUntil: job.state === 'delayed' ? timeOf(job.timestamp + (opts.delay ?? 0)) : null,
+    deduplicationId: opts.deduplication?.id ?? null,
+  }
+}
+
+function blank(ref: JobRef, state: State, name: string, timestamp: number): JobResource {
+  return {
+    id: `${ref.queue}:${ref.key}`,
+    queue: ref.queue,
+    name,
+    state,
+    progress: 0,
+    priority: 0,
+    attemptsMade: 0,
+    attempts: 1,
+    createdAt: rfc3339(timestamp),
+    delayedUntil: null,
+    startedAt: null,
+    finishedAt: null,
+    result: null,
+    error: null,
+    parent: null,
+    deduplicationId: null,
+  }
+}
+
+/** BullMQ stores 0 for "not said", and runs it once. */
+function attemptsOf(opts: { attempts?: number }): number {
+  return Math.max(1, opts.attempts ?? 1)
+}
+
+/** BullMQ writes JSON into these fields; a text that something else put there is shown as it is. */
+function parse(text: string | undefined): unknown {
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+/** `bull:emails:42` → `emails:42`; the prefix holds no colon. */
+function parentId(parentKey: string): string {
+  return parentKey.slice(parentKey.indexOf(':') + 1)
+}
+
+export function rfc3339(ms: number): string {
+  return new Date(ms).toISOString()
+}
+
+function timeOf(ms: string | number | undefined): string | null {
+  return ms === undefined ? null : rfc3339(Number(ms))
+}

@@ -1,0 +1,251 @@
+/**
+ * How things are: a summary that is cheap to ask for (kept for HEALTH_TTL, or until Redis comes or goes), and the
+ * details behind it. Redis is asked on the `admin` connection, so a health check never stands before a job.
+ */
+import type { Config } from '../config.ts'
+import type { Registry, State } from '../queues/registry.ts'
+import type { Budget } from '../redis/budget.ts'
+import type { ConnectionStats, Connections } from '../redis/connections.ts'
+import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { Semaphore, SemaphoreStats } from '../redis/semaphore.ts'
+import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/server-info.ts'
+import { adviseOn } from './recommendations.ts'
+
+export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
+  config: Config
+  version: string
+  budget: Budget
+  connections: Connections
+  semaphore: Semaphore
+  gateway: Gateway
+  registry: Registry
+  cacheStats(): Cache
+  batchStats(): Batching
+  now?: () => number
+}
+
+export type Status = 'pass' | 'warn' | 'fail'
+
+export interface Health<Cache, Batching> {
+  /** For anyone. `ttlMs`: how old a kept answer may be. */
+  summary(ttlMs: number): Promise<Summary<Cache, Batching>>
+  /** For the operator; always measured now. */
+  redis(): Promise<RedisHealth>
+  /** Whether requests should be sent here; `reason` when not. */
+  ready(): Promise<{ ready: boolean; reason: string | null }>
+  stats(): Stats<Cache, Batching>
+  /** From now on `ready` says no. */
+  drain(): void
+}
+
+interface PoolStats extends ConnectionStats {
+  budget: number
+  headroom: number
+}
+
+export interface Summary<Cache, Batching> {
+  status: Status
+  version: string
+  checkedAt: string
+  cached: boolean
+  responseTimeMs: number
+  uptimeS: number
+  redis: { reachable: boolean; roundTripMs: number | null; error: string | null }
+  pool: PoolStats
+  cache: Cache
+  batching: Batching
+  queues: Record<string, Record<State, number>>
+  queuesKnown: number
+  recommendations: string[]
+}
+
+export interface RedisHealth {
+  status: Status
+  responseTimeMs: number
+  roundTripMs: number | null
+  connections: PoolStats
+  budget: Budget
+  semaphore: SemaphoreStats
+  commandsSent: Record<string, number>
+  server: ServerInfo | null
+  error: string | null
+  limitError: string | null
+  queues: Record<string, Record<State, number>>
+  queuesKnown: number
+  recommendations: string[]
+}
+
+export interface Stats<Cache, Batching> {
+  cache: Cache
+  batching: Batching
+  pool: PoolStats
+  semaphore: SemaphoreStats
+  commandsSent: Record<string, number>
+  openQueues: number
+}
+
+/** A health answer is read by people and probes; beyond this many queues it would be neither short nor cheap. */
+const MAX_QUEUES = 50
+/** A failure is not remembered for longer, whatever the TTL: a probe should see the recovery. */
+const FAILURE_TTL_MS = 1_000
+
+const PING: Operation = { label: 'ping', priority: 'list', isWrite: false, commands: 1 }
+const INFO: Operation = {
+  label: 'serverInfo',
+  priority: 'list',
+  isWrite: false,
+  commands: SERVER_INFO_COMMANDS,
+}
+
+interface Measured {
+  server: ServerInfo | undefined
+  error: string | undefined
+  roundTripMs: number | null
+  queues: Record<string, Record<State, number>>
+  queuesKnown: number
+}
+
+export function createHealth<Cache extends { enabled: boolean }, Batching>(
+  deps: HealthDeps<Cache, Batching>,
+): Health<Cache, Batching> {
+  const {
+    version,
+    budget,
+    connections,
+    semaphore,
+    gateway,
+    registry,
+    cacheStats,
+    batchStats,
+    now = Date.now,
+  } = deps
+  const startedAt = now()
+  let kept: { summary: Summary<Cache, Batching>; at: number } | undefined
+  let measuring: Promise<Summary<Cache, Batching>> | undefined
+  let draining = false
+  // A summary that says "pass" must not outlive the connection it speaks of.
+  connections.onChange(() => {
+    kept = undefined
+  })
+
+  async function measure(): Promise<Measured> {
+    try {
+      const began = performance.now()
+      await gateway.onAdmin(PING, (client) => client.ping())
+      const roundTripMs = Math.round((performance.now() - began) * 100) / 100
+      const server = await gateway.onAdmin(INFO, readServerInfo)
+      const { names, total } = await registry.known(MAX_QUEUES)
+      const counts = await Promise.all(
+        names.map(async (name) => [name, await registry.counts(name)] as const),
+      )
+      return { server, error: undefined, roundTripMs, queues: Object.fromEntries(counts), queuesKnown: total }
+    } catch (error) {
+      const { message } = error as Error
+      return { server: undefined, error: message, roundTripMs: null, queues: {}, queuesKnown: 0 }
+    }
+  }
+
+  function judge({ server, error, queues }: Measured): { status: Status; recommendations: string[] } {
+    const advice = adviseOn({
+      server,
+      redisError: error,
+      budget,
+      pool: connections.stats(),
+      semaphore: semaphore.stats(),
+      queues,
+      cacheEnabled: cacheStats().enabled,
+    })
+    const levels = advice.map(({ level }) => level)
+    const status = levels.includes('fail') ? 'fail' : levels.includes('warn') ? 'warn' : 'pass'
+    return { status, recommendations: advice.map(({ sentence }) => sentence) }
+  }
+
+  function poolStats(): PoolStats {
+    const stats = connections.stats()
+    return { ...stats, budget: budget.perProcess, headroom: budget.perProcess - stats.created }
+  }
+
+  async function summarise(): Promise<Summary<Cache, Batching>> {
+    const began = performance.now()
+    const measured = await measure()
+    const summary: Summary<Cache, Batching> = {
+      ...judge(measured),
+      version,
+      checkedAt: new Date(now()).toISOString(),
+      cached: false,
+      responseTimeMs: millisecondsSince(began),
+      uptimeS: Math.round((now() - startedAt) / 1000),
+      redis: {
+        reachable: measured.server !== undefined,
+        roundTripMs: measured.roundTripMs,
+        error: measured.error ?? null,
+      },
+      pool: poolStats(),
+      cache: cacheStats(),
+      batching: batchStats(),
+      queues: measured.queues,
+      queuesKnown: measured.queuesKnown,
+    }
+    kept = { summary, at: now() }
+    return summary
+  }
+
+  return {
+    async summary(ttlMs) {
+      const began = performance.now()
+      const maxAgeMs = kept?.summary.status === 'fail' ? Math.min(ttlMs, FAILURE_TTL_MS) : ttlMs
+      if (kept && now() - kept.at < maxAgeMs) {
+        return { ...kept.summary, cached: true, responseTimeMs: millisecondsSince(began) }
+      }
+      // Probes that come together share one look.
+      measuring ??= summarise().finally(() => {
+        measuring = undefined
+      })
+      return measuring
+    },
+    async redis() {
+      const began = performance.now()
+      const measured = await measure()
+      return {
+        ...judge(measured),
+        responseTimeMs: millisecondsSince(began),
+        roundTripMs: measured.roundTripMs,
+        connections: poolStats(),
+        budget,
+        semaphore: semaphore.stats(),
+        commandsSent: gateway.commandsSent(),
+        server: measured.server ?? null,
+        error: measured.error ?? null,
+        limitError: connections.stats().lastLimitError,
+        queues: measured.queues,
+        queuesKnown: measured.queuesKnown,
+      }
+    },
+    async ready() {
+      if (draining) return { ready: false, reason: 'The service is shutting down.' }
+      const unusable = connections.all.find((connection) => !connection.ready || connection.suspect)
+      if (unusable) return { ready: false, reason: `The Redis connection ${unusable.name} is not usable.` }
+      try {
+        await gateway.onAdmin(PING, (client) => client.ping())
+        return { ready: true, reason: null }
+      } catch (error) {
+        return { ready: false, reason: (error as Error).message }
+      }
+    },
+    stats: () => ({
+      cache: cacheStats(),
+      batching: batchStats(),
+      pool: poolStats(),
+      semaphore: semaphore.stats(),
+      commandsSent: gateway.commandsSent(),
+      openQueues: registry.openCount(),
+    }),
+    drain() {
+      draining = true
+    },
+  }
+}
+
+function millisecondsSince(began: number): number {
+  return Math.round((performance.now() - began) * 100) / 100
+}

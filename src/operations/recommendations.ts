@@ -1,0 +1,118 @@
+/** Advice in sentences, from what health has measured. Pure, so that every sentence has a test. */
+import type { State } from '../queues/registry.ts'
+import type { Budget } from '../redis/budget.ts'
+import type { ConnectionStats } from '../redis/connections.ts'
+import type { SemaphoreStats } from '../redis/semaphore.ts'
+import { isSupported, type ServerInfo } from '../redis/server-info.ts'
+
+export interface Situation {
+  /** `undefined`: Redis could not be asked; `redisError` says why. */
+  server: ServerInfo | undefined
+  redisError: string | undefined
+  budget: Budget
+  pool: ConnectionStats
+  semaphore: SemaphoreStats
+  queues: Record<string, Record<State, number>>
+  cacheEnabled: boolean
+}
+
+export interface Advice {
+  /** `fail`: it does not work. `warn`: it will not for long, or not as one may think. */
+  level: 'fail' | 'warn'
+  sentence: string
+}
+
+/** Redis nearly full: BullMQ's workers cannot even take jobs at maxmemory, since their scripts write. */
+const MEMORY_WATERMARK = 0.8
+const MANY_FAILED = 100
+const MANY_WAITING = 1_000
+
+export function adviseOn(situation: Situation): Advice[] {
+  return [...onRedis(situation), ...onConnections(situation), ...onQueues(situation)]
+}
+
+function onRedis({ server, redisError, pool }: Situation): Advice[] {
+  const advice: Advice[] = []
+  const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
+  if (!server)
+    advice.push({
+      level: 'fail',
+      sentence: `Redis does not answer (${redisError}). Check REDIS_URL and the server.`,
+    })
+  if (pool.lastLimitError) {
+    warn(
+      `The provider refused commands with "${pool.lastLimitError}". Raise the plan's limit, or lower REPLICAS, ` +
+        'REDIS_POOL_SIZE and the number of clients that connect to Redis themselves.',
+    )
+  }
+  if (!server) return advice
+  if (!isSupported(server.version)) warn(`Redis ${server.version} is too old: 6.2 or later is needed.`)
+  if (server.role !== 'master') {
+    advice.push({
+      level: 'fail',
+      sentence: `Redis is a ${server.role}: it takes no jobs. Point REDIS_URL at the master.`,
+    })
+  }
+  if (server.loading) advice.push({ level: 'fail', sentence: 'Redis is loading its data. This passes.' })
+  if (server.evictionPolicy !== 'noeviction') {
+    warn(`maxmemory-policy is ${server.evictionPolicy}: Redis may throw out jobs. Set it to noeviction.`)
+  }
+  if (server.maxMemoryBytes > 0 && server.usedMemoryBytes >= MEMORY_WATERMARK * server.maxMemoryBytes) {
+    const percent = Math.round((server.usedMemoryBytes / server.maxMemoryBytes) * 100)
+    warn(
+      `Redis uses ${percent} % of maxmemory. Let workers drain the queues, keep finished jobs for less long, or raise it.`,
+    )
+  }
+  if (server.durability.mode !== 'appendfsync always') {
+    warn(`${server.durability.meaning} Set appendonly yes and appendfsync always if no job may be lost.`)
+  }
+  return advice
+}
+
+function onConnections({ server, budget, pool, semaphore }: Situation): Advice[] {
+  const advice: Advice[] = []
+  const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
+  if (server?.maxClients && server.maxClients < budget.providerLimit) {
+    warn(
+      `Redis allows ${server.maxClients} connections, less than REDIS_PROVIDER_LIMIT (${budget.providerLimit}): ` +
+        'the budget is larger than what is there. Set it to the real limit.',
+    )
+  }
+  if (server?.maxClients && server.connectedClients > 0.9 * server.maxClients) {
+    warn(
+      `${server.connectedClients} of Redis' ${server.maxClients} connections are taken, ${pool.created} of them by this process.`,
+    )
+  }
+  if (server && server.rejectedConnections > 0) {
+    warn(
+      `Redis has refused ${server.rejectedConnections} connections since its start: something opens too many.`,
+    )
+  }
+  if (pool.created > budget.usefulMax) {
+    warn(
+      `REDIS_POOL_SIZE is larger than could ever be used: ${budget.usefulMax} (concurrent operations + 20) is enough.`,
+    )
+  }
+  if (semaphore.refused > 0) {
+    warn(
+      `${semaphore.refused} operations were refused because ${semaphore.permits} were in flight and ${semaphore.maxWaiting} ` +
+        'waited. Find what is slow in Redis first; then raise REDIS_MAX_CONCURRENT_OPS.',
+    )
+  }
+  return advice
+}
+
+function onQueues({ queues, cacheEnabled }: Situation): Advice[] {
+  const advice: Advice[] = []
+  const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
+  for (const [name, counts] of Object.entries(queues)) {
+    const waiting = counts.waiting + counts.prioritized
+    if (waiting >= MANY_WAITING && counts.active === 0) {
+      warn(`${waiting} jobs wait in ${name} and none is active: is a worker running, is the queue paused?`)
+    }
+    if (counts.failed >= MANY_FAILED)
+      warn(`${counts.failed} jobs of ${name} have failed. Look at one with GET /jobs/{id}.`)
+  }
+  if (!cacheEnabled) warn('The cache is off (all CACHE_TTL_* are 0): every status read is a Redis command.')
+  return advice
+}

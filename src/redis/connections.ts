@@ -1,0 +1,214 @@
+/**
+ * The sockets: `commands` × REDIS_POOL_SIZE and `admin` × 1, each counted against the budget, whatever the number of
+ * queues and clients. A queue always uses the same command connection, so its jobs arrive in the order they were sent.
+ *
+ * A connection that let a command time out is *suspect*: nothing new is written to it (it would only pile up in
+ * memory) until Redis says anything at all on it; silent for another timeout, it is dropped and made anew.
+ */
+import { Redis, type RedisOptions } from 'ioredis'
+import type { Logger } from 'pino'
+import type { Config } from '../config.ts'
+import type { Budget } from './budget.ts'
+import { faultOf } from './faults.ts'
+
+export type Role = 'commands' | 'admin'
+
+/** Where Redis is: a URL, or the unix socket of a private server. */
+export type RedisAddress = { url: string } | { socket: string }
+
+export interface Connection {
+  readonly name: string
+  readonly role: Role
+  readonly client: Redis
+  readonly ready: boolean
+  readonly suspect: boolean
+  /** How long there has been no usable connection, ms; 0 while there is one. */
+  downMs(): number
+  /** A command on it was not answered in time. */
+  timedOut(): void
+  /** Redis said something on it. */
+  answered(): void
+  /** Resolves when a command that is being tried again has gone out, so that later ones stay behind it. */
+  hold: Promise<void> | undefined
+}
+
+export interface Connections {
+  commands(queue: string): Connection
+  readonly admin: Connection
+  readonly all: readonly Connection[]
+  stats(): ConnectionStats
+  /** Calls back when Redis becomes usable or ceases to be. */
+  onChange(listener: () => void): void
+  close(): Promise<void>
+}
+
+export interface ConnectionStats {
+  created: number
+  active: number
+  idle: number
+  errors: number
+  reconnects: number
+  byRole: Record<Role, number>
+  /** The last error of a socket or of the server, and the last that spoke of a limit. */
+  lastError: string | null
+  lastLimitError: string | null
+}
+
+export function createConnections(
+  config: Config,
+  address: RedisAddress,
+  budget: Budget,
+  log: Logger,
+): Connections {
+  if (budget.wanted > budget.perProcess) {
+    throw new Error(
+      `This process needs ${budget.wanted} Redis connections and its budget is ${budget.perProcess}: ` +
+        'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), lower REPLICAS or REDIS_POOL_SIZE',
+    )
+  }
+  let errors = 0
+  let reconnects = 0
+  let lastError: string | null = null
+  let lastLimitError: string | null = null
+  const listeners: (() => void)[] = []
+
+  function open(role: Role, name: string): Connection {
+    const client = createClient(config, address, name)
+    let everReady = false
+    let downSince = performance.now()
+    let suspectSince: number | undefined
+    let resetTimer: NodeJS.Timeout | undefined
+
+    const changed = () => {
+      for (const listener of listeners) listener()
+    }
+    client.on('ready', () => {
+      if (everReady) reconnects++
+      log.info({ connection: name }, 'Redis is connected')
+      everReady = true
+      downSince = 0
+      connection.answered()
+      changed()
+    })
+    client.on('close', () => {
+      if (downSince === 0) {
+        downSince = performance.now()
+        log.warn({ connection: name }, 'Redis connection lost; reconnecting')
+        changed()
+      }
+    })
+    client.on('error', (error: Error) => {
+      errors++
+      // Told once per new text: a Redis that is away says the same thing every second.
+      if (error.message !== lastError)
+        log.warn({ connection: name, reason: error.message }, 'Redis connection error')
+      lastError = error.message
+      if (faultOf(error.message).code === 'REDIS_LIMIT') lastLimitError = error.message
+    })
+    // Rejects while Redis is away; ioredis goes on trying by itself and says so through the events above.
+    client.connect().catch(() => {})
+
+    const connection: Connection = {
+      name,
+      role,
+      client,
+      hold: undefined,
+      get ready() {
+        return client.status === 'ready'
+      },
+      get suspect() {
+        return suspectSince !== undefined
+      },
+      downMs: () => (downSince === 0 ? 0 : performance.now() - downSince),
+      timedOut() {
+        if (suspectSince !== undefined) return
+        suspectSince = performance.now()
+        log.warn({ connection: name }, 'Redis did not answer in time; nothing more is sent until it does')
+        resetTimer = setTimeout(() => client.disconnect(true), config.REDIS_COMMAND_TIMEOUT)
+        changed()
+      },
+      answered() {
+        if (suspectSince === undefined) return
+        suspectSince = undefined
+        clearTimeout(resetTimer)
+        changed()
+      },
+    }
+    return connection
+  }
+
+  const pool = Array.from({ length: config.REDIS_POOL_SIZE }, (_, index) =>
+    open('commands', `commands-${index}`),
+  )
+  const admin = open('admin', 'admin')
+  const all = [...pool, admin]
+
+  return {
+    commands: (queue) => pool[hash(queue) % pool.length]!,
+    admin,
+    all,
+    stats() {
+      const ready = all.filter((connection) => connection.ready)
+      const busy = ready.filter((connection) => inFlight(connection.client) > 0).length
+      return {
+        created: all.length,
+        active: busy,
+        idle: ready.length - busy,
+        errors,
+        reconnects,
+        byRole: { commands: pool.length, admin: 1 },
+        lastError,
+        lastLimitError,
+      }
+    },
+    onChange(listener) {
+      listeners.push(listener)
+    },
+    async close() {
+      await Promise.all(
+        all.map(async (connection) => {
+          connection.answered()
+          // QUIT lets what is on the wire finish; a Redis that is away cannot answer it.
+          if (connection.ready) await connection.client.quit().catch(() => {})
+          connection.client.disconnect()
+        }),
+      )
+    },
+  }
+}
+
+function createClient(config: Config, address: RedisAddress, name: string): Redis {
+  const options = {
+    lazyConnect: true,
+    connectionName: `sluice:${name}`,
+    // Refused at once while there is no connection, rejected at once when it breaks: nothing piles up, nothing is
+    // sent twice by the library, and the caller learns which of the two it was.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: config.REDIS_CONNECT_TIMEOUT,
+    keepAlive: config.REDIS_KEEP_ALIVE,
+    retryStrategy: (attempt: number) => jitter(Math.min(50 * 2 ** Math.min(attempt - 1, 5), 1_000)),
+    // After a failover the old address may answer as a replica: connect anew and so find the master.
+    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+  } satisfies RedisOptions
+  if ('socket' in address) return new Redis({ ...options, path: address.socket })
+  if (address.url.startsWith('unix://'))
+    return new Redis({ ...options, path: address.url.slice('unix://'.length) })
+  return new Redis(address.url, options)
+}
+
+function inFlight(client: Redis): number {
+  // ioredis keeps what it has sent and not heard of in `commandQueue` (not in its types).
+  return (client as unknown as { commandQueue: { length: number } }).commandQueue.length
+}
+
+export function jitter(ms: number): number {
+  return Math.round(ms * (0.75 + Math.random() / 2))
+}
+
+/** FNV-1a: the same queue, the same connection. */
+function hash(text: string): number {
+  let h = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193)
+  return h >>> 0
+}

@@ -1,0 +1,114 @@
+/**
+ * A redis-server to spawn: the one on the PATH, else one that was fetched before, else (Debian, Ubuntu) the
+ * distribution's own package, unpacked beside the project without root and without installing anything.
+ */
+import { execFile } from 'node:child_process'
+import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+export interface RedisBinary {
+  path: string
+  /** Variables it needs beside the process' own. */
+  env: Record<string, string>
+  version: string
+}
+
+export interface BinaryOptions {
+  /** Folder for what is fetched; made when needed. */
+  cacheDir: string
+  /** PATH to search; the caller's own. */
+  path: string
+  /** Told once, before something is downloaded. */
+  onFetch(): void
+}
+
+/** What redis-server of Debian and Ubuntu needs; a release that names one otherwise does without it or has it installed. */
+const PACKAGES = [
+  'redis-server',
+  'redis-tools',
+  'libjemalloc2',
+  'liblua5.1-0',
+  'liblzf1',
+  'libhiredis0.14',
+  'libhiredis1.1.0',
+  'lua-cjson',
+  'lua-bitop',
+  'libatomic1',
+]
+
+const HOW_TO_INSTALL =
+  'Redis is needed and there is none on this machine. Install it (Debian: apt-get install redis-server; ' +
+  'macOS: brew install redis; Fedora: dnf install redis), or set REDIS_URL to one that runs elsewhere.'
+
+/** Rejects with a sentence that says how to install Redis, when there is none to be had. */
+export async function findRedis({ cacheDir, path, onFetch }: BinaryOptions): Promise<RedisBinary> {
+  for (const name of ['redis-server', 'valkey-server']) {
+    for (const folder of path.split(':')) {
+      const found = folder === '' ? undefined : await tryBinary(join(folder, name), {})
+      if (found) return found
+    }
+  }
+  const fetched = await tryFetched(cacheDir)
+  if (fetched) return fetched
+  onFetch()
+  try {
+    await fetchFromApt(cacheDir)
+  } catch (cause) {
+    throw new Error(HOW_TO_INSTALL, { cause })
+  }
+  const binary = await tryFetched(cacheDir)
+  if (!binary) throw new Error(HOW_TO_INSTALL)
+  return binary
+}
+
+async function tryFetched(cacheDir: string): Promise<RedisBinary | undefined> {
+  const root = resolve(cacheDir, 'root')
+  const libraries = await readdir(join(root, 'usr/lib')).catch(() => [])
+  // Libraries lie in usr/lib/<architecture>-linux-gnu.
+  const folders = libraries
+    .filter((name) => name.includes('linux'))
+    .map((name) => join(root, 'usr/lib', name))
+  return tryBinary(join(root, 'usr/bin/redis-server'), { LD_LIBRARY_PATH: folders.join(':') })
+}
+
+async function tryBinary(path: string, env: Record<string, string>): Promise<RedisBinary | undefined> {
+  try {
+    await access(path)
+    const { stdout } = await run(path, ['--version'], { env, timeout: 5_000 })
+    return { path, env, version: /v=(\S+)/.exec(stdout)?.[1] ?? 'unknown' }
+  } catch {
+    return undefined
+  }
+}
+
+async function fetchFromApt(cacheDir: string): Promise<void> {
+  await mkdir(cacheDir, { recursive: true })
+  // Made whole in a folder of its own and then renamed, so that two processes at once cannot spoil each other's.
+  const work = await mkdtemp(resolve(cacheDir, 'fetch-'))
+  try {
+    const folders = ['state/lists/partial', 'cache/archives/partial', 'debs', 'root']
+    await Promise.all(folders.map((folder) => mkdir(join(work, folder), { recursive: true })))
+    const options = [
+      `Dir::State=${work}/state`,
+      `Dir::Cache=${work}/cache`,
+      'Dir::State::status=/var/lib/dpkg/status',
+      'Debug::NoLocking=1',
+      'APT::Sandbox::User=',
+    ].flatMap((option) => ['-o', option])
+    await run('apt-get', [...options, 'update'], { timeout: 120_000 })
+    const debs = join(work, 'debs')
+    for (const name of PACKAGES) {
+      await run('apt-get', [...options, 'download', name], { cwd: debs, timeout: 120_000 }).catch(() => {})
+    }
+    for (const deb of await readdir(debs)) await run('dpkg', ['-x', join(debs, deb), join(work, 'root')])
+    await rename(join(work, 'root'), resolve(cacheDir, 'root')).catch((error: NodeJS.ErrnoException) => {
+      // Somebody else was faster; theirs is as good.
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
+    })
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+}

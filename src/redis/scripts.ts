@@ -1,0 +1,62 @@
+/**
+ * The Lua scripts, read once at start, run by their SHA-1. A server that does not know a script (first use, SCRIPT
+ * FLUSH, failover) says NOSCRIPT before running anything, and is sent the text.
+ *
+ * `enqueue.lua` has a place for BullMQ's own add scripts; they are put in from the installed package, unchanged.
+ */
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import type { Redis } from 'ioredis'
+
+export interface Script {
+  readonly text: string
+  readonly sha: string
+}
+
+type ScriptArgument = string | number | Buffer
+
+const bullmqScripts = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') as Record<
+  string,
+  { content: string; keys: number }
+>
+
+export const enqueueScript = load('enqueue')
+export const jobViewScript = load('job-view')
+
+/** One EVALSHA; two commands when the server has to be told the text first. */
+export async function runScript(
+  client: Redis,
+  script: Script,
+  keys: string[],
+  args: ScriptArgument[],
+): Promise<unknown> {
+  try {
+    return await client.evalsha(script.sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
+    return client.eval(script.text, keys.length, ...keys, ...args)
+  }
+}
+
+function load(name: string): Script {
+  const text = read(name)
+    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
+    .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => asFunction(script))
+  return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+function read(name: string): string {
+  return readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8')
+}
+
+/**
+ * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for, and beside it
+ * how many keys it takes.
+ */
+function asFunction(name: string): string {
+  const script = bullmqScripts[name]
+  if (!script)
+    throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
+  return `local function ${name}(KEYS, ARGV)\n${script.content}\nend\nlocal ${name}Keys = ${script.keys}`
+}

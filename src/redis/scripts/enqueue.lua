@@ -1,0 +1,62 @@
+-- Adds a batch of jobs to one queue with BullMQ's own scripts, and says of each what became of it.
+--   KEYS    the keys of the three scripts below, one list after the other, as BullMQ itself would pass them
+--   ARGV[1] key base of the queue ("bull:emails:")
+--   ARGV[2] msgpack: five values a job: script (1 standard, 2 delayed, 3 prioritized), key, and that script's three ARGV
+-- Returns a value a job: 1 created · {2, key, state, name, timestamp} it was already there (name and what follows
+-- missing when that job is gone by now) · {3, text} failed, and nothing of it is left.
+--@include job-state
+--@bullmq addStandardJob
+--@bullmq addDelayedJob
+--@bullmq addPrioritizedJob
+
+local base = ARGV[1]
+local adders = {addStandardJob, addDelayedJob, addPrioritizedJob}
+local adderKeys = {}
+local from = 1
+for i, count in ipairs({addStandardJobKeys, addDelayedJobKeys, addPrioritizedJobKeys}) do
+  adderKeys[i] = {unpack(KEYS, from, from + count - 1)}
+  from = from + count
+end
+
+-- A script that dies midway leaves what it had written. BullMQ sets the deduplication key first, then the hash, then
+-- puts the key at an end of its list or into its set.
+local function undo(key, packedArgs)
+  local deduplicationKey = cmsgpack.unpack(packedArgs)[9]
+  if deduplicationKey and redis.pcall('GET', deduplicationKey) == key then
+    redis.pcall('DEL', deduplicationKey)
+  end
+  redis.pcall('DEL', base .. key)
+  if redis.pcall('LINDEX', base .. 'wait', 0) == key then redis.pcall('LPOP', base .. 'wait') end
+  if redis.pcall('LINDEX', base .. 'wait', -1) == key then redis.pcall('RPOP', base .. 'wait') end
+  redis.pcall('ZREM', base .. 'delayed', key)
+  redis.pcall('ZREM', base .. 'prioritized', key)
+end
+
+local function existing(key)
+  local found = redis.call('HMGET', base .. key, 'finishedOn', 'timestamp', 'name')
+  if not found[2] then
+    return {2, key}
+  end
+  local state = jobState(base, key, found[1])
+  return {2, key, state, found[3], found[2]}
+end
+
+local jobs = cmsgpack.unpack(ARGV[2])
+local results = {}
+for i = 1, #jobs, 5 do
+  local kind, key, packedArgs = jobs[i], jobs[i + 1], jobs[i + 2]
+  local existed = redis.call('EXISTS', base .. key) == 1
+  local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 3], jobs[i + 4]})
+  if not ok then
+    if not existed then undo(key, packedArgs) end
+    -- Redis 7 throws a table, Redis 6 a string.
+    results[#results + 1] = {3, type(added) == 'table' and added.err or tostring(added)}
+  elseif type(added) == 'number' then
+    results[#results + 1] = {3, 'BullMQ refused the job with code ' .. added}
+  elseif existed or added ~= key then
+    results[#results + 1] = existing(added)
+  else
+    results[#results + 1] = 1
+  end
+end
+return results

@@ -1,0 +1,117 @@
+/**
+ * How many round trips to Redis may be in flight, and who goes next. A permit is had at once, waited for in order of
+ * priority (first in, first out within one), or refused: a queue without a bound only moves the crash elsewhere.
+ */
+import { SluiceError } from '../errors.ts'
+
+/** Settling goes first, since it frees work; listings go last, since nobody's job depends on them. */
+export const priorities = ['settle', 'enqueue', 'read', 'list'] as const
+export type Priority = (typeof priorities)[number]
+
+export interface Semaphore {
+  /** Takes a permit if one is free. */
+  tryTake(): boolean
+  /** Waits for a permit; rejects when `signal` says so. Throws OVERLOADED when too many wait already. */
+  take(priority: Priority, signal?: AbortSignal): Promise<void>
+  /** Gives a permit back. Once for each that was had. */
+  release(): void
+  stats(): SemaphoreStats
+}
+
+export interface SemaphoreStats {
+  permits: number
+  inUse: number
+  waiting: number
+  maxWaiting: number
+  waitingByPriority: Record<Priority, number>
+  refused: number
+  /** Most permits in use at once since the start. */
+  peak: number
+}
+
+interface Waiter {
+  proceed(): void
+}
+
+export function createSemaphore(permits: number, maxWaiting: number): Semaphore {
+  // A Set keeps the order of insertion and gives up a waiter from its middle in constant time.
+  const lines = Object.fromEntries(priorities.map((priority) => [priority, new Set<Waiter>()])) as Record<
+    Priority,
+    Set<Waiter>
+  >
+  let inUse = 0
+  let waiting = 0
+  let refused = 0
+  let peak = 0
+
+  function wait(priority: Priority, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const leave = () => {
+        lines[priority].delete(waiter)
+        waiting--
+        signal?.removeEventListener('abort', abandon)
+      }
+      const abandon = () => {
+        leave()
+        reject(signal?.reason)
+      }
+      const waiter: Waiter = {
+        proceed() {
+          leave()
+          resolve()
+        },
+      }
+      lines[priority].add(waiter)
+      waiting++
+      signal?.addEventListener('abort', abandon)
+    })
+  }
+
+  function tryTake(): boolean {
+    if (inUse >= permits) return false
+    inUse++
+    if (inUse > peak) peak = inUse
+    return true
+  }
+
+  function next(): Waiter | undefined {
+    for (const priority of priorities) {
+      for (const waiter of lines[priority]) return waiter
+    }
+    return undefined
+  }
+
+  return {
+    tryTake,
+    async take(priority, signal) {
+      if (tryTake()) return
+      if (waiting >= maxWaiting) {
+        refused++
+        throw new SluiceError('OVERLOADED', {
+          detail: `${permits} operations are in flight and ${waiting} wait behind them. Repeat after Retry-After.`,
+          outcome: 'not_executed',
+          retryAfterS: 1,
+        })
+      }
+      return wait(priority, signal)
+    },
+    release() {
+      // The permit goes straight to whoever is next, so that nobody can slip in between.
+      const waiter = waiting > 0 ? next() : undefined
+      if (waiter) waiter.proceed()
+      else inUse--
+    },
+    stats: () => ({
+      permits,
+      inUse,
+      waiting,
+      maxWaiting,
+      waitingByPriority: Object.fromEntries(priorities.map((p) => [p, lines[p].size])) as Record<
+        Priority,
+        number
+      >,
+      refused,
+      peak,
+    }),
+  }
+}

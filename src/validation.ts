@@ -1,0 +1,104 @@
+/**
+ * Whether a value fits a schema, and if not, each fault with a JSON Pointer and a sentence. One validator for bodies,
+ * queries and the items of a batch, so that the same mistake is told in the same words everywhere.
+ */
+import type { Static, TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { Settings } from 'typebox/system'
+import type { ErrorCode, Fault } from './errors.ts'
+
+/** More faults than anyone reads, and few enough that hostile input cannot make a large answer. */
+const MAX_FAULTS = 32
+// TypeBox stops at 8 by itself, and lists a fault of a union once for every branch.
+Settings.Set({ maxErrors: MAX_FAULTS * 4 })
+
+export interface Invalid {
+  /** INVALID_NAME: it fits but for a name or id that may not be used; else INVALID_REQUEST. */
+  code: Extract<ErrorCode, 'INVALID_NAME' | 'INVALID_REQUEST'>
+  faults: Fault[]
+}
+
+/** Returns a function that gives `undefined` for a value that fits. */
+export function createValidator<T extends TSchema>(schema: T): (value: unknown) => Invalid | undefined {
+  const compiled = Compile(schema)
+  return (value): Invalid | undefined => {
+    if (compiled.Check(value)) return undefined
+    const errors = compiled.Errors(value) as unknown as SchemaError[]
+    const relevant = withoutUnionNoise(errors)
+    const faults = relevant.flatMap((error) => faultsOf(error, schema)).slice(0, MAX_FAULTS)
+    const onlyNames = relevant.every((error) => error.keyword === 'pattern')
+    return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', faults }
+  }
+}
+
+export type Valid<T extends TSchema> = Static<T>
+
+interface SchemaError {
+  keyword: string
+  schemaPath: string
+  instancePath: string
+  params: { additionalProperties?: string[]; requiredProperties?: string[]; allowedValues?: unknown[] }
+  message: string
+}
+
+/**
+ * A value that fits no branch of a union is told about every branch. Where one branch has the right shape and a fault
+ * deeper down, only that fault helps; where none has, only the union's own description does.
+ */
+function withoutUnionNoise(errors: SchemaError[]): SchemaError[] {
+  const unions = errors.filter((error) => error.keyword === 'anyOf')
+  return errors.filter((error) => {
+    // Each unknown property is told twice: once as `additionalProperties` of the object, which is enough.
+    if (error.keyword === 'boolean') return false
+    return unions.every((union) => {
+      const branch = `${union.schemaPath}/anyOf/`
+      const inside = errors.filter((other) => other.schemaPath.startsWith(branch))
+      const deeper = inside.filter((other) => isFaultInside(other, union))
+      if (error === union) return deeper.length === 0
+      if (!error.schemaPath.startsWith(branch)) return true
+      return isFaultInside(error, union)
+    })
+  })
+}
+
+/** The branch fits the kind of value (it is no `type` fault of the value itself), and something in it does not. */
+function isFaultInside(error: SchemaError, union: SchemaError): boolean {
+  return (
+    error.instancePath.length > union.instancePath.length ||
+    ['additionalProperties', 'required', 'minimum', 'maximum'].includes(error.keyword)
+  )
+}
+
+function faultsOf(error: SchemaError, schema: TSchema): Fault[] {
+  const { keyword, instancePath, params, message } = error
+  if (keyword === 'additionalProperties') {
+    return (params.additionalProperties ?? []).map((name) => ({
+      pointer: `${instancePath}/${escapePointer(name)}`,
+      detail: 'is not a field that is known here',
+    }))
+  }
+  if (keyword === 'required') {
+    return (params.requiredProperties ?? []).map((name) => ({
+      pointer: `${instancePath}/${escapePointer(name)}`,
+      detail: 'is missing',
+    }))
+  }
+  const rule = ruleAt(schema, error.schemaPath)
+  const allowed = rule?.enum ? `must be one of ${rule.enum.join(', ')}` : undefined
+  const described = keyword === 'pattern' || keyword === 'anyOf' ? rule?.description : undefined
+  return [
+    { pointer: instancePath, detail: described ? `is not allowed: ${described}` : (allowed ?? message) },
+  ]
+}
+
+function ruleAt(schema: TSchema, path: string): { description?: string; enum?: unknown[] } | undefined {
+  let at: unknown = schema
+  for (const step of path.split('/').slice(1)) {
+    at = (at as Record<string, unknown> | undefined)?.[step]
+  }
+  return at as { description?: string; enum?: unknown[] } | undefined
+}
+
+function escapePointer(name: string): string {
+  return name.replaceAll('~', '~0').replaceAll('/', '~1')
+}
