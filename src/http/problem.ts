@@ -50,7 +50,7 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { logFailed }) => {
     const { status, code, outcome } = problem
     const line = { method: request.method, route: request.routeOptions.url ?? null, status, code, outcome }
     if (status === 500)
-      request.log.error({ ...line, requestId: request.id, err: error.cause ?? error }, 'request broke')
+      request.log.error({ ...line, requestId: request.id, ...bare(error.cause ?? error) }, 'request broke')
     else if (status > 500)
       request.log.warn({ ...line, requestId: request.id, reason: causeOf(error) }, 'request failed')
     else request.log.info({ ...line, requestId: request.id }, 'request refused')
@@ -79,6 +79,11 @@ function asSluiceError(error: unknown): SluiceError {
   // Something else of Fastify's that is the client's doing.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return new SluiceError('BAD_HTTP')
   return new SluiceError('INTERNAL', { cause: error })
+}
+
+/** Message and stack alone: an error of a library may carry the command it failed on, and with it somebody's data. */
+function bare(error: unknown): { reason: string; stack?: string | undefined } {
+  return error instanceof Error ? { reason: error.message, stack: error.stack } : { reason: String(error) }
 }
 
 function causeOf(error: SluiceError): string | undefined {

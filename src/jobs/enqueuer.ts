@@ -5,7 +5,6 @@
  *   add → coalescer (one lane a queue) → one EVALSHA of enqueue.lua → what became of each job
  */
 import type { JobsOptions } from 'bullmq'
-import { Packr } from 'msgpackr'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
 import type { EncodedJob, Registry, State } from '../queues/registry.ts'
@@ -179,13 +178,34 @@ export function createEnqueuer({
   }
 }
 
-const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true })
-
-/** The second argument of enqueue.lua: five values a job, in one buffer, since each argument of a command has its price. */
+/**
+ * The second argument of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
+ * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here everything but
+ * the kind is a str 32 (0xdb), the array an array 32 (0xdd).
+ */
 function packItems(items: Item[]): Buffer {
-  const flat: (number | string | Buffer)[] = []
-  for (const item of items) flat.push(item.kind, item.key, item.args, item.data, item.opts)
-  return packr.pack(flat)
+  let size = 5
+  for (const { key, args, data, opts } of items) {
+    size += 1 + 4 * 5 + key.length + args.length + Buffer.byteLength(data) + opts.length
+  }
+  const packed = Buffer.allocUnsafe(size)
+  let at = packed.writeUInt8(0xdd, 0)
+  at = packed.writeUInt32BE(items.length * 5, at)
+  const put = (value: string | Buffer) => {
+    const start = at + 5
+    const length = typeof value === 'string' ? packed.write(value, start) : value.copy(packed, start)
+    packed[at] = 0xdb
+    packed.writeUInt32BE(length, at + 1)
+    at = start + length
+  }
+  for (const { kind, key, args, data, opts } of items) {
+    packed[at++] = kind
+    put(key)
+    put(args)
+    put(data)
+    put(opts)
+  }
+  return packed
 }
 
 /** Without retention a queue grows until Redis is full; BullMQ's own default keeps everything for ever. */
