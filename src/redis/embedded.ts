@@ -94,9 +94,7 @@ async function spawnServer(
   await rm(socket, { force: true })
   const logFile = join(dataDir, 'redis.log')
   const output = await open(logFile, 'a', 0o600)
-  const persistence = ephemeral
-    ? ['--appendonly', 'no']
-    : ['--appendonly', 'yes', '--appendfsync', 'everysec']
+  const persistence = ephemeral ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', 'always']
   const child = spawn(
     binary.path,
     [
