@@ -1,26 +1,37 @@
 /**
- * `npm run build`: src → dist, with the Lua scripts beside their loader. `--if-needed`, for `npm start`: only when dist
- * is missing or older than anything in src.
+ * `npm run build`: src → dist, with the Lua scripts beside their loader.
+ *   --if-needed  for `npm start`: only when dist is missing or older than anything in src
+ *   --load       src and load → .load, so that a benchmark runs what ships and not what a loader makes of it
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-const STAMP = 'dist/.built'
-const inputs = [...filesUnder('src'), 'package.json', 'tsconfig.json', 'scripts/tsconfig.build.json']
+const forLoad = process.argv.includes('--load')
+const ifNeeded = process.argv.includes('--if-needed')
+const out = forLoad ? '.load' : 'dist'
+const sources = forLoad ? join(out, 'src') : out
+const config = `scripts/tsconfig.${forLoad ? 'load' : 'build'}.json`
+const stamp = join(out, '.built')
+const inputs = [
+  ...filesUnder('src'),
+  ...(forLoad ? filesUnder('load') : []),
+  'package.json',
+  'tsconfig.json',
+  config,
+]
 
-if (process.argv.includes('--if-needed') && existsSync(STAMP)) {
-  const built = statSync(STAMP).mtimeMs
+if (ifNeeded && existsSync(stamp)) {
+  const built = statSync(stamp).mtimeMs
   if (inputs.every((file) => statSync(file).mtimeMs <= built)) process.exit(0)
 }
-if (!process.argv.includes('--if-needed')) rmSync('dist', { recursive: true, force: true })
+if (!ifNeeded) rmSync(out, { recursive: true, force: true })
 process.stderr.write('building …\n')
-execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'scripts/tsconfig.build.json'], {
-  stdio: 'inherit',
-})
-mkdirSync('dist/redis/scripts', { recursive: true })
-cpSync('src/redis/scripts', 'dist/redis/scripts', { recursive: true })
-writeFileSync(STAMP, '')
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config], { stdio: 'inherit' })
+mkdirSync(join(sources, 'redis/scripts'), { recursive: true })
+cpSync('src/redis/scripts', join(sources, 'redis/scripts'), { recursive: true })
+if (forLoad) cpSync('package.json', join(out, 'package.json'))
+writeFileSync(stamp, '')
 
 function filesUnder(folder) {
   return readdirSync(folder, { recursive: true, withFileTypes: true })

@@ -26,8 +26,8 @@ try {
 }
 
 async function serve(): Promise<void> {
-  const embedded = config.REDIS_URL === undefined ? await embed() : undefined
-  const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL! }
+  const embedded = config.REDIS_URL === undefined && !config.BUILDING ? await embed() : undefined
+  const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
   const { http, drain } = await createApp(config, address, log)
   if (embedded) {
     log.info(

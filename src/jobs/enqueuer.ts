@@ -91,7 +91,8 @@ export function createEnqueuer({
     const data = JSON.stringify(job.data)
     checkSize(job, data)
     // As BullMQ's Job constructor has it: attempts 0 unless said, a number of a backoff is a fixed one.
-    const opts: JobsOptions = { attempts: 0, ...defaults, ...job.opts, jobId: key }
+    // A key of ours stands in no option, as with a job that BullMQ numbers itself.
+    const opts: JobsOptions = { attempts: 0, ...defaults, ...job.opts }
     if (typeof opts.backoff === 'number') opts.backoff = { type: 'fixed', delay: opts.backoff }
     const deduplicationId = opts.deduplication?.id
     const item = registry.open(job.queue).encode({
@@ -181,16 +182,16 @@ export function createEnqueuer({
 /**
  * The second argument of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
  * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here everything but
- * the kind is a str 32 (0xdb), the array an array 32 (0xdd).
+ * the two small numbers is a str 32 (0xdb), the array an array 32 (0xdd).
  */
 function packItems(items: Item[]): Buffer {
   let size = 5
   for (const { key, args, data, opts } of items) {
-    size += 1 + 4 * 5 + key.length + args.length + Buffer.byteLength(data) + opts.length
+    size += 2 + 4 * 5 + key.length + args.length + Buffer.byteLength(data) + opts.length
   }
   const packed = Buffer.allocUnsafe(size)
   let at = packed.writeUInt8(0xdd, 0)
-  at = packed.writeUInt32BE(items.length * 5, at)
+  at = packed.writeUInt32BE(items.length * 6, at)
   const put = (value: string | Buffer) => {
     const start = at + 5
     const length = typeof value === 'string' ? packed.write(value, start) : value.copy(packed, start)
@@ -198,8 +199,9 @@ function packItems(items: Item[]): Buffer {
     packed.writeUInt32BE(length, at + 1)
     at = start + length
   }
-  for (const { kind, key, args, data, opts } of items) {
+  for (const { kind, chosen, key, args, data, opts } of items) {
     packed[at++] = kind
+    packed[at++] = chosen ? 1 : 0
     put(key)
     put(args)
     put(data)
@@ -231,7 +233,6 @@ function outcome(queue: string, item: Item, result: ScriptResult): Stored | Slui
   const created: Stored = { queue, key, name, state, timestamp, deduplicated: false }
   if (result === 1) return created
   if (result[0] === 3) return jobError(result[1])
-  if (!item.chosen && result[1] === key) return created
   const [, existingKey, existingState = null, existingName = null, existingTimestamp] = result
   return {
     queue,

@@ -106,7 +106,7 @@ export function createConnections(
       if (faultOf(error.message).code === 'REDIS_LIMIT') lastLimitError = error.message
     })
     // Rejects while Redis is away; ioredis goes on trying by itself and says so through the events above.
-    client.connect().catch(() => {})
+    if (!config.BUILDING) client.connect().catch(() => {})
 
     const connection: Connection = {
       name,

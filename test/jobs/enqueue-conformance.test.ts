@@ -296,11 +296,19 @@ t.test('a queue at its global concurrency gets jobs as BullMQ puts them there', 
   }),
 )
 
-t.test('jobs without keys of their own are stored under generated ones, nothing else differs', async (t) => {
+t.test('a job without a key of its own is stored as one that BullMQ numbers, under another id', async (t) => {
   const prefix = uniquePrefix()
-  const [key] = (await withOurs(prefix, [{ opts: {} }], false, async () => {})) as [string]
+  const [key] = (await withOurs(prefix, [{ opts: { attempts: 3 } }], false, async () => {})) as [string]
   t.match(key, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/, 'a UUIDv7')
   const theirs = uniquePrefix()
-  await withBullmq(theirs, [{ opts: { jobId: key } }], async () => {})
-  t.same(await snapshot(prefix), await snapshot(theirs))
+  const [number] = (await withBullmq(theirs, [{ opts: { attempts: 3 } }], async () => {})) as [string]
+  const expected = JSON.stringify(await snapshot(theirs)).replaceAll(`:q:${number}"`, `:q:${key}"`)
+  t.same(
+    await snapshot(prefix),
+    JSON.parse(
+      expected
+        .replaceAll(`"jobId","${number}"`, `"jobId","${key}"`)
+        .replaceAll(`["${number}"]`, `["${key}"]`),
+    ),
+  )
 })

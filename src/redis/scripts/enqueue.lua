@@ -1,7 +1,8 @@
 -- Adds a batch of jobs to one queue with BullMQ's own scripts, and says of each what became of it.
 --   KEYS    the keys of the three scripts below, one list after the other, as BullMQ itself would pass them
 --   ARGV[1] key base of the queue ("bull:emails:")
---   ARGV[2] msgpack: five values a job: script (1 standard, 2 delayed, 3 prioritized), key, and that script's three ARGV
+--   ARGV[2] msgpack: six values a job: script (1 standard, 2 delayed, 3 prioritized), 1 if a client chose the key (else
+--           only a repeat of this very command can have made it, and it was created), key, and that script's three ARGV
 -- Returns a value a job: 1 created · {2, key, state, name, timestamp} it was already there (name and what follows
 -- missing when that job is gone by now) · {3, text} failed, and nothing of it is left.
 --@include job-state
@@ -10,10 +11,10 @@
 --@bullmq addPrioritizedJob
 
 local base = ARGV[1]
-local adders = {addStandardJob, addDelayedJob, addPrioritizedJob}
+local adders = {bullmq_addStandardJob, bullmq_addDelayedJob, bullmq_addPrioritizedJob}
 local adderKeys = {}
 local from = 1
-for i, count in ipairs({addStandardJobKeys, addDelayedJobKeys, addPrioritizedJobKeys}) do
+for i, count in ipairs({bullmq_addStandardJobKeys, bullmq_addDelayedJobKeys, bullmq_addPrioritizedJobKeys}) do
   adderKeys[i] = {unpack(KEYS, from, from + count - 1)}
   from = from + count
 end
@@ -43,10 +44,10 @@ end
 
 local jobs = cmsgpack.unpack(ARGV[2])
 local results = {}
-for i = 1, #jobs, 5 do
-  local kind, key, packedArgs = jobs[i], jobs[i + 1], jobs[i + 2]
-  local existed = redis.call('EXISTS', base .. key) == 1
-  local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 3], jobs[i + 4]})
+for i = 1, #jobs, 6 do
+  local kind, key, packedArgs = jobs[i], jobs[i + 2], jobs[i + 3]
+  local existed = jobs[i + 1] == 1 and redis.call('EXISTS', base .. key) == 1
+  local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 4], jobs[i + 5]})
   if not ok then
     if not existed then undo(key, packedArgs) end
     -- Redis 7 throws a table, Redis 6 a string.

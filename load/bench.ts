@@ -1,0 +1,176 @@
+/**
+ * The instruments: a private Redis, a target in a process of its own, autocannon against it, and what a request cost
+ * both of them in CPU time and Redis commands. Times on a shared machine are weather; CPU time and counts are climate.
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import autocannon from 'autocannon'
+import { Redis } from 'ioredis'
+import { startEmbeddedRedis } from '../src/redis/embedded.ts'
+import type { ProcessCost } from './targets/serve.ts'
+
+export interface BenchRedis {
+  socket: string
+  client: Redis
+  stop(): Promise<void>
+}
+
+export async function startRedis(): Promise<BenchRedis> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'sluice-load-'))
+  const server = await startEmbeddedRedis({
+    dataDir,
+    cacheDir: '.redis',
+    path: process.env['PATH'] ?? '',
+    ephemeral: true,
+    log: () => {},
+  })
+  const client = new Redis({ path: server.socket })
+  return {
+    socket: server.socket,
+    client,
+    async stop() {
+      client.disconnect()
+      await server.close()
+      await rm(dataDir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** CPU time of the server in µs, and the commands that clients sent (a script counts once, what it calls does not). */
+export async function redisCost(
+  client: Redis,
+): Promise<{ cpuUs: number; commands: number; connections: number }> {
+  const info = await client.info('everything')
+  const number = (name: string) => Number(new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1] ?? 0)
+  const calls = [...info.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)]
+  const fromClients = new Set([
+    'evalsha',
+    'eval',
+    'script|load',
+    'info',
+    'ping',
+    'hello',
+    'client|setinfo',
+    'client|setname',
+  ])
+  return {
+    cpuUs: (number('used_cpu_user') + number('used_cpu_sys')) * 1e6,
+    commands: calls
+      .filter(([, name]) => fromClients.has(name!))
+      .reduce((sum, [, , count]) => sum + Number(count), 0),
+    connections: number('connected_clients'),
+  }
+}
+
+export interface Target {
+  name: string
+  url: string
+  cost(): Promise<ProcessCost>
+  stop(): Promise<void>
+}
+
+export async function startTarget(name: string, env: Record<string, string>): Promise<Target> {
+  const file = new URL(`./targets/${name}.js`, import.meta.url)
+  const child = fork(file, {
+    env: { ...process.env, NODE_ENV: 'production', ...env },
+    execArgv: profiling(name),
+  })
+  const { url } = (await reply(child)) as { url: string }
+  return {
+    name,
+    url,
+    async cost() {
+      child.send('cost')
+      return ((await reply(child)) as { cost: ProcessCost }).cost
+    },
+    async stop() {
+      const exit = once(child, 'exit')
+      child.send('stop')
+      await exit
+    },
+  }
+}
+
+/** `PROFILE=dir`: each target leaves a CPU profile there. */
+function profiling(name: string): string[] {
+  const dir = process.env['PROFILE']
+  return dir
+    ? ['--cpu-prof', `--cpu-prof-dir=${dir}`, `--cpu-prof-name=${name}-${process.pid}.cpuprofile`]
+    : []
+}
+
+async function reply(child: ChildProcess): Promise<unknown> {
+  const exit = new AbortController()
+  const ended = once(child, 'exit', { signal: exit.signal }).then(() => {
+    throw new Error('the target ended')
+  })
+  ended.catch(() => {})
+  const [message] = (await Promise.race([once(child, 'message'), ended])) as [unknown]
+  exit.abort()
+  return message
+}
+
+export interface Measure {
+  target: string
+  requestsPerS: number
+  p50Ms: number
+  p99Ms: number
+  nodeUs: number
+  redisUs: number
+  commands: number
+  rssMb: number
+  errors: number
+}
+
+/** autocannon's options, with a path instead of a whole URL. */
+export type Load = Omit<autocannon.Options, 'url'> & { path?: string }
+
+/** One measured load. Figures are per request; `redis` is left out for a target without one. */
+export async function measure(target: Target, redis: Redis | undefined, load: Load): Promise<Measure> {
+  const before = await costs(target, redis)
+  const result = await autocannon({ ...load, url: target.url + (load.path ?? '') })
+  const after = await costs(target, redis)
+  const requests = result.requests.total
+  return {
+    target: target.name,
+    requestsPerS: Math.round(result.requests.average),
+    p50Ms: result.latency.p50,
+    p99Ms: result.latency.p99,
+    nodeUs: (after.node.cpuUs - before.node.cpuUs) / requests,
+    redisUs: (after.redis.cpuUs - before.redis.cpuUs) / requests,
+    commands: (after.redis.commands - before.redis.commands) / requests,
+    rssMb: Math.round(after.node.rssBytes / 1_048_576),
+    errors: result.errors + result.non2xx,
+  }
+}
+
+async function costs(target: Target, redis: Redis | undefined) {
+  return {
+    node: await target.cost(),
+    redis: redis ? await redisCost(redis) : { cpuUs: 0, commands: 0, connections: 0 },
+  }
+}
+
+export function median(values: number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? 0
+}
+
+/** The median of each figure over the rounds. */
+export function medianOf(rounds: Measure[]): Measure {
+  const pick = (key: keyof Omit<Measure, 'target'>) => median(rounds.map((round) => round[key]))
+  return {
+    target: rounds[0]!.target,
+    requestsPerS: pick('requestsPerS'),
+    p50Ms: pick('p50Ms'),
+    p99Ms: pick('p99Ms'),
+    nodeUs: pick('nodeUs'),
+    redisUs: pick('redisUs'),
+    commands: pick('commands'),
+    rssMb: pick('rssMb'),
+    errors: rounds.reduce((sum, round) => sum + round.errors, 0),
+  }
+}

@@ -1,0 +1,39 @@
+/** What a good team would write: one Fastify handler, one Queue for all requests, `queue.add`, `getJob` and `getState`. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import { type JobsOptions, Queue } from 'bullmq'
+import Fastify from 'fastify'
+import { Redis } from 'ioredis'
+import { NewJobBody, StoredJob } from '../../src/jobs/schemas.ts'
+import { serveTarget } from './serve.ts'
+
+const connection = new Redis({ path: process.env['REDIS_SOCKET']!, maxRetriesPerRequest: null })
+const queues = new Map<string, Queue>()
+const queueOf = (name: string) => {
+  let queue = queues.get(name)
+  if (!queue) {
+    queue = new Queue(name, { connection })
+    queues.set(name, queue)
+  }
+  return queue
+}
+
+const app = Fastify({ logger: false }).withTypeProvider<TypeBoxTypeProvider>()
+
+app.post('/jobs', { schema: { body: NewJobBody, response: { 201: StoredJob } } }, async (request, reply) => {
+  const { queue = 'default', name, data = {}, opts = {} } = request.body
+  const job = await queueOf(queue).add(name, data, opts as JobsOptions)
+  reply.code(201)
+  const createdAt = new Date(job.timestamp).toISOString()
+  return { id: `${queue}:${job.id}`, queue, name, state: 'waiting' as const, createdAt, deduplicated: false }
+})
+
+app.get('/jobs/:id', async (request, reply) => {
+  const [queue, key] = (request.params as { id: string }).id.split(':') as [string, string]
+  const job = await queueOf(queue).getJob(key)
+  if (!job) return reply.code(404).send({ error: 'not found' })
+  const state = await job.getState()
+  const { name, progress, attemptsMade, timestamp, returnvalue } = job
+  return { id: `${queue}:${key}`, queue, name, state, progress, attemptsMade, timestamp, result: returnvalue }
+})
+
+await serveTarget(app)
