@@ -20,13 +20,13 @@ export interface CoalescerOptions<Item, Result> {
   inFlightMax: number
   /** Items not yet sent, of all lanes; past it `add` throws OVERLOADED. */
   waitingMax: number
-  /** Sends a batch; one result an item, in order. A rejection is every item's. */
-  send(lane: string, items: Item[]): Promise<Result[]>
+  /** Sends a batch; for each item, in order, its result or its error. A rejection is every item's. */
+  send(lane: string, items: Item[]): Promise<(Result | Error)[]>
 }
 
 export interface Coalescer<Item, Result> {
   add(lane: string, item: Item, bytes: number): Promise<Result>
-  /** All or none are accepted. They keep their order and may share batches with others. */
+  /** They keep their order and may share batches with others. All or none are accepted; if none, each promise says so. */
   addMany(lane: string, items: { item: Item; bytes: number }[]): Promise<Result>[]
   stats(): CoalescerStats
   /** Resolves when everything that was added has been answered. */
@@ -135,7 +135,11 @@ export function createCoalescer<Item, Result>(
     const flight = send(lane.name, items)
       .then(
         (results) => {
-          for (let i = 0; i < entries.length; i++) entries[i]!.resolve(results[i]!)
+          for (let i = 0; i < entries.length; i++) {
+            const result = results[i]!
+            if (result instanceof Error) entries[i]!.reject(result)
+            else entries[i]!.resolve(result)
+          }
         },
         (error: unknown) => {
           for (const entry of entries) entry.reject(error)
@@ -160,7 +164,11 @@ export function createCoalescer<Item, Result>(
       return result
     },
     addMany(name, items) {
-      admit(items.length)
+      try {
+        admit(items.length)
+      } catch (error) {
+        return items.map(() => Promise.reject(error))
+      }
       const lane = laneOf(name)
       const results = items.map(({ item, bytes }) => put(lane, item, bytes))
       schedule(lane)

@@ -73,7 +73,7 @@ export function createEnqueuer({
   onWrite,
   now = Date.now,
 }: EnqueuerDeps): Enqueuer {
-  const coalescer = createCoalescer<Item, Stored | SluiceError>({
+  const coalescer = createCoalescer<Item, Stored>({
     batchMax: config.ENQUEUE_BATCH_MAX,
     batchSoon: config.ENQUEUE_BATCH_SOON,
     batchBytes: config.ENQUEUE_BATCH_BYTES,
@@ -111,37 +111,27 @@ export function createEnqueuer({
     return item
   }
 
+  /** One command; what became of each job, or why it is not known. */
   async function send(queueName: string, items: Item[]): Promise<(Stored | SluiceError)[]> {
     const queue = registry.open(queueName)
-    const packed = packItems(items)
-    let results: ScriptResult[]
     try {
-      results = (await gateway.onQueue(queueName, ENQUEUE, (client) =>
-        runScript(client, enqueueScript, queue.addKeys, [queue.base, packed]),
+      const results = (await gateway.onQueue(queueName, ENQUEUE, (client) =>
+        runScript(client, enqueueScript, queue.addKeys, [queue.base, packItems(items)]),
       )) as ScriptResult[]
-    } finally {
-      // Also when the answer was lost: the jobs may be there.
-      for (const item of items) onWrite(queueName, item.key)
-    }
-    registry.remember(queueName)
-    return items.map((item, index) => outcome(queueName, item, results[index]!))
-  }
-
-  async function settle(queue: string, key: string, result: Promise<Stored | SluiceError>): Promise<Stored> {
-    let settled: Stored | SluiceError
-    try {
-      settled = await result
+      registry.remember(queueName)
+      return items.map((item, index) => outcome(queueName, item, results[index]!))
     } catch (error) {
-      settled = error as SluiceError
+      return items.map((item) => withId(error as SluiceError, queueName, item.key))
+    } finally {
+      // Also when the answer was lost: the jobs may be there. Of a key made here nobody can have asked before.
+      for (const item of items) if (item.chosen) onWrite(queueName, item.key)
     }
-    if (settled instanceof Error) throw withId(settled, queue, key)
-    return settled
   }
 
   return {
     async add(job) {
       const item = prepare(job)
-      return settle(job.queue, item.key, coalescer.add(job.queue, item, item.data.length))
+      return coalescer.add(job.queue, item, item.data.length)
     },
     addMany(jobs) {
       const results: Promise<Stored>[] = new Array(jobs.length)
@@ -158,24 +148,14 @@ export function createEnqueuer({
         }
       })
       for (const [queue, entries] of byQueue) {
-        const added = addAll(queue, entries)
-        entries.forEach(({ index, item }, at) => {
-          results[index] = settle(queue, item.key, added[at]!)
+        coalescer.addMany(queue, entries).forEach((result, at) => {
+          results[entries[at]!.index] = result
         })
       }
       return results
     },
     stats: coalescer.stats,
     close: coalescer.close,
-  }
-
-  function addAll(queue: string, entries: { item: Item; bytes: number }[]): Promise<Stored | SluiceError>[] {
-    try {
-      return coalescer.addMany(queue, entries)
-    } catch (error) {
-      // Too much waits: no item of this queue was accepted, and each says so.
-      return entries.map(() => Promise.resolve(error as SluiceError))
-    }
   }
 }
 
@@ -232,7 +212,7 @@ function outcome(queue: string, item: Item, result: ScriptResult): Stored | Slui
   const { key, name, state, timestamp } = item
   const created: Stored = { queue, key, name, state, timestamp, deduplicated: false }
   if (result === 1) return created
-  if (result[0] === 3) return jobError(result[1])
+  if (result[0] === 3) return withId(jobError(result[1]), queue, key)
   const [, existingKey, existingState = null, existingName = null, existingTimestamp] = result
   return {
     queue,

@@ -141,8 +141,16 @@ function parentId(parentKey: string): string {
   return parentKey.slice(parentKey.indexOf(':') + 1)
 }
 
+let lastMs = Number.NaN
+let lastText = ''
+
+/** Jobs that arrive together share a millisecond, so the last one made is often the next one asked for. */
 export function rfc3339(ms: number): string {
-  return new Date(ms).toISOString()
+  if (ms !== lastMs) {
+    lastText = new Date(ms).toISOString()
+    lastMs = ms
+  }
+  return lastText
 }
 
 function timeOf(ms: string | number | undefined): string | null {
