@@ -1,0 +1,350 @@
+/** The job routes from outside: what a client sends, what it is told, and what is then really in Redis. */
+import { Queue, Worker } from 'bullmq'
+import t, { type Test } from 'tap'
+import { eventually, startApp } from '../helpers/app.ts'
+import { startRedis } from '../helpers/redis.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+
+type App = Awaited<ReturnType<typeof startApp>>
+
+async function open(t: Test, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
+  t.teardown(() => app.http.close())
+  const post = (url: string, payload: unknown, headers: Record<string, string> = {}) =>
+    app.http.inject({
+      method: 'POST',
+      url,
+      headers: { 'content-type': 'application/json', ...headers },
+      payload: typeof payload === 'string' ? payload : JSON.stringify(payload),
+    })
+  const get = (url: string, headers: Record<string, string> = {}) =>
+    app.http.inject({ method: 'GET', url, headers })
+  const queue = (name: string) => new Queue(name, { connection: redis.client, prefix: app.prefix })
+  return { app, post, get, queue }
+}
+
+/** Works one job of the queue as a native worker would, and waits until it has finished. */
+async function work(app: App, name: string, processor: () => Promise<unknown>): Promise<void> {
+  const connection = { path: redis.socket, maxRetriesPerRequest: null }
+  const worker = new Worker(name, processor, { connection, prefix: app.prefix })
+  await new Promise((resolve) => {
+    worker.once('completed', resolve)
+    worker.once('failed', resolve)
+  })
+  await worker.close()
+}
+
+t.test('a job that was acknowledged is in Redis, and the answer says where and what', async (t) => {
+  const { post, get, queue } = await open(t)
+  const answer = await post('/jobs', {
+    queue: 'emails',
+    name: 'welcome',
+    data: { to: 'ann' },
+    opts: { attempts: 3 },
+  })
+  t.equal(answer.statusCode, 201)
+  const body = answer.json()
+  t.match(body, { queue: 'emails', name: 'welcome', state: 'waiting', deduplicated: false })
+  t.match(body.id, /^emails:[0-9a-f-]{36}$/)
+  t.notOk('data' in body, 'data are never echoed')
+  t.equal(answer.headers['location'], `/jobs/${body.id}`)
+  const job = await queue('emails').getJob(body.id.slice('emails:'.length))
+  t.same(job?.data, { to: 'ann' })
+  t.equal(job?.opts.attempts, 3)
+  const read = await get(answer.headers['location'] as string)
+  t.equal(read.headers['etag'], answer.headers['etag'], 'the tag is that of the resource')
+  t.equal(read.json().createdAt, body.createdAt)
+})
+
+t.test('the tag of a stored job is that of the resource, whatever its options', async (t) => {
+  const { post, get } = await open(t)
+  for (const opts of [
+    { delay: 60_000 },
+    { priority: 5, attempts: 2 },
+    { deduplication: { id: 'x' } },
+    { lifo: true },
+  ]) {
+    const answer = await post('/jobs', { name: 'n', opts })
+    t.equal(
+      (await get(`/jobs/${answer.json().id}`)).headers['etag'],
+      answer.headers['etag'],
+      JSON.stringify(opts),
+    )
+  }
+})
+
+t.test('a job without a queue goes to the default one, and a bare key finds it', async (t) => {
+  const { post, get } = await open(t, { DEFAULT_QUEUE: 'main' })
+  t.equal((await post('/jobs', { name: 'n', opts: { jobId: 'k' } })).json().id, 'main:k')
+  t.equal((await get('/jobs/k')).json().id, 'main:k')
+})
+
+t.test(
+  'a key that is used again stores nothing and names the job that is there, with its state',
+  async (t) => {
+    const { app, post, queue } = await open(t)
+    const job = { queue: 'q', name: 'first', data: 1, opts: { jobId: 'same' } }
+    const first = (await post('/jobs', job)).json()
+    const again = await post('/jobs', { ...job, name: 'second', data: 2 })
+    t.equal(again.statusCode, 200)
+    t.same(again.json(), { ...first, deduplicated: true })
+    await work(app, 'q', async () => 'done')
+    t.match((await post('/jobs', job)).json(), { state: 'completed', deduplicated: true })
+    t.equal(await queue('q').count(), 0)
+  },
+)
+
+t.test('a deduplicated job names the other one, also when that is gone', async (t) => {
+  const { app, post } = await open(t)
+  const opts = { deduplication: { id: 'user-42', ttl: 60_000 }, removeOnComplete: true }
+  const first = (await post('/jobs', { queue: 'q', name: 'n', opts })).json()
+  t.match((await post('/jobs', { queue: 'q', name: 'n', opts })).json(), {
+    id: first.id,
+    state: 'waiting',
+    deduplicated: true,
+  })
+  await work(app, 'q', async () => 1)
+  const gone = await post('/jobs', { queue: 'q', name: 'n', opts })
+  t.equal(gone.statusCode, 200)
+  t.match(gone.json(), { id: first.id, state: null, name: null, createdAt: null, deduplicated: true })
+})
+
+t.test('jobs that arrive together leave in few commands and keep their order', async (t) => {
+  const { app, post, queue } = await open(t)
+  const before = app.http.inject('/stats')
+  const sentBefore = (await before).json().commandsSent.enqueue ?? 0
+  await Promise.all(Array.from({ length: 100 }, (_, i) => post('/jobs', { queue: 'q', name: 'n', data: i })))
+  const { commandsSent, batching } = (await app.http.inject('/stats')).json()
+  t.ok(commandsSent.enqueue - sentBefore <= 20, `${commandsSent.enqueue - sentBefore} commands for 100 jobs`)
+  t.equal(batching.jobsSent, 100)
+  const jobs = await queue('q').getWaiting(0, -1)
+  t.same(
+    jobs.map((job) => job.data),
+    Array.from({ length: 100 }, (_, i) => i),
+  )
+})
+
+t.test('with ENQUEUE_BATCH_MAX=1 every job is a command of its own', async (t) => {
+  const { app, post } = await open(t, { ENQUEUE_BATCH_MAX: '1' })
+  await Promise.all(Array.from({ length: 10 }, () => post('/jobs', { queue: 'q', name: 'n' })))
+  t.equal((await app.http.inject('/stats')).json().commandsSent.enqueue, 10)
+})
+
+t.test('without retention of its own a job is kept for a time, not for ever', async (t) => {
+  const { post, queue } = await open(t, { DEFAULT_KEEP_COMPLETED_AGE: '60', DEFAULT_KEEP_FAILED_AGE: '120' })
+  const plain = (await post('/jobs', { queue: 'q', name: 'n' })).json().id.slice(2)
+  const own = (await post('/jobs', { queue: 'q', name: 'n', opts: { removeOnComplete: 5 } }))
+    .json()
+    .id.slice(2)
+  t.match((await queue('q').getJob(plain))?.opts, {
+    removeOnComplete: { age: 60 },
+    removeOnFail: { age: 120 },
+  })
+  t.match((await queue('q').getJob(own))?.opts, { removeOnComplete: 5, removeOnFail: { age: 120 } })
+})
+
+t.test('a batch says of every job what became of it, in the order of the request', async (t) => {
+  const { post, queue } = await open(t)
+  const answer = await post('/jobs/batch', {
+    jobs: [
+      { queue: 'a', name: 'n', opts: { jobId: 'one' } },
+      { queue: 'b', name: 'n' },
+      { queue: 'a', name: 'n', opts: { jobId: 'completed' } },
+      { queue: 'a', name: 'n', opts: { jobId: 'one' } },
+      { queue: 'a', name: 'n', opts: { delay: 'abc' }, extra: 1 },
+      { queue: 'a', name: 'n', data: 'x'.repeat(50), opts: { sizeLimit: 10 } },
+    ],
+  })
+  t.equal(answer.statusCode, 207)
+  const { created, deduplicated, failed, results } = answer.json()
+  t.same({ created, deduplicated, failed }, { created: 2, deduplicated: 1, failed: 3 })
+  t.match(results, [
+    { index: 0, status: 201, id: 'a:one', state: 'waiting', deduplicated: false },
+    { index: 1, status: 201, id: /^b:/ },
+    { index: 2, status: 422, error: { code: 'INVALID_NAME', errors: [{ pointer: '/jobs/2/opts/jobId' }] } },
+    { index: 3, status: 200, id: 'a:one', deduplicated: true },
+    { index: 4, status: 422, error: { code: 'INVALID_ITEM', outcome: 'not_executed' } },
+    { index: 5, status: 422, error: { code: 'INVALID_OPTION', errors: [{ pointer: '/jobs/5/data' }] } },
+  ])
+  const pointers = results[4].error.errors.map((fault: { pointer: string }) => fault.pointer).sort()
+  t.same(pointers, ['/jobs/4/extra', '/jobs/4/opts/delay'])
+  t.equal(await queue('a').count(), 1, 'nothing was stored that was refused')
+})
+
+t.test('a batch of which all is stored is 201, of which nothing can be is 422', async (t) => {
+  const { post } = await open(t)
+  t.equal((await post('/jobs/batch', { jobs: [{ name: 'n' }, { name: 'n' }] })).statusCode, 201)
+  const none = await post('/jobs/batch', { jobs: [{ name: '' }, { queue: 'a:b', name: 'n' }] })
+  t.equal(none.statusCode, 422)
+  t.match(none.json(), { created: 0, failed: 2, results: [{ status: 422 }, { status: 422 }] })
+})
+
+t.test('a batch of a thousand jobs is five commands', async (t) => {
+  const { app, post, queue } = await open(t)
+  const jobs = Array.from({ length: 1_000 }, (_, i) => ({ queue: 'q', name: 'n', data: i }))
+  t.equal((await post('/jobs/batch', { jobs })).statusCode, 201)
+  t.equal((await app.http.inject('/stats')).json().commandsSent.enqueue, 5)
+  const stored = await queue('q').getWaiting(0, -1)
+  t.ok(stored.every((job, index) => job.data === index))
+})
+
+t.test(
+  'a damaged queue fails its own jobs, says so, leaves nothing behind, and harms no other queue',
+  async (t) => {
+    const { app, post } = await open(t)
+    await redis.client.set(`${app.prefix}:bad:wait`, 'not a list')
+    const answer = await post('/jobs/batch', {
+      jobs: [
+        { queue: 'bad', name: 'n', opts: { jobId: 'x', deduplication: { id: 'd' } } },
+        { queue: 'good', name: 'n' },
+        { queue: 'bad', name: 'n', opts: { delay: 5 } },
+      ],
+    })
+    t.equal(answer.statusCode, 207)
+    t.match(answer.json().results, [
+      { status: 503, error: { code: 'QUEUE_DAMAGED', outcome: 'not_executed', ids: ['bad:x'] } },
+      { status: 201 },
+      { status: 201 },
+    ])
+    t.equal(await redis.client.exists(`${app.prefix}:bad:x`), 0, 'the hash is gone')
+    t.equal(await redis.client.exists(`${app.prefix}:bad:de:d`), 0, 'the deduplication key is gone')
+    await redis.client.del(`${app.prefix}:bad:wait`)
+    t.equal(
+      (await post('/jobs', { queue: 'bad', name: 'n', opts: { jobId: 'x' } })).statusCode,
+      201,
+      'it works again',
+    )
+  },
+)
+
+t.test('every state of a job is told as BullMQ tells it', async (t) => {
+  const { app, get, post, queue } = await open(t, {
+    CACHE_TTL_SHORT: '0',
+    CACHE_TTL_LONG: '0',
+    CACHE_TTL_MISSING: '0',
+  })
+  const state = async (id: string) => {
+    const { body } = await get(`/jobs/q:${id}`)
+    return JSON.parse(body).state
+  }
+  const theirs = async (id: string) => (await queue('q').getJob(id))?.getState()
+  await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'w' } })
+  await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'd', delay: 60_000 } })
+  await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'p', priority: 3 } })
+  for (const [id, expected] of [
+    ['w', 'waiting'],
+    ['d', 'delayed'],
+    ['p', 'prioritized'],
+  ] as const) {
+    t.equal(await state(id), expected)
+    t.equal(await theirs(id), expected)
+  }
+  let release: (value: unknown) => void = () => {}
+  const held = new Promise((resolve) => {
+    release = resolve
+  })
+  const working = work(app, 'q', async () => held)
+  await eventually(async () => (await state('w')) === 'active')
+  t.equal(await theirs('w'), 'active')
+  release({ sum: 3 })
+  await working
+  const done = (await get('/jobs/q:w')).json()
+  t.match(done, { state: 'completed', result: { sum: 3 }, attemptsMade: 1, error: null })
+  t.ok(Date.parse(done.finishedAt) >= Date.parse(done.startedAt))
+})
+
+t.test('a job that failed tells why, and one that is to be retried says when', async (t) => {
+  const { app, get, post } = await open(t, {
+    CACHE_TTL_SHORT: '0',
+    CACHE_TTL_LONG: '0',
+    CACHE_TTL_MISSING: '0',
+  })
+  await post('/jobs', { queue: 'f', name: 'n', opts: { jobId: 'a' } })
+  await work(app, 'f', async () => {
+    throw new Error('no such mailbox')
+  })
+  const failed = (await get('/jobs/f:a')).json()
+  t.match(failed, { state: 'failed', error: { message: 'no such mailbox' }, attemptsMade: 1 })
+  t.match(failed.error.stacktrace[0], /no such mailbox/)
+  await post('/jobs', { queue: 'r', name: 'n', opts: { jobId: 'b', attempts: 2, backoff: 30_000 } })
+  const before = Date.now()
+  await work(app, 'r', async () => {
+    throw new Error('later')
+  })
+  const retried = await get('/jobs/r:b')
+  t.match(retried.json(), { state: 'delayed', attempts: 2, error: { message: 'later' } })
+  t.ok(
+    Math.abs(Date.parse(retried.json().delayedUntil) - before - 30_000) < 5_000,
+    'counted from the failure',
+  )
+  t.ok(Number(retried.headers['retry-after']) > 20, 'and so is Retry-After')
+})
+
+t.test('include adds data and logs, nothing else does', async (t) => {
+  const { get, post, queue } = await open(t)
+  await post('/jobs', { queue: 'q', name: 'n', data: { secret: 1 }, opts: { jobId: 'a' } })
+  await (await queue('q').getJob('a'))?.log('first line')
+  t.notOk('data' in (await get('/jobs/q:a')).json())
+  t.same((await get('/jobs/q:a?include=data')).json().data, { secret: 1 })
+  t.match((await get('/jobs/q:a?include=data,logs')).json(), { data: { secret: 1 }, logs: ['first line'] })
+  t.equal((await get('/jobs/q:a?include=everything')).statusCode, 422)
+  t.equal((await get('/jobs/q:a?wait=1')).statusCode, 400, 'a parameter that is not known is not ignored')
+})
+
+t.test('what does not exist is 404, whatever the id spells', async (t) => {
+  const { app, get, post } = await open(t)
+  await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'a' } })
+  await redis.client.set(`${app.prefix}:q:a:lock`, 'token')
+  for (const id of [
+    'q:none',
+    'none',
+    'q:meta',
+    'q:wait',
+    'q:a:lock',
+    'q:events',
+    'a%20b:c',
+    'q:',
+    '%00',
+    `q:${'x'.repeat(600)}`,
+  ]) {
+    const answer = await get(`/jobs/${id}`)
+    t.equal(answer.statusCode, 404, id)
+    t.equal(answer.headers['content-type'], 'application/problem+json; charset=utf-8')
+  }
+})
+
+t.test('an unchanged job is answered 304, out of memory', async (t) => {
+  const { app, get, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
+  const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
+  const first = await get(`/jobs/${id}`)
+  t.equal(first.headers['cache-status'], 'sluice; fwd=miss; ttl=60')
+  const commands = async () => (await app.http.inject('/stats')).json().commandsSent.jobView
+  const before = await commands()
+  for (const tag of [first.headers['etag'] as string, '*', `"other", W/${first.headers['etag']}`]) {
+    const answer = await get(`/jobs/${id}`, { 'if-none-match': tag })
+    t.equal(answer.statusCode, 304)
+    t.equal(answer.body, '')
+    t.equal(answer.headers['etag'], first.headers['etag'])
+    t.match(answer.headers['cache-status'], /^sluice; hit; ttl=\d+$/)
+  }
+  t.equal((await get(`/jobs/${id}`, { 'if-none-match': '"other"' })).statusCode, 200)
+  t.equal(await commands(), before)
+  t.match((await get(`/jobs/${id}`, { 'cache-control': 'no-cache' })).headers['cache-status'], /fwd=request/)
+  t.equal(await commands(), before + 1)
+})
+
+t.test('a miss that is remembered never hides a job enqueued here', async (t) => {
+  const { get, post } = await open(t, { CACHE_TTL_MISSING: '60000' })
+  t.equal((await get('/jobs/q:soon')).statusCode, 404)
+  await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'soon' } })
+  t.equal((await get('/jobs/q:soon')).statusCode, 200)
+})
+
+t.test('an Idempotency-Key is refused as long as it would not be honoured', async (t) => {
+  const { post } = await open(t)
+  const answer = await post('/jobs', { name: 'n' }, { 'idempotency-key': 'k' })
+  t.equal(answer.statusCode, 501)
+  t.match(answer.json(), { code: 'NOT_IMPLEMENTED', outcome: 'not_executed' })
+})
