@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { contractPlugin } from './http/contract.ts'
@@ -84,7 +84,7 @@ function createHttp(config: Config, log: Logger): FastifyInstance {
   const http = Fastify({
     loggerInstance: log,
     // One line for a failure, from http/problem.ts; none for an ordinary request, nor a logger made for it.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (logger) => logger,
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
@@ -96,6 +96,12 @@ function createHttp(config: Config, log: Logger): FastifyInstance {
     return503OnClosing: false,
     // biome-ignore lint/suspicious/noExplicitAny: Fastify's generics take the logger for part of the instance's type
   }) as any as FastifyInstance
+  // A client that was answered during the shutdown and keeps its socket open must not hold it up.
+  let closingIdle: NodeJS.Timeout | undefined
+  http.addHook('preClose', async () => {
+    closingIdle = setInterval(() => http.server.closeIdleConnections(), 50)
+  })
+  http.addHook('onClose', async () => clearInterval(closingIdle))
   http.server.maxConnections =
     config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
   return http

@@ -228,7 +228,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
     if (typeof parsed === 'object') problems.push(`${raw.name} ${parsed.problem}`)
     else config[name] = parsed
   }
-  if (problems.length === 0) problems.push(...contradictions(config as Config))
+  problems.push(...contradictions(config as Config))
   if (problems.length > 0) throw new ConfigError(problems)
   return config as Config
 }
@@ -283,7 +283,7 @@ function contradictions(config: Config): string[] {
   }
   if (!isLoopback(config.HOST) && !config.ALLOW_ANONYMOUS) {
     problems.push(
-      `HOST ${config.HOST} can be reached from other machines and there are no API keys: ` +
+      'HOST can be reached from other machines and there are no API keys: ' +
         'set ALLOW_ANONYMOUS=true if the network keeps strangers out, or HOST=127.0.0.1',
     )
   }

@@ -12,6 +12,8 @@ const MAX_FAULTS = 32
 // TypeBox stops at 8 by itself, and lists a fault of a union once for every branch.
 Settings.Set({ maxErrors: MAX_FAULTS * 4 })
 
+const UNKNOWN_FIELD = 'is not a field that is known here'
+
 export interface Invalid {
   /** INVALID_NAME: it fits but for a name or id that may not be used; else INVALID_REQUEST. */
   code: Extract<ErrorCode, 'INVALID_NAME' | 'INVALID_REQUEST'>
@@ -26,7 +28,7 @@ export function createValidator<T extends TSchema>(schema: T): (value: unknown) 
     const errors = compiled.Errors(value) as unknown as SchemaError[]
     const relevant = withoutUnionNoise(errors)
     const faults = relevant.flatMap((error) => faultsOf(error, schema)).slice(0, MAX_FAULTS)
-    const onlyNames = relevant.every((error) => error.keyword === 'pattern')
+    const onlyNames = relevant.length > 0 && relevant.every((error) => error.keyword === 'pattern')
     return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', faults }
   }
 }
@@ -47,8 +49,10 @@ interface SchemaError {
  */
 function withoutUnionNoise(errors: SchemaError[]): SchemaError[] {
   const unions = errors.filter((error) => error.keyword === 'anyOf')
+  // More unknown properties than errors are listed: then the objects' own entries were cut off.
+  if (errors.every((error) => error.keyword === 'boolean')) return errors
   return errors.filter((error) => {
-    // Each unknown property is told twice: once as `additionalProperties` of the object, which is enough.
+    // Each unknown property is told twice, the second time with its object's others, which is enough.
     if (error.keyword === 'boolean') return false
     return unions.every((union) => {
       const branch = `${union.schemaPath}/anyOf/`
@@ -74,7 +78,7 @@ function faultsOf(error: SchemaError, schema: TSchema): Fault[] {
   if (keyword === 'additionalProperties') {
     return (params.additionalProperties ?? []).map((name) => ({
       pointer: `${instancePath}/${escapePointer(name)}`,
-      detail: 'is not a field that is known here',
+      detail: UNKNOWN_FIELD,
     }))
   }
   if (keyword === 'required') {
@@ -83,6 +87,7 @@ function faultsOf(error: SchemaError, schema: TSchema): Fault[] {
       detail: 'is missing',
     }))
   }
+  if (keyword === 'boolean') return [{ pointer: instancePath, detail: UNKNOWN_FIELD }]
   const rule = ruleAt(schema, error.schemaPath)
   const allowed = rule?.enum ? `must be one of ${rule.enum.join(', ')}` : undefined
   const described = keyword === 'pattern' || keyword === 'anyOf' ? rule?.description : undefined

@@ -39,7 +39,7 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { logFailed }) => {
   function sendProblem(error: SluiceError, request: FastifyRequest, reply: FastifyReply) {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
     log(error, problem, request)
-    const { retryAfterS = problem.status === 503 || problem.status === 429 ? 1 : undefined } = error.details
+    const { retryAfterS = problem.retryable ? 1 : undefined } = error.details
     if (retryAfterS !== undefined) reply.header('retry-after', retryAfterS)
     // Sent as text: the problem was made from the table, and must reach the client even where a route forgot to name it.
     return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))

@@ -60,8 +60,8 @@ interface Lane<Item, Result> {
   waiting: Batch<Item, Result>[]
   inFlight: number
   jobsInFlight: number
-  /** Set while the end of the tick (or the delay) is awaited. */
-  scheduled: NodeJS.Immediate | NodeJS.Timeout | undefined
+  /** Takes back what was scheduled for the end of the tick (or of the delay). */
+  scheduled: (() => void) | undefined
 }
 
 export function createCoalescer<Item, Result>(
@@ -117,11 +117,21 @@ export function createCoalescer<Item, Result>(
   function schedule(lane: Lane<Item, Result>): void {
     if (lane.inFlight >= inFlightMax) return
     if (lane.waiting[0]!.entries.length >= Math.min(batchSoon, batchMax)) {
-      if (lane.scheduled !== undefined) cancel(lane.scheduled)
+      lane.scheduled?.()
       leave(lane)
     } else if (lane.scheduled === undefined) {
-      lane.scheduled = delayMs > 0 ? setTimeout(leave, delayMs, lane) : setImmediate(leave, lane)
+      lane.scheduled = later(lane)
     }
+  }
+
+  function later(lane: Lane<Item, Result>): () => void {
+    // Each handle has to go back to its own function: clearImmediate of a timeout stops every immediate of the process.
+    if (delayMs > 0) {
+      const timeout = setTimeout(leave, delayMs, lane)
+      return () => clearTimeout(timeout)
+    }
+    const immediate = setImmediate(leave, lane)
+    return () => clearImmediate(immediate)
   }
 
   function fly(lane: Lane<Item, Result>, batch: Batch<Item, Result>): void {
@@ -164,6 +174,7 @@ export function createCoalescer<Item, Result>(
       return result
     },
     addMany(name, items) {
+      if (items.length === 0) return []
       try {
         admit(items.length)
       } catch (error) {
@@ -195,10 +206,4 @@ export function createCoalescer<Item, Result>(
       while (unanswered.size > 0) await Promise.all(unanswered)
     },
   }
-}
-
-function cancel(scheduled: NodeJS.Immediate | NodeJS.Timeout): void {
-  // Each kind of handle is only known to its own function; the other takes it for nothing.
-  clearImmediate(scheduled as NodeJS.Immediate)
-  clearTimeout(scheduled as NodeJS.Timeout)
 }

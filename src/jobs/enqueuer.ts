@@ -230,7 +230,6 @@ function jobError(text: string): SluiceError {
   return new SluiceError(code, {
     ...(code === 'QUEUE_DAMAGED' ? { detail: `Redis says: ${text.slice(0, 120)}` } : {}),
     outcome: 'not_executed',
-    retryAfterS: 1,
     cause: new Error(text),
   })
 }

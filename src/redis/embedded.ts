@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -33,6 +33,7 @@ export interface EmbeddedOptions {
 /** Longest path of a unix socket on Linux (108) and macOS (104), less the ending nul. */
 const MAX_SOCKET_PATH = 103
 const START_TIMEOUT_MS = 30_000
+const STOP_TIMEOUT_MS = 10_000
 
 interface Lock {
   owner: number
@@ -52,27 +53,34 @@ export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<Embe
         'There is no redis-server on the PATH: fetching one from the distribution (once, about 3 MB)',
       ),
   })
-  const lock = await readLock(lockFile)
-  if (lock && isAlive(lock.owner)) {
-    throw new Error(
-      `${dataDir} is in use by another Sluice (process ${lock.owner}). Stop it, or give this one its own DATA_DIR or a REDIS_URL.`,
-    )
-  }
+  const previous = await acquire(lockFile, socket)
   let server: number
   let child: ChildProcess | undefined
-  if (lock && isAlive(lock.server) && (await answers(socket))) {
-    server = lock.server
-    options.log(`Taking over the redis-server (process ${server}) that an earlier Sluice left behind`)
-  } else {
-    child = await spawnServer(binary, socket, dataDir, options)
-    server = child.pid!
+  try {
+    if (previous && isAlive(previous.server) && (await isListening(socket))) {
+      server = previous.server
+      options.log(`Taking over the redis-server (process ${server}) that an earlier Sluice left behind`)
+      // It may still be loading its data.
+      await until(() => answers(socket), START_TIMEOUT_MS)
+    } else {
+      child = await spawnServer(binary, socket, dataDir, options)
+      server = child.pid!
+    }
+    await writeFile(lockFile, JSON.stringify({ owner: process.pid, server } satisfies Lock))
+  } catch (error) {
+    await rm(lockFile, { force: true })
+    throw error
   }
-  await writeFile(lockFile, JSON.stringify({ owner: process.pid, server } satisfies Lock))
 
   let closing: Promise<void> | undefined
   async function stop(): Promise<void> {
-    if (isAlive(server)) process.kill(server, 'SIGTERM')
-    await until(() => !isAlive(server) || hasExited(child), START_TIMEOUT_MS)
+    const hasEnded = () => !isAlive(server) || hasExited(child)
+    if (!hasEnded()) process.kill(server, 'SIGTERM')
+    await until(hasEnded, STOP_TIMEOUT_MS).catch(async () => {
+      // A server that cannot save refuses to end. What was acknowledged is in the append-only file already.
+      process.kill(server, 'SIGKILL')
+      await until(hasEnded, STOP_TIMEOUT_MS)
+    })
     await rm(lockFile, { force: true })
   }
   return {
@@ -128,12 +136,46 @@ async function socketPath(dataDir: string): Promise<string> {
   if (Buffer.byteLength(beside) <= MAX_SOCKET_PATH) return beside
   const folder = join(tmpdir(), `sluice-${createHash('sha1').update(dataDir).digest('hex').slice(0, 16)}`)
   await mkdir(folder, { recursive: true, mode: 0o700 })
+  // The name can be guessed: a folder that somebody else made there first is not to be trusted with a socket.
+  const { uid, mode } = await stat(folder)
+  if (uid !== process.getuid?.() || (mode & 0o077) !== 0)
+    throw new Error(`${folder} belongs to somebody else`)
   return join(folder, 'redis.sock')
 }
 
-async function readLock(file: string): Promise<Lock | undefined> {
+/**
+ * Takes the lock of the folder, and returns that of an owner who is gone. Throws when the folder is in use. Creating the
+ * file is what decides between two that start at once.
+ */
+async function acquire(lockFile: string, socket: string): Promise<Lock | undefined> {
+  const mine = JSON.stringify({ owner: process.pid, server: 0 } satisfies Lock)
+  let previous: Lock | undefined
+  for (let tries = 0; tries < 2; tries++) {
+    try {
+      await writeFile(lockFile, mine, { flag: 'wx' })
+      return previous
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+    previous = parseLock(await readFile(lockFile, 'utf8').catch(() => ''))
+    if (previous && isAlive(previous.owner)) {
+      // In a container the process that wrote it may have had our own number; then its server tells whether it lives.
+      const isSelf = previous.owner === process.pid
+      if (!isSelf || previous.server === 0 || (isAlive(previous.server) && (await isListening(socket)))) {
+        throw new Error(
+          `The data folder is in use by another Sluice (process ${previous.owner}). ` +
+            'Stop it, or give this one its own DATA_DIR or a REDIS_URL.',
+        )
+      }
+    }
+    await rm(lockFile, { force: true })
+  }
+  throw new Error('The data folder was taken by another Sluice that started at the same time.')
+}
+
+function parseLock(text: string): Lock | undefined {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Lock
+    return JSON.parse(text) as Lock
   } catch {
     return undefined
   }
@@ -149,17 +191,26 @@ function isAlive(pid: number): boolean {
 }
 
 /** Whether a server on the socket says PONG; while it loads its data it does not. */
-function answers(socket: string): Promise<boolean> {
+async function answers(socket: string): Promise<boolean> {
+  return (await ping(socket)).startsWith('+PONG')
+}
+
+async function isListening(socket: string): Promise<boolean> {
+  return (await ping(socket)) !== ''
+}
+
+/** What a server on the socket says to PING; nothing where there is none. */
+function ping(socket: string): Promise<string> {
   return new Promise((done) => {
     const connection = createConnection(socket)
-    const finish = (result: boolean) => {
+    const finish = (reply: string) => {
       connection.destroy()
-      done(result)
+      done(reply)
     }
     connection.once('connect', () => connection.write('PING\r\n'))
-    connection.once('data', (data) => finish(data.toString().startsWith('+PONG')))
-    connection.once('error', () => finish(false))
-    connection.setTimeout(1_000, () => finish(false))
+    connection.once('data', (data) => finish(data.toString()))
+    connection.once('error', () => finish(''))
+    connection.setTimeout(1_000, () => finish(''))
   })
 }
 

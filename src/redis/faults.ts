@@ -41,13 +41,14 @@ const faults: [RegExp, RedisFault][] = [
   ],
   [/max (request|key|single record) size exceeded/i, fault('REDIS_LIMIT', 'not_executed')],
   // A key that is not what BullMQ makes of it
-  [/\bWRONGTYPE\b/, fault('QUEUE_DAMAGED', 'not_executed')],
+  // … which a script may have found out only after it had written elsewhere.
+  [/\bWRONGTYPE\b/, fault('QUEUE_DAMAGED', 'unknown')],
 ]
 
 /** Names the error behind a text; a text that nobody knows may hide anything, so its outcome is unknown. */
 export function faultOf(text: string): RedisFault {
-  // A script's error starts with the command's own text, or says "ERR Error running script … " before it.
-  const plain = text.replace(/^ERR (?=[A-Z]{3,} )/, '')
+  // An error inside a script is that of the command (Redis 7), or stands at the end of a sentence about the script (6.2).
+  const plain = text.replace(/^ERR Error running script .*?: -(?=[A-Z]+ )/, '')
   return faults.find(([pattern]) => pattern.test(plain))?.[1] ?? fault('INTERNAL', 'unknown')
 }
 
@@ -72,7 +73,6 @@ export function toSluiceError(cause: unknown, isWrite: boolean): SluiceError {
   return new SluiceError(code, {
     ...(detail === undefined ? {} : { detail }),
     ...(isWrite ? { outcome } : {}),
-    ...(code === 'INTERNAL' ? {} : { retryAfterS: 1 }),
     cause,
   })
 }

@@ -84,6 +84,7 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
   return {
     tryTake,
     async take(priority, signal) {
+      signal?.throwIfAborted()
       if (tryTake()) return
       if (waiting >= maxWaiting) {
         refused++

@@ -1,0 +1,102 @@
+import t from 'tap'
+import {
+  BODY_PROBLEMS,
+  type ErrorCode,
+  errorTable,
+  problemResponses,
+  problemType,
+  REDIS_PROBLEMS,
+  SluiceError,
+  toProblem,
+} from '../src/errors.ts'
+
+const codes = Object.keys(errorTable) as ErrorCode[]
+
+t.test('every code has a status, sentences, and a type page of its own', async (t) => {
+  for (const code of codes) {
+    const { status, title, advice } = errorTable[code]
+    t.ok(status >= 400 && status < 600, code)
+    t.match(title, /^[A-Z].*[^.]$/, `${code}: the title is a sentence without its full stop`)
+    t.match(advice, /\.$/, `${code}: the advice is a sentence`)
+    t.match(problemType(code), /^\/problems\/[a-z]+(-[a-z]+)*$/)
+  }
+  t.equal(problemType('JOB_NOT_FOUND'), '/problems/job-not-found')
+  t.equal(new Set(codes.map(problemType)).size, codes.length)
+})
+
+t.test('only what may pass by itself is called retryable', async (t) => {
+  const retryable = codes.filter((code) => errorTable[code].retryable)
+  for (const code of retryable) t.match([408, 429, 503].includes(errorTable[code].status), true, code)
+  t.ok(retryable.includes('OVERLOADED'))
+  t.notOk(retryable.includes('QUEUE_DAMAGED'), 'which needs a person')
+})
+
+t.test('a problem without details says what the table says, and no more', async (t) => {
+  t.strictSame(toProblem(new SluiceError('JOB_NOT_FOUND')), {
+    type: '/problems/job-not-found',
+    title: 'There is no such job',
+    status: 404,
+    detail: 'There is no such job. Check the id. Retention may have removed a finished job.',
+    code: 'JOB_NOT_FOUND',
+    retryable: false,
+  })
+})
+
+t.test('a problem carries its details, but neither its cause nor what belongs in a header', async (t) => {
+  const details = {
+    detail: 'Redis went away.',
+    errors: [{ pointer: '/name', detail: 'is missing' }],
+    outcome: 'unknown' as const,
+    ids: ['q:1'],
+  }
+  const error = new SluiceError('REDIS_UNAVAILABLE', {
+    ...details,
+    retryAfterS: 3,
+    cause: new Error('secret'),
+  })
+  t.strictSame(toProblem(error), {
+    type: '/problems/redis-unavailable',
+    title: 'Redis cannot be reached',
+    status: 503,
+    code: 'REDIS_UNAVAILABLE',
+    retryable: true,
+    ...details,
+  })
+})
+
+t.test('an error is an Error: its message is the detail or the title, its cause is kept', async (t) => {
+  const cause = new Error('below')
+  const error = new SluiceError('INTERNAL', { detail: 'It broke.', cause })
+  t.type(error, Error)
+  t.match(error, { name: 'SluiceError', message: 'It broke.', code: 'INTERNAL', cause })
+  t.equal(new SluiceError('INTERNAL').message, errorTable.INTERNAL.title)
+  t.notOk('cause' in new SluiceError('INTERNAL'))
+})
+
+t.test('the answers of a route name every code, those of one status together', async (t) => {
+  const responses = problemResponses([...BODY_PROBLEMS, ...REDIS_PROBLEMS, 'JOB_NOT_FOUND']) as Record<
+    number,
+    { description: string; content: Record<string, unknown> }
+  >
+  t.same(Object.keys(responses), ['400', '404', '408', '413', '415', '500', '503'])
+  const expected: ErrorCode[] = [
+    ...BODY_PROBLEMS,
+    ...REDIS_PROBLEMS,
+    'JOB_NOT_FOUND',
+    'INVALID_REQUEST',
+    'INTERNAL',
+  ]
+  for (const code of expected) {
+    const { status, title } = errorTable[code]
+    const where = Object.keys(responses).filter((key) =>
+      responses[Number(key)]!.description.includes(`\`${code}\`: ${title}.`),
+    )
+    t.same(where, [String(status)], code)
+  }
+  for (const { content } of Object.values(responses))
+    t.same(Object.keys(content), ['application/problem+json'])
+})
+
+t.test('what any route may answer is always named', async (t) => {
+  t.same(Object.keys(problemResponses([])), ['400', '500'])
+})

@@ -1,0 +1,86 @@
+/** What is committed is what the source says: the OpenAPI document, and the example of the settings. */
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import { openapiDocument, openapiText } from '../openapi/generate.ts'
+import { envExample, settingsTable } from '../scripts/env-example.ts'
+import { ConfigSchema } from '../src/config.ts'
+
+interface Operation {
+  operationId?: string
+  summary?: string
+  tags?: string[]
+  responses: Record<string, { description?: string; content?: Record<string, { schema: object }> }>
+}
+
+interface Document {
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, object> }
+}
+
+const committed = (name: string) => readFile(new URL(`../${name}`, import.meta.url), 'utf8')
+const document = (await openapiDocument()) as Document
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({
+    name: `${method.toUpperCase()} ${path}`,
+    operation,
+  })),
+)
+
+t.test('openapi/openapi.json is what `npm run openapi` makes now', async (t) => {
+  t.equal(await committed('openapi/openapi.json'), await openapiText())
+})
+
+t.test('an operation has a name of its own, a summary and a tag', async (t) => {
+  t.ok(operations.length > 0)
+  for (const { name, operation } of operations) {
+    t.match(operation.operationId, /^[a-z][A-Za-z]+$/, name)
+    t.ok(operation.summary, `${name} has a summary`)
+    t.ok(operation.tags?.length, `${name} has a tag`)
+  }
+  const ids = operations.map(({ operation }) => operation.operationId)
+  t.equal(new Set(ids).size, ids.length, 'no two share an operationId')
+})
+
+t.test('an operation says which problems it answers with, as application/problem+json', async (t) => {
+  // Of these statuses the body says more than a problem could: how each job fared, or how things are.
+  const others = ['POST /jobs/batch 422', 'GET /health 503', 'GET /health/ready 503', 'GET /health/redis 503']
+  for (const { name, operation } of operations) {
+    const failures = Object.entries(operation.responses).filter(([status]) => /^[45]/.test(status))
+    for (const kind of ['4', '5'])
+      t.ok(
+        failures.some(([status]) => status.startsWith(kind)),
+        `${name} has a ${kind}xx`,
+      )
+    for (const [status, { description, content }] of failures) {
+      t.ok(description, `${name} ${status} is described`)
+      if (others.includes(`${name} ${status}`)) continue
+      t.same(
+        content,
+        { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+        `${name} ${status}`,
+      )
+    }
+  }
+})
+
+t.test('every $ref of the document leads somewhere', async (t) => {
+  for (const [, name] of JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g))
+    t.ok(document.components.schemas[name!], name!)
+})
+
+t.test('.env.example is what `npm run env:example` makes now', async (t) => {
+  t.equal(await committed('.env.example'), envExample())
+})
+
+t.test('.env.example and the table name every setting once, and set none', async (t) => {
+  const lines = envExample().split('\n')
+  const rows = settingsTable().split('\n')
+  for (const name of Object.keys(ConfigSchema.properties)) {
+    t.equal(lines.filter((line) => line.startsWith(`# ${name}=`)).length, 1, name)
+    t.equal(rows.filter((row) => row.startsWith(`| \`${name}\` |`)).length, 1, name)
+  }
+  t.same(
+    lines.filter((line) => line !== '' && !line.startsWith('#')),
+    [],
+  )
+})

@@ -1,0 +1,119 @@
+/** Health, readiness and counters, with Redis there, away, frozen and back again. */
+import { Queue } from 'bullmq'
+import t, { type Test } from 'tap'
+import { eventually, startApp } from '../helpers/app.ts'
+import { startRedis } from '../helpers/redis.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+
+async function open(t: Test, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
+  t.teardown(() => app.http.close())
+  const get = async (url: string) => {
+    const answer = await app.http.inject(url)
+    return { status: answer.statusCode, body: answer.json() }
+  }
+  const post = (payload: object) =>
+    app.http.inject({
+      method: 'POST',
+      url: '/jobs',
+      headers: { 'content-type': 'application/json' },
+      payload: JSON.stringify(payload),
+    })
+  return { app, get, post }
+}
+
+t.test('health tells counts per queue, pool against budget, cache and batching', async (t) => {
+  const { app, get, post } = await open(t, { REDIS_POOL_SIZE: '3' })
+  await post({ queue: 'emails', name: 'n' })
+  await post({ queue: 'emails', name: 'n', opts: { delay: 60_000 } })
+  await get('/jobs/emails:none')
+  const queues = new Queue('emails', { connection: redis.client, prefix: app.prefix })
+  await eventually(async () => (await redis.client.scard(`${app.prefix}:sluice:queues`)) === 1)
+  const { status, body } = await get('/health')
+  t.equal(status, 200)
+  t.match(body, {
+    cached: false,
+    redis: { reachable: true, error: null },
+    pool: { created: 4, budget: 50, headroom: 46, byRole: { commands: 3, admin: 1 } },
+    cache: { totalEntries: 1, validEntries: 1, expiredEntries: 0, misses: 1, enabled: true },
+    batching: { activeBatches: 0, totalQueuedJobs: 0, jobsSent: 2 },
+    queues: { emails: { waiting: 1, delayed: 1, active: 0, completed: 0 } },
+    queuesKnown: 1,
+  })
+  t.same(await queues.getJobCounts('waiting', 'delayed'), { waiting: 1, delayed: 1 })
+  t.ok(body.responseTimeMs > 0 && body.redis.roundTripMs > 0)
+})
+
+t.test('health is kept for its time and says so, without a command to Redis', async (t) => {
+  const { get } = await open(t)
+  const first = (await get('/health')).body
+  const commands = (await get('/stats')).body.commandsSent
+  const second = (await get('/health')).body
+  t.equal(first.cached, false)
+  t.match(second, { cached: true, checkedAt: first.checkedAt })
+  t.same((await get('/stats')).body.commandsSent, commands)
+})
+
+t.test('with HEALTH_TTL=0 health is measured every time', async (t) => {
+  const { get } = await open(t, { HEALTH_TTL: '0' })
+  await get('/health')
+  t.equal((await get('/health')).body.cached, false)
+})
+
+t.test(
+  '/health/redis names what an operator needs: budget, semaphore, server, durability, advice',
+  async (t) => {
+    const { get } = await open(t)
+    const { status, body } = await get('/health/redis')
+    t.equal(status, 200)
+    t.match(body, {
+      budget: { providerLimit: 1024, reserved: 24, usable: 1000, perProcess: 50, wanted: 3, usefulMax: 120 },
+      semaphore: { permits: 100, inUse: 0, waiting: 0, maxWaiting: 200 },
+      server: { role: 'master', evictionPolicy: 'noeviction', durability: { mode: 'snapshots only' } },
+      limitError: null,
+    })
+    t.match(body.recommendations.join(' '), /snapshot/, 'a Redis that forgets is told')
+  },
+)
+
+t.test('a limit of the server is recognised and told in its own words', async (t) => {
+  const small = await startRedis(['--maxclients', '4'])
+  t.teardown(() => small.stop())
+  // The test's own client is the fourth; a fifth would be refused.
+  const app = await startApp(small, { HEALTH_TTL: '0' })
+  t.teardown(() => app.http.close())
+  const { Redis } = await import('ioredis')
+  const fifth = new Redis({ path: small.socket, retryStrategy: () => null, lazyConnect: true })
+  fifth.on('error', () => {})
+  await t.rejects(fifth.connect())
+  const health = (await app.http.inject('/health/redis')).json()
+  t.match(health.server, { maxClients: 4, connectedClients: 4, rejectedConnections: 1 })
+  t.match(health.recommendations.join('\n'), /4 of Redis' 4 connections are taken/)
+  t.match(health.recommendations.join('\n'), /less than REDIS_PROVIDER_LIMIT/)
+})
+
+t.test('a pool larger than the budget is refused before anything is opened', async (t) => {
+  await t.rejects(
+    startApp(redis, { REDIS_POOL_SIZE: '5', REDIS_MAX_CONNECTIONS: '4' }),
+    /needs 6 Redis connections and its budget is 4/,
+  )
+})
+
+t.test('live answers without Redis; ready does not', async (t) => {
+  const own = await startRedis()
+  const app = await startApp(own)
+  t.teardown(() => app.http.close())
+  await own.stop()
+  await eventually(async () => (await app.http.inject('/health/ready')).statusCode === 503)
+  t.equal((await app.http.inject('/health/live')).statusCode, 200)
+  t.match((await app.http.inject('/health/ready')).json(), { status: 'fail', reason: /not usable|reached/ })
+})
+
+t.test('a draining service is not ready and serves all the same', async (t) => {
+  const { app, get, post } = await open(t)
+  app.drain()
+  t.match(await get('/health/ready'), { status: 503, body: { reason: 'The service is shutting down.' } })
+  t.equal((await post({ name: 'n' })).statusCode, 201)
+})
