@@ -238,10 +238,7 @@ async function follow(url: string, id: string): Promise<Ended> {
 
 async function poll(url: string, id: string, etag: string | undefined): Promise<Response> {
   const headers: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
-  // By default fetch adds `Cache-Control: no-cache` to an If-None-Match, and that reads through to Redis. `no-cache`
-  // sends `max-age=0` instead: ask the service, which may answer from its memory.
-  const request = { headers, signal, cache: 'no-cache' } as const
-  const answer = await fetch(`${url}/jobs/${encodeURIComponent(id)}`, request)
+  const answer = await fetch(`${url}/jobs/${encodeURIComponent(id)}`, { headers, signal })
   if (answer.status !== 200 && answer.status !== 304)
     throw new Error(`GET /jobs/${id} answered ${answer.status}: ${await answer.text()}`)
   counted.polls++

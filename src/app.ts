@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { contractPlugin } from './http/contract.ts'
@@ -39,7 +39,7 @@ export interface App {
 
 /** Builds the service; nothing listens yet. `address`: where Redis is. Boots also while Redis is away. */
 export async function createApp(config: Config, address: RedisAddress, log: Logger): Promise<App> {
-  const http = createHttp(config, log)
+  const http = createHttp(config)
 
   const budget = computeBudget(config, availableParallelism())
   const connections = createConnections(config, address, budget, log)
@@ -60,9 +60,9 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
     batchStats: enqueuer.stats,
   })
 
-  await http.register(problemPlugin, { logFailed: config.LOG_REQUESTS !== 'none' })
+  await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })
   await http.register(contractPlugin)
-  await http.register(requestsPlugin, { logAll: config.LOG_REQUESTS === 'all' })
+  await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
   await http.register(jsonBodyPlugin)
   await http.register(validationPlugin)
   await http.register(openapiPlugin, { version })
@@ -80,12 +80,10 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   return { http, drain: health.drain }
 }
 
-function createHttp(config: Config, log: Logger): FastifyInstance {
+function createHttp(config: Config): FastifyInstance {
   const http = Fastify({
-    loggerInstance: log,
-    // One line for a failure, from http/problem.ts; none for an ordinary request, nor a logger made for it.
-    logController: new LogController({ disableRequestLogging: true }),
-    childLoggerFactory: (logger) => logger,
+    // Fastify's own logging listens to every response. Failures are logged by http/problem.ts, the rest only if wanted.
+    logger: false,
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
     requestTimeout: config.REQUEST_TIMEOUT,
@@ -94,8 +92,7 @@ function createHttp(config: Config, log: Logger): FastifyInstance {
     clientErrorHandler: answerClientError,
     // A request that is already here is answered; the listener takes no more.
     return503OnClosing: false,
-    // biome-ignore lint/suspicious/noExplicitAny: Fastify's generics take the logger for part of the instance's type
-  }) as any as FastifyInstance
+  })
   // A client that was answered during the shutdown and keeps its socket open must not hold it up.
   let closingIdle: NodeJS.Timeout | undefined
   http.addHook('preClose', async () => {

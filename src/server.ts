@@ -3,7 +3,7 @@ import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { createApp } from './app.ts'
 import { ConfigError, isLoopback, loadConfig } from './config.ts'
-import { startEmbeddedRedis } from './redis/embedded.ts'
+import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded.ts'
 
 try {
   process.loadEnvFile('.env')
@@ -18,41 +18,62 @@ const log = pino({
   redact: { paths: ['*.authorization', '*.password', '*.secret', '*.REDIS_URL'], censor: '[redacted]' },
 })
 
+// How each thing that was started ends, the last first: a signal, or a failure, may come before everything is up.
+const ends: (() => Promise<unknown> | undefined)[] = []
+
 try {
   await serve()
 } catch (error) {
   log.fatal((error as Error).message)
+  await endAll()
   process.exit(1)
 }
 
 async function serve(): Promise<void> {
-  const embedded = config.REDIS_URL === undefined && !config.BUILDING ? await embed() : undefined
-  const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
-  const { http, drain } = await createApp(config, address, log)
-  if (embedded) {
-    log.info(
-      { dataDir: config.DATA_DIR, redis: embedded.version },
-      'using a private redis-server; set REDIS_URL for another',
-    )
-  }
-
   closeWithGrace(
     { delay: config.SHUTDOWN_TIMEOUT + config.SHUTDOWN_DELAY, logger: log },
     async ({ signal, err }) => {
       if (err) log.fatal({ err }, 'closing after an error nobody caught')
       else log.info({ signal }, 'closing: requests in flight are finished first')
-      drain()
-      if (config.SHUTDOWN_DELAY > 0)
-        await new Promise((resolve) => setTimeout(resolve, config.SHUTDOWN_DELAY))
-      await http.close()
-      await embedded?.close()
+      await endAll()
       log.info('closed')
     },
   )
 
-  await http.listen({ host: config.HOST, port: config.PORT })
+  const starting = startRedis()
+  ends.push(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
+  const embedded = await starting
+  const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
+  const { http, drain } = await createApp(config, address, log)
+  ends.push(() => http.close())
+  ends.push(async () => {
+    drain()
+    if (config.SHUTDOWN_DELAY > 0) await new Promise((resolve) => setTimeout(resolve, config.SHUTDOWN_DELAY))
+  })
+  const url = await http.listen({ host: config.HOST, port: config.PORT })
+  log.info(`Server listening at ${url}`)
   if (!isLoopback(config.HOST))
     log.warn('serving without API keys beyond loopback, as ALLOW_ANONYMOUS=true says')
+}
+
+async function endAll(): Promise<void> {
+  for (let end = ends.pop(); end; end = ends.pop()) await end()
+}
+
+/** A private redis-server, unless there is a REDIS_URL or nothing is to be connected. */
+async function startRedis(): Promise<EmbeddedRedis | undefined> {
+  if (config.REDIS_URL !== undefined || config.BUILDING) return undefined
+  const embedded = await startEmbeddedRedis({
+    dataDir: config.DATA_DIR,
+    cacheDir: '.redis',
+    path: process.env['PATH'] ?? '',
+    log: (message) => log.info(message),
+  })
+  log.info(
+    { dataDir: config.DATA_DIR, redis: embedded.version },
+    'using a private redis-server; set REDIS_URL for another',
+  )
+  return embedded
 }
 
 function readConfig() {
@@ -63,13 +84,4 @@ function readConfig() {
     process.stderr.write(`${error.message}\n`)
     process.exit(1)
   }
-}
-
-function embed() {
-  return startEmbeddedRedis({
-    dataDir: config.DATA_DIR,
-    cacheDir: '.redis',
-    path: process.env['PATH'] ?? '',
-    log: (message) => log.info(message),
-  })
 }

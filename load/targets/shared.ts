@@ -11,7 +11,8 @@ const queues = new Map<string, Queue>()
 const queueOf = (name: string) => {
   let queue = queues.get(name)
   if (!queue) {
-    queue = new Queue(name, { connection })
+    // The retention of the field report, as everybody needs some.
+    queue = new Queue(name, { connection, defaultJobOptions: { removeOnComplete: 100, removeOnFail: 500 } })
     queues.set(name, queue)
   }
   return queue

@@ -88,12 +88,14 @@ function problemTypeOf(name: string) {
 /** Moves each schema with a title to `components.schemas`, once, and leaves a `$ref`. */
 function hoistTitled(document: Json): Json {
   const schemas: Json = {}
-  const visit = (node: unknown): unknown => {
-    if (Array.isArray(node)) return node.map(visit)
+  const visit = (node: unknown, name = ''): unknown => {
+    if (Array.isArray(node)) return node.map((item) => visit(item))
     if (node === null || typeof node !== 'object') return node
-    const copy = Object.fromEntries(Object.entries(node).map(([key, value]) => [key, visit(value)]))
+    const copy = Object.fromEntries(Object.entries(node).map(([key, value]) => [key, visit(value, key)]))
     const { title } = copy
     if (typeof title !== 'string' || (copy['type'] === undefined && copy['anyOf'] === undefined)) return copy
+    // The description of a whole answer is that of one status, and stands there.
+    if (name === 'schema') delete copy['description']
     schemas[title] = copy
     return { $ref: `#/components/schemas/${title}` }
   }

@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Logger } from 'pino'
 import { type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
 
 /** Fastify's and Node's own refusals, by their code. */
@@ -21,10 +22,11 @@ const refusals: Record<string, ErrorCode> = {
 }
 
 export interface ProblemOptions {
-  logFailed: boolean
+  /** Where failures are told; `undefined`: nowhere. */
+  log: Logger | undefined
 }
 
-export const problemPlugin = fp<ProblemOptions>(async (app, { logFailed }) => {
+export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   const allowed = collectMethods(app)
 
   app.setErrorHandler((error, request, reply) => sendProblem(asSluiceError(error), request, reply))
@@ -38,22 +40,11 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { logFailed }) => {
 
   function sendProblem(error: SluiceError, request: FastifyRequest, reply: FastifyReply) {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
-    log(error, problem, request)
+    if (log) logFailure(log, error, problem, request)
     const { retryAfterS = problem.retryable ? 1 : undefined } = error.details
     if (retryAfterS !== undefined) reply.header('retry-after', retryAfterS)
     // Sent as text: the problem was made from the table, and must reach the client even where a route forgot to name it.
     return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
-  }
-
-  function log(error: SluiceError, problem: Problem, request: FastifyRequest): void {
-    if (!logFailed) return
-    const { status, code, outcome } = problem
-    const line = { method: request.method, route: request.routeOptions.url ?? null, status, code, outcome }
-    if (status === 500)
-      request.log.error({ ...line, requestId: request.id, ...bare(error.cause ?? error) }, 'request broke')
-    else if (status > 500)
-      request.log.warn({ ...line, requestId: request.id, reason: causeOf(error) }, 'request failed')
-    else request.log.info({ ...line, requestId: request.id }, 'request refused')
   }
 })
 
@@ -79,6 +70,16 @@ function asSluiceError(error: unknown): SluiceError {
   // Something else of Fastify's that is the client's doing.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return new SluiceError('BAD_HTTP')
   return new SluiceError('INTERNAL', { cause: error })
+}
+
+function logFailure(log: Logger, error: SluiceError, problem: Problem, request: FastifyRequest): void {
+  const { status, code, outcome } = problem
+  const { method, id: requestId, routeOptions } = request
+  // The route, not the URL: an id or a query may be somebody's secret.
+  const line = { method, route: routeOptions.url ?? null, status, code, outcome, requestId }
+  if (status === 500) log.error({ ...line, ...bare(error.cause ?? error) }, 'request broke')
+  else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'request failed')
+  else log.info(line, 'request refused')
 }
 
 /** Message and stack alone: an error of a library may carry the command it failed on, and with it somebody's data. */

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import fp from 'fastify-plugin'
+import type { Logger } from 'pino'
 
 /** Short enough for a log, and nothing that could break one. */
 const SANE = /^[A-Za-z0-9._:-]{1,128}$/
@@ -20,20 +21,21 @@ export function createRequestIds(): (request: Pick<IncomingMessage, 'headers'>) 
 }
 
 export interface RequestsOptions {
-  logAll: boolean
+  /** Where every answer is told; `undefined`: nowhere. */
+  log: Logger | undefined
 }
 
-export const requestsPlugin = fp<RequestsOptions>(async (app, { logAll }) => {
+export const requestsPlugin = fp<RequestsOptions>(async (app, { log }) => {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     done()
   })
-  if (!logAll) return
+  if (!log) return
   app.addHook('onResponse', (request, reply, done) => {
     const { method, id, routeOptions } = request
     const ms = Math.round(reply.elapsedTime * 100) / 100
     // The route, not the URL: an id or a query may be somebody's secret.
-    request.log.info(
+    log.info(
       { method, route: routeOptions.url ?? null, status: reply.statusCode, ms, requestId: id },
       'answered',
     )

@@ -13,6 +13,8 @@ export const validationPlugin = fp(async (app) => {
 })
 
 export function createHttpValidator(schema: TSchema, httpPart: string | undefined) {
+  // Documented, so that a client knows them, and read where they are used.
+  if (httpPart === 'headers') return (value: unknown) => ({ value })
   const validate = createValidator(schema)
   const fromText = httpPart !== 'body'
   return (value: unknown) => {

@@ -45,34 +45,36 @@ export function parseJobId(id: string, defaultQueue: string): JobRef | undefined
 }
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
-const pool = new Uint8Array(8 * 512)
-let poolAt = pool.length
+const random = new Uint8Array(8 * 512)
+let randomAt = random.length
 let lastMs = 0
 let sequence = 0
+let timeText = ''
 
 /**
  * UUIDv7 (RFC 9562 §5.7): 48 bits of time, then a 12-bit counter within the millisecond (method 1 of §6.2, so that ids
  * made here sort in the order they were made), then 62 random bits.
  */
 export function uuidv7(nowMs: number): string {
-  if (nowMs > lastMs) {
-    lastMs = nowMs
-    sequence = 0
-  } else if (++sequence > 0xfff) {
-    // More than 4,096 in a millisecond, or a clock that went back: borrow from the next.
-    lastMs++
-    sequence = 0
+  if (nowMs > lastMs) startMillisecond(nowMs)
+  // More than 4,096 in a millisecond, or a clock that went back: borrow from the next.
+  else if (++sequence > 0xfff) startMillisecond(lastMs + 1)
+  if (randomAt === random.length) {
+    getRandomValues(random)
+    randomAt = 0
   }
-  if (poolAt === pool.length) {
-    getRandomValues(pool)
-    poolAt = 0
-  }
-  const time = lastMs.toString(16).padStart(12, '0')
-  const at = poolAt
-  poolAt += 8
-  const byte = (index: number) => HEX[pool[at + index]!]!
-  return (
-    `${time.slice(0, 8)}-${time.slice(8)}-7${sequence.toString(16).padStart(3, '0')}-` +
-    `${HEX[0x80 | (pool[at]! & 0x3f)]}${byte(1)}-${byte(2)}${byte(3)}${byte(4)}${byte(5)}${byte(6)}${byte(7)}`
-  )
+  const r = random
+  const at = randomAt
+  randomAt += 8
+  const tail =
+    HEX[r[at + 2]!]! + HEX[r[at + 3]!] + HEX[r[at + 4]!] + HEX[r[at + 5]!] + HEX[r[at + 6]!] + HEX[r[at + 7]!]
+  const variant = HEX[0x80 | (r[at]! & 0x3f)]! + HEX[r[at + 1]!]
+  return `${timeText}-7${HEX[sequence >> 8]![1]}${HEX[sequence & 0xff]}-${variant}-${tail}`
+}
+
+function startMillisecond(ms: number): void {
+  lastMs = ms
+  sequence = 0
+  const hex = ms.toString(16).padStart(12, '0')
+  timeText = `${hex.slice(0, 8)}-${hex.slice(8)}`
 }

@@ -53,8 +53,21 @@ export interface JobHash {
 }
 
 export function represent(resource: JobResource): Representation {
-  const body = JSON.stringify(resource)
-  return { body, etag: `"${hash('sha1', body, 'base64url')}"` }
+  return { body: JSON.stringify(resource), etag: etagOf(resource) }
+}
+
+/**
+ * A digest of every value that can change while the id stays the same. Not of the bytes: a job that was just stored is
+ * told its tag, and its bytes need not be made for that.
+ */
+export function etagOf(r: JobResource): string {
+  const changing =
+    `${r.state} ${r.createdAt} ${r.attemptsMade} ${r.attempts} ${r.priority} ${r.delayedUntil} ${r.startedAt} ` +
+    `${r.finishedAt} ${JSON.stringify(r.progress)} ${JSON.stringify(r.result)} ${r.error === null ? '' : JSON.stringify(r.error)} ` +
+    // What a caller chose comes last and in quotes, so that no text can pass for another value.
+    `${JSON.stringify(r.name)} ${JSON.stringify(r.deduplicationId)} ${JSON.stringify(r.parent)} ` +
+    `${r.data === undefined ? '' : JSON.stringify(r.data)}${r.logs === undefined ? '' : JSON.stringify(r.logs)}`
+  return `"${hash('sha1', changing, 'base64url')}"`
 }
 
 /** `delayedUntilMs`: from the delayed set, which alone knows when a retry is due. */

@@ -20,3 +20,14 @@ export function isNotModified(ifNoneMatch: string | undefined, etag: string): bo
   if (ifNoneMatch === etag || ifNoneMatch === '*') return true
   return ifNoneMatch.split(',').some((tag) => tag.trim().replace(/^W\//, '') === etag)
 }
+
+/**
+ * `Cache-Control: no-cache` asks Redis, whatever is in memory. But fetch() adds it, and `Pragma: no-cache`, by itself to
+ * every request for which its caller set If-None-Match (Fetch standard, HTTP-network-or-cache fetch): such a poll was not
+ * meant to read through.
+ */
+export function wantsReadThrough(headers: Record<string, string | string[] | undefined>): boolean {
+  const cacheControl = headers['cache-control']
+  if (cacheControl === undefined || !cacheControl.includes('no-cache')) return false
+  return headers['if-none-match'] === undefined || headers['pragma'] === undefined
+}

@@ -7,9 +7,18 @@ import type { AddBatch } from './batch.ts'
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
 import { parseJobId } from './id.ts'
 import type { Include } from './job-reader.ts'
-import { represent, resourceOfNewJob, rfc3339 } from './job-resource.ts'
-import { isNotModified, retryAfterS } from './polling.ts'
-import { BatchBody, BatchResult, Job, JobParams, JobQuery, NewJobBody, StoredJob } from './schemas.ts'
+import { etagOf, resourceOfNewJob, rfc3339 } from './job-resource.ts'
+import { isNotModified, retryAfterS, wantsReadThrough } from './polling.ts'
+import {
+  BatchBody,
+  BatchResult,
+  Job,
+  JobHeaders,
+  JobParams,
+  JobQuery,
+  NewJobBody,
+  StoredJob,
+} from './schemas.ts'
 import type { Found, StatusCache } from './status-cache.ts'
 
 export interface JobRoutes {
@@ -22,9 +31,18 @@ export interface JobRoutes {
   batchValidator(value: unknown): { value: unknown } | { error: Error }
 }
 
-const headers = {
-  ETag: { schema: { type: 'string' }, description: 'Strong; for If-None-Match.' },
-  'X-Request-Id': { schema: { type: 'string' }, description: 'The id of this request.' },
+const header = (description: string) => ({ type: 'string', description })
+const tagged = {
+  ETag: header('Strong; for If-None-Match.'),
+  'X-Request-Id': header('The id of this request.'),
+}
+const located = { ...tagged, Location: header('Where to follow the job.') }
+const polled = {
+  ...tagged,
+  'Cache-Status': header(
+    'RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds.',
+  ),
+  'Retry-After': header('Seconds until it is worth asking again; missing once the job has finished.'),
 }
 
 export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Promise<void> {
@@ -41,7 +59,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       tags: ['jobs'],
       body: NewJobBody,
       response: {
-        201: { ...StoredJob, description: 'Stored.' },
+        201: { ...StoredJob, description: 'Stored.', headers: located },
         200: {
           ...StoredJob,
           description: 'It was there already (opts.jobId or opts.deduplication): the id is of that job.',
@@ -55,11 +73,10 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
         ]),
       },
     },
-    handler: async (request, reply) => {
+    handler: (request, reply) => {
       refuseIdempotencyKey(request)
       const job = toNewJob(request.body)
-      const stored = await enqueuer.add(job)
-      return describeStored(reply, stored, job)
+      return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
     },
   })
 
@@ -98,9 +115,10 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       tags: ['jobs'],
       params: JobParams,
       querystring: JobQuery,
+      headers: JobHeaders,
       response: {
-        200: { description: 'The job.', headers, content: { 'application/json': { schema: Job } } },
-        304: { description: 'Unchanged since the ETag in If-None-Match.', headers, type: 'null' },
+        200: { description: 'The job.', headers: polled, content: { 'application/json': { schema: Job } } },
+        304: { description: 'Unchanged since the ETag in If-None-Match.', headers: polled, type: 'null' },
         ...problemResponses(['JOB_NOT_FOUND', ...REDIS_PROBLEMS]),
       },
     },
@@ -109,7 +127,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       const include = parseInclude(request.query.include)
       const ref = parseJobId(request.params.id, config.DEFAULT_QUEUE)
       if (!ref) throw new SluiceError('JOB_NOT_FOUND')
-      const bypass = request.headers['cache-control']?.includes('no-cache') ?? false
+      const bypass = wantsReadThrough(request.headers)
       const found = bypass ? undefined : statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now())
       if (found) return sendJob(request, reply, found)
       return statusCache.fetch(ref, include, { bypass }).then((fetched) => sendJob(request, reply, fetched))
@@ -139,7 +157,7 @@ function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
   reply.header('location', `/jobs/${deduplicated ? encodeURI(id) : id}`)
   if (!deduplicated) {
     const created = { name: name!, state: state!, timestamp: timestamp! }
-    reply.header('etag', represent(resourceOfNewJob(stored, created, job.opts)).etag)
+    reply.header('etag', etagOf(resourceOfNewJob(stored, created, job.opts)))
     reply.code(201)
   }
   return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }

@@ -229,3 +229,11 @@ export const JobQuery = Type.Object(
   },
   strict,
 )
+
+/** For the documentation: headers are read, not validated. */
+export const JobHeaders = Type.Object({
+  'if-none-match': optional(
+    Type.String({ description: 'ETag of the answer at hand; 304 if it still holds.' }),
+  ),
+  'cache-control': optional(Type.String({ description: '`no-cache` asks Redis, whatever is in memory.' })),
+})

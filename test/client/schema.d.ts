@@ -312,10 +312,7 @@ export interface components {
             data?: unknown;
             opts?: components["schemas"]["JobOptions"];
         };
-        /**
-         * StoredJob
-         * @description Stored.
-         */
+        /** StoredJob */
         StoredJob: {
             /** @description `queue:key`; GET /jobs/{id} follows it. */
             id: string;
@@ -341,10 +338,7 @@ export interface components {
             /** @description The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed. */
             jobs: components["schemas"]["NewJob"][];
         };
-        /**
-         * BatchResult
-         * @description None was stored; each says why.
-         */
+        /** BatchResult */
         BatchResult: {
             /** @description How many were stored. */
             created: number;
@@ -492,10 +486,7 @@ export interface components {
             /** @description Jobs per batch, and so per Redis command. */
             meanBatchSize: number;
         };
-        /**
-         * Health
-         * @description Jobs are not taken.
-         */
+        /** Health */
         Health: {
             /**
              * @description pass: all is well. warn: see `recommendations`. fail: jobs are not taken.
@@ -543,18 +534,12 @@ export interface components {
             /** @description How long this answer took, ms. */
             responseTimeMs: number;
         };
-        /**
-         * Live
-         * @description It lives.
-         */
+        /** Live */
         Live: {
             /** @enum {string} */
             status: "pass";
         };
-        /**
-         * Ready
-         * @description Redis does not answer, or the service is shutting down.
-         */
+        /** Ready */
         Ready: {
             /**
              * @description Whether to send requests here.
@@ -635,10 +620,7 @@ export interface components {
                 meaning: string;
             };
         };
-        /**
-         * RedisHealth
-         * @description Redis does not answer, or takes no jobs.
-         */
+        /** RedisHealth */
         RedisHealth: {
             /**
              * @description pass: all is well. warn: see `recommendations`. fail: jobs are not taken.
@@ -679,10 +661,7 @@ export interface components {
             /** @description How long this answer took, ms. */
             responseTimeMs: number;
         };
-        /**
-         * Stats
-         * @description Asks Redis for nothing.
-         */
+        /** Stats */
         Stats: {
             cache: components["schemas"]["CacheStats"];
             batching: components["schemas"]["BatchingStats"];
@@ -820,6 +799,12 @@ export interface operations {
             /** @description Stored. */
             201: {
                 headers: {
+                    /** @description Strong; for If-None-Match. */
+                    ETag?: string;
+                    /** @description The id of this request. */
+                    "X-Request-Id"?: string;
+                    /** @description Where to follow the job. */
+                    Location?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1011,7 +996,12 @@ export interface operations {
                 /** @description data, logs or both, with a comma between. */
                 include?: string;
             };
-            header?: never;
+            header?: {
+                /** @description ETag of the answer at hand; 304 if it still holds. */
+                "if-none-match"?: string;
+                /** @description `no-cache` asks Redis, whatever is in memory. */
+                "cache-control"?: string;
+            };
             path: {
                 /**
                  * @description `queue:key`; a key alone is of the default queue.
@@ -1027,9 +1017,13 @@ export interface operations {
             200: {
                 headers: {
                     /** @description Strong; for If-None-Match. */
-                    ETag?: unknown;
+                    ETag?: string;
                     /** @description The id of this request. */
-                    "X-Request-Id"?: unknown;
+                    "X-Request-Id"?: string;
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. */
+                    "Cache-Status"?: string;
+                    /** @description Seconds until it is worth asking again; missing once the job has finished. */
+                    "Retry-After"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1040,9 +1034,13 @@ export interface operations {
             304: {
                 headers: {
                     /** @description Strong; for If-None-Match. */
-                    ETag?: unknown;
+                    ETag?: string;
                     /** @description The id of this request. */
-                    "X-Request-Id"?: unknown;
+                    "X-Request-Id"?: string;
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. */
+                    "Cache-Status"?: string;
+                    /** @description Seconds until it is worth asking again; missing once the job has finished. */
+                    "Retry-After"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
