@@ -48,7 +48,7 @@ const faults: [RegExp, RedisFault][] = [
 /** Names the error behind a text; a text that nobody knows may hide anything, so its outcome is unknown. */
 export function faultOf(text: string): RedisFault {
   // An error inside a script is that of the command (Redis 7), or stands at the end of a sentence about the script (6.2).
-  const plain = text.replace(/^ERR Error running script .*?: -(?=[A-Z]+ )/, '')
+  const plain = text.replace(/^ERR (Error running script .*?: -?)?(?=[A-Z]{3,} )/, '')
   return faults.find(([pattern]) => pattern.test(plain))?.[1] ?? fault('INTERNAL', 'unknown')
 }
 
