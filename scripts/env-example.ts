@@ -2,7 +2,7 @@
  * `npm run env:example`: writes `.env.example` from the schema of the settings, so that neither can say what the other
  * does not. The README's table of settings comes from here too. A test fails when the file is stale.
  */
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { aliases, type Config, ConfigSchema } from '../src/config.ts'
 
@@ -86,6 +86,14 @@ function wrap(text: string): string[] {
   return line === '#' ? lines : [...lines, line]
 }
 
+/** The README with the table of settings as it is now. */
+export function withSettings(readme: string): string {
+  const table = `<!-- settings -->\n${settingsTable().trim()}\n<!-- /settings -->`
+  return readme.replace(/<!-- settings -->[\s\S]*<!-- \/settings -->/, () => table)
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  await writeFile(fileURLToPath(new URL('../.env.example', import.meta.url)), envExample())
+  const fileOf = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
+  await writeFile(fileOf('.env.example'), envExample())
+  await writeFile(fileOf('README.md'), withSettings(await readFile(fileOf('README.md'), 'utf8')))
 }

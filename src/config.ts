@@ -124,13 +124,7 @@ export const ConfigSchema = Type.Object({
     0,
     DAY_MS,
   ),
-  HEALTH_TTL: integer(
-    'How long GET /health is served from memory to who may `manage`, ms.',
-    60_000,
-    0,
-    DAY_MS,
-  ),
-  HEALTH_TTL_PUBLIC: integer('The same for anyone else, ms.', 120_000, 0, DAY_MS),
+  HEALTH_TTL: integer('How long GET /health is served from memory, ms.', 60_000, 0, DAY_MS),
 
   // Redis
   REDIS_URL: optional(

@@ -41,7 +41,7 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   function sendProblem(error: SluiceError, request: FastifyRequest, reply: FastifyReply) {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
     if (log) logFailure(log, error, problem, request)
-    const { retryAfterS = problem.retryable ? 1 : undefined } = error.details
+    const { retryAfterS = retryAfter(problem) } = error.details
     if (retryAfterS !== undefined) reply.header('retry-after', retryAfterS)
     // Sent as text: the problem was made from the table, and must reach the client even where a route forgot to name it.
     return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
@@ -85,6 +85,12 @@ function logFailure(log: Logger, error: SluiceError, problem: Problem, request: 
 /** Message and stack alone: an error of a library may carry the command it failed on, and with it somebody's data. */
 function bare(error: unknown): { reason: string; stack?: string | undefined } {
   return error instanceof Error ? { reason: error.message, stack: error.stack } : { reason: String(error) }
+}
+
+/** Every 429 and 503 has one: soon for what passes by itself, a minute for what somebody has to mend. */
+function retryAfter({ status, retryable }: Problem): number | undefined {
+  if (status !== 503 && status !== 429) return undefined
+  return retryable ? 1 : 60
 }
 
 function causeOf(error: SluiceError): string | undefined {

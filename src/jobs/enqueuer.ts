@@ -131,7 +131,11 @@ export function createEnqueuer({
   return {
     async add(job) {
       const item = prepare(job)
-      return coalescer.add(job.queue, item, item.data.length)
+      try {
+        return coalescer.add(job.queue, item, item.data.length)
+      } catch (error) {
+        throw withId(error as SluiceError, job.queue, item.key)
+      }
     },
     addMany(jobs) {
       const results: Promise<Stored>[] = new Array(jobs.length)
@@ -149,7 +153,10 @@ export function createEnqueuer({
       })
       for (const [queue, entries] of byQueue) {
         coalescer.addMany(queue, entries).forEach((result, at) => {
-          results[entries[at]!.index] = result
+          const { index, item } = entries[at]!
+          results[index] = result.catch((error) => {
+            throw withId(error as SluiceError, queue, item.key)
+          })
         })
       }
       return results

@@ -30,7 +30,7 @@ export interface JobResource {
 
 export interface Representation {
   body: string
-  /** Strong: equal tags mean equal bytes (RFC 9110 §8.8.3), at every replica. */
+  /** Strong (RFC 9110 §8.8.3): equal tags of one URL mean equal bytes, at every replica. */
   etag: string
 }
 

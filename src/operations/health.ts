@@ -102,6 +102,8 @@ interface Measured {
   error: string | undefined
   roundTripMs: number | null
   queues: Record<string, Record<State, number>>
+  /** Queues whose keys are not what BullMQ makes of them. */
+  uncounted: string[]
   queuesKnown: number
 }
 
@@ -135,17 +137,33 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       const roundTripMs = Math.round((performance.now() - began) * 100) / 100
       const server = await gateway.onAdmin(INFO, readServerInfo)
       const { names, total } = await registry.known(MAX_QUEUES)
-      const counts = await Promise.all(
-        names.map(async (name) => [name, await registry.counts(name)] as const),
+      const queues: Measured['queues'] = {}
+      const uncounted: string[] = []
+      await Promise.all(
+        names.map(async (name) => {
+          const counts = await registry.counts(name).catch(() => undefined)
+          if (counts) queues[name] = counts
+          else uncounted.push(name)
+        }),
       )
-      return { server, error: undefined, roundTripMs, queues: Object.fromEntries(counts), queuesKnown: total }
+      return { server, error: undefined, roundTripMs, queues, uncounted, queuesKnown: total }
     } catch (error) {
       const { message } = error as Error
-      return { server: undefined, error: message, roundTripMs: null, queues: {}, queuesKnown: 0 }
+      return {
+        server: undefined,
+        error: message,
+        roundTripMs: null,
+        queues: {},
+        uncounted: [],
+        queuesKnown: 0,
+      }
     }
   }
 
-  function judge({ server, error, queues }: Measured): { status: Status; recommendations: string[] } {
+  function judge({ server, error, queues, uncounted }: Measured): {
+    status: Status
+    recommendations: string[]
+  } {
     const advice = adviseOn({
       server,
       redisError: error,
@@ -153,6 +171,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       pool: connections.stats(),
       semaphore: semaphore.stats(),
       queues,
+      uncounted,
       cacheEnabled: cacheStats().enabled,
     })
     const levels = advice.map(({ level }) => level)

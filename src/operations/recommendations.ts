@@ -13,6 +13,8 @@ export interface Situation {
   pool: ConnectionStats
   semaphore: SemaphoreStats
   queues: Record<string, Record<State, number>>
+  /** Queues that could not be counted. */
+  uncounted: string[]
   cacheEnabled: boolean
 }
 
@@ -102,7 +104,7 @@ function onConnections({ server, budget, pool, semaphore }: Situation): Advice[]
   return advice
 }
 
-function onQueues({ queues, cacheEnabled }: Situation): Advice[] {
+function onQueues({ queues, uncounted, cacheEnabled }: Situation): Advice[] {
   const advice: Advice[] = []
   const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
   for (const [name, counts] of Object.entries(queues)) {
@@ -112,6 +114,11 @@ function onQueues({ queues, cacheEnabled }: Situation): Advice[] {
     }
     if (counts.failed >= MANY_FAILED)
       warn(`${counts.failed} jobs of ${name} have failed. Look at one with GET /jobs/{id}.`)
+  }
+  for (const name of uncounted) {
+    warn(
+      `The jobs of ${name} could not be counted: something other than BullMQ may have written one of its keys.`,
+    )
   }
   if (!cacheEnabled) warn('The cache is off (all CACHE_TTL_* are 0): every status read is a Redis command.')
   return advice

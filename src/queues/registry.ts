@@ -80,7 +80,8 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   const queueKeys = new QueueKeys(prefix)
   const openQueues = new LRUCache<string, OpenQueue & { queue: Queue }>({ max: MAX_OPEN })
   const remembered = new LRUCache<string, true>({ max: MAX_OPEN })
-  const knownKey = `${prefix}:sluice:queues`
+  // No queue name is empty, so no job of any queue can spell this key.
+  const knownKey = `${prefix}::sluice:queues`
   const background = new Set<Promise<unknown>>()
 
   function backendOf(

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { findRedis } from './redis-binary.ts'
 
 export interface EmbeddedRedis {
@@ -163,7 +163,7 @@ async function acquire(lockFile: string, socket: string): Promise<Lock | undefin
       const isSelf = previous.owner === process.pid
       if (!isSelf || previous.server === 0 || (isAlive(previous.server) && (await isListening(socket)))) {
         throw new Error(
-          `The data folder is in use by another Sluice (process ${previous.owner}). ` +
+          `${dirname(lockFile)} is in use by another Sluice (process ${previous.owner}). ` +
             'Stop it, or give this one its own DATA_DIR or a REDIS_URL.',
         )
       }

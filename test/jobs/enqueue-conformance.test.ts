@@ -81,7 +81,7 @@ async function snapshot(prefix: string): Promise<Record<string, unknown>> {
   const { client } = redis
   const found: Record<string, unknown> = {}
   for (const key of (await client.keys(`${prefix}:*`)).sort()) {
-    if (key.startsWith(`${prefix}:sluice:`)) continue
+    if (key.startsWith(`${prefix}::sluice:`)) continue
     const type = await client.type(key)
     const ttl = await client.pttl(key)
     found[key.slice(prefix.length)] = {

@@ -219,6 +219,45 @@ t.test(
   },
 )
 
+t.test('a key that something else has taken costs no other job of the batch its answer', async (t) => {
+  const { app, post } = await open(t)
+  await redis.client.set(`${app.prefix}:q:taken`, 'no job')
+  const jobs = [
+    { queue: 'q', name: 'n' },
+    { queue: 'q', name: 'n', opts: { jobId: 'taken' } },
+    { queue: 'q', name: 'n' },
+  ]
+  t.match((await post('/jobs/batch', { jobs })).json().results, [
+    { status: 201 },
+    { status: 503, error: { code: 'QUEUE_DAMAGED', outcome: 'not_executed' } },
+    { status: 201 },
+  ])
+  t.equal(await redis.client.get(`${app.prefix}:q:taken`), 'no job', 'and is left as it was')
+})
+
+t.test('a queue may be called sluice, and a job of it queues', async (t) => {
+  const { post } = await open(t)
+  t.equal((await post('/jobs', { queue: 'sluice', name: 'n', opts: { jobId: 'queues' } })).statusCode, 201)
+  t.equal((await post('/jobs', { queue: 'other', name: 'n' })).statusCode, 201)
+})
+
+t.test(
+  'a poll by fetch, which adds no-cache to every If-None-Match, is answered out of memory',
+  async (t) => {
+    const { app, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
+    const url = await app.http.listen({ port: 0, host: '127.0.0.1' })
+    const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
+    const first = await fetch(`${url}/jobs/${id}`)
+    const poll = await fetch(`${url}/jobs/${id}`, {
+      headers: { 'if-none-match': first.headers.get('etag') as string },
+    })
+    t.equal(poll.status, 304)
+    t.match(poll.headers.get('cache-status'), /hit/)
+    const asked = await fetch(`${url}/jobs/${id}`, { headers: { 'cache-control': 'no-cache' } })
+    t.match(asked.headers.get('cache-status'), /fwd=request/)
+  },
+)
+
 t.test('every state of a job is told as BullMQ tells it', async (t) => {
   const { app, get, post, queue } = await open(t, {
     CACHE_TTL_SHORT: '0',

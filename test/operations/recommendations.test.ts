@@ -29,6 +29,7 @@ const healthy: Situation = {
     waitingByPriority: { settle: 0, enqueue: 0, read: 0, list: 0 },
   },
   queues: { emails: counts({ completed: 5_000_000, active: 3 }) },
+  uncounted: [],
   cacheEnabled: true,
 }
 

@@ -30,7 +30,7 @@ t.test('health tells counts per queue, pool against budget, cache and batching',
   await post({ queue: 'emails', name: 'n', opts: { delay: 60_000 } })
   await get('/jobs/emails:none')
   const queues = new Queue('emails', { connection: redis.client, prefix: app.prefix })
-  await eventually(async () => (await redis.client.scard(`${app.prefix}:sluice:queues`)) === 1)
+  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
   const { status, body } = await get('/health')
   t.equal(status, 200)
   t.match(body, {
@@ -99,6 +99,18 @@ t.test('a pool larger than the budget is refused before anything is opened', asy
     startApp(redis, { REDIS_POOL_SIZE: '5', REDIS_MAX_CONNECTIONS: '4' }),
     /needs 6 Redis connections and its budget is 4/,
   )
+})
+
+t.test('a damaged queue is told as such, and nothing else is called broken', async (t) => {
+  const { app, get, post } = await open(t, { HEALTH_TTL: '0' })
+  await post({ queue: 'good', name: 'n' })
+  await post({ queue: 'bad', name: 'n' })
+  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 2)
+  await redis.client.set(`${app.prefix}:bad:failed`, 'no set')
+  const { status, body } = await get('/health')
+  t.equal(status, 200)
+  t.same(Object.keys(body.queues), ['good'])
+  t.match(body.recommendations.join('\n'), /The jobs of bad could not be counted/)
 })
 
 t.test('live answers without Redis; ready does not', async (t) => {

@@ -231,7 +231,7 @@ t.test('a reply that is lost on the way makes no second job', async (t) => {
   await untilReady(proxied)
   await post(proxied)
   // The name of the queue is noted in the background; that reply is not the one to lose.
-  await eventually(async () => (await redis.client.scard(`${app.prefix}:sluice:queues`)) === 1)
+  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
   await untilReady(proxied)
   swallow = true
   const lost = await post(proxied)

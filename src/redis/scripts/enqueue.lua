@@ -34,12 +34,13 @@ local function undo(key, packedArgs)
 end
 
 local function existing(key)
-  local found = redis.call('HMGET', base .. key, 'finishedOn', 'timestamp', 'name')
-  if not found[2] then
+  local found = redis.pcall('HMGET', base .. key, 'finishedOn', 'timestamp', 'name')
+  if found.err or not found[2] then
     return {2, key}
   end
-  local state = jobState(base, key, found[1])
-  return {2, key, state, found[3], found[2]}
+  -- What a damaged queue cannot say must not cost the rest of the batch its answers.
+  local ok, state = pcall(jobState, base, key, found[1])
+  return {2, key, ok and state or false, found[3], found[2]}
 end
 
 local jobs = cmsgpack.unpack(ARGV[2])
