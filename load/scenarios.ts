@@ -146,39 +146,43 @@ const cold: Scenario = {
   name: 'cold read and the backlog',
   shows: 'What a status read costs Redis with 1,000 jobs waiting and with a long queue.',
   async run(effort) {
-    const cost: number[] = []
-    const rows: Measure[] = []
-    for (const backlog of [1_000, effort.backlog]) {
-      const redis = await startRedis()
-      const ours = await startTarget('ours', {
-        REDIS_SOCKET: redis.socket,
-        CACHE_TTL_SHORT: '0',
-        CACHE_TTL_LONG: '0',
-        CACHE_TTL_MISSING: '0',
-      })
-      try {
+    const noCache = { CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' }
+    const sides: { target: Target; redis: BenchRedis; load: Load; rounds: Measure[] }[] = []
+    try {
+      for (const backlog of [1_000, effort.backlog]) {
+        const redis = await startRedis()
+        const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, ...noCache })
         const ids = await fill(redis, backlog)
         const requests = ids.map((id) => ({ method: 'GET' as const, path: `/jobs/load:${id}` }))
-        await measure(ours, undefined, { requests, connections: 10, duration: 2 })
-        const rounds: Measure[] = []
-        for (let round = 0; round < effort.rounds; round++) {
-          rounds.push(
-            await measure(ours, redis.client, { requests, connections: 10, duration: effort.seconds }),
-          )
+        sides.push({
+          target: { ...target, name: `ours, ${backlog} waiting` },
+          redis,
+          load: { requests, connections: 10 },
+          rounds: [],
+        })
+      }
+      for (const { target, load } of sides) await measure(target, undefined, { ...load, duration: 2 })
+      for (let round = 0; round < effort.rounds; round++) {
+        for (const { target, redis, load, rounds } of sides) {
+          rounds.push(await measure(target, redis.client, { ...load, duration: effort.seconds }))
         }
-        const measured = { ...medianOf(rounds), target: `ours, ${backlog} waiting` }
-        rows.push(measured)
-        cost.push(measured.redisUs)
-      } finally {
-        await ours.stop()
+      }
+      const [short, long] = sides.map(({ rounds }) => medianOf(rounds)) as [Measure, Measure]
+      return {
+        rows: [short, long],
+        goals: [
+          {
+            what: `Redis CPU at ${effort.backlog}, against 1,000`,
+            measured: long.redisUs / short.redisUs,
+            atMost: 1.3,
+          },
+        ],
+      }
+    } finally {
+      for (const { target, redis } of sides) {
+        await target.stop()
         await redis.stop()
       }
-    }
-    return {
-      rows,
-      goals: [
-        { what: `Redis CPU at ${effort.backlog}, against 1,000`, measured: cost[1]! / cost[0]!, atMost: 1.3 },
-      ],
     }
   },
 }

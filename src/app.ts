@@ -14,7 +14,7 @@ import { answerClientError, problemPlugin } from './http/problem.ts'
 import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
 import { createBatch } from './jobs/batch.ts'
-import { createEnqueuer, type NewJob } from './jobs/enqueuer.ts'
+import { createEnqueuer, type NewJob, noOptions } from './jobs/enqueuer.ts'
 import { createJobReader } from './jobs/job-reader.ts'
 import { jobRoutes } from './jobs/routes.ts'
 import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
@@ -67,7 +67,7 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   await http.register(validationPlugin)
   await http.register(openapiPlugin, { version })
 
-  const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = {} }: NewJobBody) =>
+  const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody) =>
     ({ queue, name, data, opts }) as NewJob
   await http.register(jobRoutes, {
     ...{ config, enqueuer, statusCache, toNewJob },

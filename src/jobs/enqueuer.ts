@@ -22,6 +22,9 @@ export interface NewJob {
   opts: JobsOptions
 }
 
+/** For a job that was asked for without any. */
+export const noOptions: Record<string, never> = Object.freeze({})
+
 export interface Stored {
   queue: string
   /** BullMQ's id of the job that exists: another than asked for when it was deduplicated. */
@@ -82,7 +85,8 @@ export function createEnqueuer({
     waitingMax: config.ENQUEUE_MAX_WAITING,
     send,
   })
-  const defaults = defaultOptions(config)
+  // As BullMQ's Job constructor has it: attempts 0 unless said.
+  const plain: JobsOptions = { attempts: 0, ...defaultOptions(config) }
 
   function prepare(job: NewJob): Item {
     const timestamp = now()
@@ -90,9 +94,9 @@ export function createEnqueuer({
     const key = job.opts.jobId ?? uuidv7(timestamp)
     const data = JSON.stringify(job.data)
     checkSize(job, data)
-    // As BullMQ's Job constructor has it: attempts 0 unless said, a number of a backoff is a fixed one.
     // A key of ours stands in no option, as with a job that BullMQ numbers itself.
-    const opts: JobsOptions = { attempts: 0, ...defaults, ...job.opts }
+    const opts = job.opts === noOptions ? plain : { ...plain, ...job.opts }
+    // … and a number of a backoff is a fixed one.
     if (typeof opts.backoff === 'number') opts.backoff = { type: 'fixed', delay: opts.backoff }
     const deduplicationId = opts.deduplication?.id
     const item = registry.open(job.queue).encode({

@@ -52,8 +52,9 @@ function read(name: string): string {
 
 /**
  * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for, and beside it
- * how many keys it takes. Its own helper functions are moved out in front of it, unchanged: they use nothing of it but
- * `rcall`, and made anew for every job of a batch they would cost a tenth of Redis' time.
+ * how many keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
+ * of it, unchanged: they use nothing of it but `rcall`, and made anew for every job of a batch, or for a script that no
+ * job of the batch needs, they would cost a tenth of Redis' time.
  */
 function asFunction(name: string): string {
   const script = bullmqScripts[name]
@@ -65,13 +66,12 @@ function asFunction(name: string): string {
     return ''
   })
   return [
-    `local bullmq_${name}Keys = ${script.keys}`,
     // Prefixed: BullMQ has helpers of the same names as scripts.
-    `local bullmq_${name}`,
-    'do',
+    `local bullmq_${name}Keys = ${script.keys}`,
+    `local function bullmq_${name}()`,
     'local rcall = redis.call',
     ...helpers,
-    `bullmq_${name} = function(KEYS, ARGV)`,
+    'return function(KEYS, ARGV)',
     body,
     'end',
     'end',

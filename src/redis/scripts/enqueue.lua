@@ -11,12 +11,19 @@
 --@bullmq addPrioritizedJob
 
 local base = ARGV[1]
-local adders = {bullmq_addStandardJob, bullmq_addDelayedJob, bullmq_addPrioritizedJob}
+local makers = {bullmq_addStandardJob, bullmq_addDelayedJob, bullmq_addPrioritizedJob}
+local keyCounts = {bullmq_addStandardJobKeys, bullmq_addDelayedJobKeys, bullmq_addPrioritizedJobKeys}
+local adders = {}
 local adderKeys = {}
-local from = 1
-for i, count in ipairs({bullmq_addStandardJobKeys, bullmq_addDelayedJobKeys, bullmq_addPrioritizedJobKeys}) do
-  adderKeys[i] = {unpack(KEYS, from, from + count - 1)}
-  from = from + count
+
+-- Made when the first job needs it: most batches need one of the three.
+local function make(kind)
+  local from = 1
+  for i = 1, kind - 1 do
+    from = from + keyCounts[i]
+  end
+  adderKeys[kind] = {unpack(KEYS, from, from + keyCounts[kind] - 1)}
+  adders[kind] = makers[kind]()
 end
 
 -- A script that dies midway leaves what it had written. BullMQ sets the deduplication key first, then the hash, then
@@ -47,6 +54,7 @@ local jobs = cmsgpack.unpack(ARGV[2])
 local results = {}
 for i = 1, #jobs, 6 do
   local kind, key, packedArgs = jobs[i], jobs[i + 2], jobs[i + 3]
+  if not adders[kind] then make(kind) end
   local existed = jobs[i + 1] == 1 and redis.call('EXISTS', base .. key) == 1
   local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 4], jobs[i + 5]})
   if not ok then
