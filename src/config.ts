@@ -115,7 +115,12 @@ export const ConfigSchema = Type.Object({
     0,
     DAY_MS,
   ),
-  CACHE_TTL_LONG: integer('The same for a finished job, ms.', 1_800_000, 0, DAY_MS),
+  CACHE_TTL_LONG: integer(
+    'The same for a finished job, ms. Nothing tells yet when somebody retries or removes one: this is the bound.',
+    60_000,
+    0,
+    DAY_MS,
+  ),
   CACHE_TTL_MISSING: integer('How long "there is no such job" is remembered, ms.', 1_000, 0, DAY_MS),
   CACHE_SWEEP_INTERVAL: integer('How often expired answers are thrown out, ms.', 300_000, 1_000, DAY_MS),
   CACHE_STALE_KEEP: integer(

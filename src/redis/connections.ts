@@ -9,7 +9,7 @@ import { Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import type { Budget } from './budget.ts'
-import { faultOf } from './faults.ts'
+import { isLimit } from './faults.ts'
 
 export type Role = 'commands' | 'admin'
 
@@ -28,6 +28,8 @@ export interface Connection {
   timedOut(): void
   /** Redis said something on it. */
   answered(): void
+  /** A command on it failed with this text. */
+  failed(text: string): void
   /** Resolves when a command that is being tried again has gone out, so that later ones stay behind it. */
   hold: Promise<void> | undefined
 }
@@ -79,6 +81,11 @@ export function createConnections(
     let suspectSince: number | undefined
     let resetTimer: NodeJS.Timeout | undefined
 
+    const noteError = (text: string) => {
+      errors++
+      lastError = text
+      if (isLimit(text)) lastLimitError = text
+    }
     const changed = () => {
       for (const listener of listeners) listener()
     }
@@ -98,12 +105,10 @@ export function createConnections(
       }
     })
     client.on('error', (error: Error) => {
-      errors++
       // Told once per new text: a Redis that is away says the same thing every second.
       if (error.message !== lastError)
         log.warn({ connection: name, reason: error.message }, 'Redis connection error')
-      lastError = error.message
-      if (faultOf(error.message).code === 'REDIS_LIMIT') lastLimitError = error.message
+      noteError(error.message)
     })
     // Rejects while Redis is away; ioredis goes on trying by itself and says so through the events above.
     if (!config.BUILDING) client.connect().catch(() => {})
@@ -127,6 +132,7 @@ export function createConnections(
         resetTimer = setTimeout(() => client.disconnect(true), config.REDIS_COMMAND_TIMEOUT)
         changed()
       },
+      failed: noteError,
       answered() {
         if (suspectSince === undefined) return
         suspectSince = undefined

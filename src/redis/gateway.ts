@@ -98,6 +98,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
         })
       } catch (error) {
         if (error instanceof SluiceError) throw error
+        connection.failed((error as Error).message)
         const delay = jitter(FIRST_RETRY_MS * 2 ** tries)
         const elapsed = performance.now() - startedAt
         const goOn =

@@ -241,3 +241,38 @@ t.test('a reply that is lost on the way makes no second job', async (t) => {
   t.equal((await app.http.inject(`/jobs/${id}`)).statusCode, 200, 'it is there, under the id that was told')
   t.equal(await redis.client.llen(`${app.prefix}:q:wait`), 2, 'and once')
 })
+
+t.test("a provider's limit is told by name, stands in health, and passes with the limit", async (t) => {
+  const redis = await startRedis()
+  const { createServer, connect } = await import('node:net')
+  // Lets everything through, or answers every command as Upstash does when the day's requests are used up.
+  let limited = false
+  const proxy = createServer((client) => {
+    const server = connect(redis.socket)
+    client.on('data', (data) => {
+      if (limited) client.write('-ERR max daily request limit exceeded. Limit: 500000, Usage: 500000.\r\n')
+      else server.write(data)
+    })
+    server.pipe(client)
+    for (const socket of [client, server]) socket.on('error', () => {})
+    client.on('close', () => server.destroy())
+  })
+  const path = `${redis.socket}.proxy`
+  await new Promise<void>((resolve) => proxy.listen(path, resolve))
+  const app = await startApp({ socket: path })
+  t.teardown(async () => {
+    await app.http.close()
+    proxy.close()
+    await redis.stop()
+  })
+  limited = true
+  t.match(await post(app), { status: 503, body: { code: 'REDIS_LIMIT', outcome: 'not_executed' } })
+  const health = (await app.http.inject('/health/redis')).json()
+  t.match(health.limitError, /max daily request limit exceeded/)
+  t.match(
+    health.recommendations.join('\n'),
+    /The provider refused commands with "ERR max daily request limit exceeded/,
+  )
+  limited = false
+  await eventually(async () => (await post(app)).status === 201, 5_000)
+})
