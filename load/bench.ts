@@ -4,40 +4,9 @@
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import autocannon from 'autocannon'
-import { Redis } from 'ioredis'
-import { startEmbeddedRedis } from '../src/redis/embedded.ts'
+import type { Redis } from 'ioredis'
 import type { ProcessCost } from './targets/serve.ts'
-
-export interface BenchRedis {
-  socket: string
-  client: Redis
-  stop(): Promise<void>
-}
-
-export async function startRedis(): Promise<BenchRedis> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'sluice-load-'))
-  const server = await startEmbeddedRedis({
-    dataDir,
-    cacheDir: '.redis',
-    path: process.env['PATH'] ?? '',
-    ephemeral: true,
-    log: () => {},
-  })
-  const client = new Redis({ path: server.socket })
-  return {
-    socket: server.socket,
-    client,
-    async stop() {
-      client.disconnect()
-      await server.close()
-      await rm(dataDir, { recursive: true, force: true })
-    },
-  }
-}
 
 /** CPU time of the server in µs, and the commands that clients sent (a script counts once, what it calls does not). */
 export async function redisCost(

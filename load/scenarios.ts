@@ -1,17 +1,16 @@
 /** The scenarios: what each shows, which targets meet in it, and the goals it has to reach. */
 import { Queue } from 'bullmq'
 import {
-  type BenchRedis,
   type Load,
   type Measure,
   measure,
   median,
   medianOf,
   redisCost,
-  startRedis,
   startTarget,
   type Target,
 } from './bench.ts'
+import { type PrivateRedis, startRedis } from './private-redis.ts'
 
 export interface Goal {
   what: string
@@ -53,8 +52,8 @@ async function compare(
   load: Load,
   env: Record<string, string> = {},
 ): Promise<Record<string, Measure>> {
-  const redises: BenchRedis[] = []
-  const targets: { target: Target; redis: BenchRedis }[] = []
+  const redises: PrivateRedis[] = []
+  const targets: { target: Target; redis: PrivateRedis }[] = []
   try {
     for (const name of names) {
       const redis = await startRedis()
@@ -147,7 +146,7 @@ const cold: Scenario = {
   shows: 'What a status read costs Redis with 1,000 jobs waiting and with a long queue.',
   async run(effort) {
     const noCache = { CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' }
-    const sides: { target: Target; redis: BenchRedis; load: Load; rounds: Measure[] }[] = []
+    const sides: { target: Target; redis: PrivateRedis; load: Load; rounds: Measure[] }[] = []
     try {
       for (const backlog of [1_000, effort.backlog]) {
         const redis = await startRedis()
@@ -188,7 +187,7 @@ const cold: Scenario = {
 }
 
 /** Fills the queue and returns ids from all over it. */
-async function fill(redis: BenchRedis, count: number): Promise<string[]> {
+async function fill(redis: PrivateRedis, count: number): Promise<string[]> {
   const queue = new Queue('load', { connection: redis.client })
   for (let from = 0; from < count; from += 1_000) {
     const size = Math.min(1_000, count - from)

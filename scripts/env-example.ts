@@ -4,19 +4,9 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { aliases, type Config, ConfigSchema } from '../src/config.ts'
+import { aliases, type Config, ConfigSchema, type SettingSchema } from '../src/config.ts'
 
-interface Setting {
-  type?: string
-  enum?: string[]
-  default?: unknown
-  description?: string
-  minimum?: number
-  maximum?: number
-  pattern?: string
-}
-
-const settings = Object.entries<Setting>(ConfigSchema.properties)
+const settings = Object.entries<SettingSchema>(ConfigSchema.properties)
 
 /** The schema is one flat object; where a group begins is known here, and a name that is gone does not compile. */
 const groups: Partial<Record<keyof Config, string>> = {
@@ -60,7 +50,7 @@ export function settingsTable(): string {
 }
 
 /** `quote`: what stands around a value, for Markdown. */
-function bounds({ type, enum: values, minimum, maximum, pattern }: Setting, quote = ''): string {
+function bounds({ type, enum: values, minimum, maximum, pattern }: SettingSchema, quote = ''): string {
   const quoted = (value: string) => `${quote}${value}${quote}`
   if (values) return `One of ${values.map(quoted).join(', ')}.`
   if (type === 'boolean') return `${quoted('true')} or ${quoted('false')}.`

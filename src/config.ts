@@ -232,7 +232,8 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   return config as Config
 }
 
-interface SettingSchema {
+/** What the schema of one setting may say. */
+export interface SettingSchema {
   type?: string
   enum?: string[]
   default?: unknown

@@ -358,7 +358,7 @@ t.test('an unchanged job is answered 304, out of memory', async (t) => {
   const { app, get, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
   const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
   const first = await get(`/jobs/${id}`)
-  t.equal(first.headers['cache-status'], 'sluice; fwd=miss; ttl=60')
+  t.match(first.headers['cache-status'], /^sluice; fwd=miss; ttl=(59|60)$/)
   const commands = async () => (await app.http.inject('/stats')).json().commandsSent.jobView
   const before = await commands()
   for (const tag of [first.headers['etag'] as string, '*', `"other", W/${first.headers['etag']}`]) {

@@ -1,0 +1,37 @@
+/** A redis-server of one's own, for a test or a benchmark: on a unix socket, nothing on disk, gone when it is stopped. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { startEmbeddedRedis } from '../src/redis/embedded.ts'
+
+export interface PrivateRedis {
+  socket: string
+  /** A plain client, for looking at what is really there; closed with the server. */
+  client: Redis
+  stop(): Promise<void>
+}
+
+/** `args`: further lines for redis-server, such as `--maxmemory`. */
+export async function startRedis(args: string[] = []): Promise<PrivateRedis> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'sluice-'))
+  const server = await startEmbeddedRedis({
+    dataDir,
+    cacheDir: '.redis',
+    path: process.env['PATH'] ?? '',
+    ephemeral: true,
+    args,
+    log: () => {},
+  })
+  const client = new Redis({ path: server.socket, maxRetriesPerRequest: 1 })
+  client.on('error', () => {})
+  return {
+    socket: server.socket,
+    client,
+    async stop() {
+      client.disconnect()
+      await server.close()
+      await rm(dataDir, { recursive: true, force: true })
+    },
+  }
+}
