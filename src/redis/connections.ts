@@ -68,6 +68,7 @@ export function createConnections(
         'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), lower REPLICAS or REDIS_POOL_SIZE',
     )
   }
+  let closing = false
   let errors = 0
   let reconnects = 0
   let lastError: string | null = null
@@ -98,7 +99,7 @@ export function createConnections(
       changed()
     })
     client.on('close', () => {
-      if (downSince === 0) {
+      if (downSince === 0 && !closing) {
         downSince = performance.now()
         log.warn({ connection: name }, 'Redis connection lost; reconnecting')
         changed()
@@ -171,6 +172,7 @@ export function createConnections(
       listeners.push(listener)
     },
     async close() {
+      closing = true
       await Promise.all(
         all.map(async (connection) => {
           connection.answered()
