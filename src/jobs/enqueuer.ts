@@ -56,6 +56,13 @@ interface Item extends EncodedJob {
   chosen: boolean
 }
 
+/** An item of a call for many: its place in the call. */
+interface Entry {
+  index: number
+  item: Item
+  bytes: number
+}
+
 type ScriptResult = 1 | [2, key: string, state?: State, name?: string, timestamp?: string] | [3, text: string]
 
 export interface EnqueuerDeps {
@@ -66,6 +73,9 @@ export interface EnqueuerDeps {
   onWrite(queue: string, key: string): void
   now?: () => number
 }
+
+/** A batch for more queues than this goes in parts, or it alone would fill the line for the semaphore. */
+const QUEUES_AT_ONCE = 50
 
 const ENQUEUE: Operation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
 
@@ -143,7 +153,7 @@ export function createEnqueuer({
     },
     addMany(jobs) {
       const results: Promise<Stored>[] = new Array(jobs.length)
-      const byQueue = new Map<string, { index: number; item: Item; bytes: number }[]>()
+      const byQueue = new Map<string, Entry[]>()
       jobs.forEach((job, index) => {
         try {
           const item = prepare(job)
@@ -155,18 +165,35 @@ export function createEnqueuer({
           results[index] = Promise.reject(error)
         }
       })
-      for (const [queue, entries] of byQueue) {
-        coalescer.addMany(queue, entries).forEach((result, at) => {
-          const { index, item } = entries[at]!
-          results[index] = result.catch((error) => {
-            throw withId(error as SluiceError, queue, item.key)
-          })
-        })
+      const groups = [...byQueue]
+      let earlier: Promise<unknown> | undefined
+      for (let from = 0; from < groups.length; from += QUEUES_AT_ONCE) {
+        const chunk = groups.slice(from, from + QUEUES_AT_ONCE)
+        for (const [queue, entries] of chunk) sendGroup(queue, entries, earlier, results)
+        earlier = Promise.allSettled(
+          chunk.flatMap(([, entries]) => entries.map(({ index }) => results[index])),
+        )
       }
       return results
     },
     stats: coalescer.stats,
     close: coalescer.close,
+  }
+
+  /** Fills in the result of each entry; nothing is sent before `earlier` has settled. */
+  function sendGroup(
+    queue: string,
+    entries: Entry[],
+    earlier: Promise<unknown> | undefined,
+    results: Promise<Stored>[],
+  ): void {
+    const sent = earlier?.then(() => coalescer.addMany(queue, entries)) ?? coalescer.addMany(queue, entries)
+    entries.forEach(({ index, item }, at) => {
+      const result = Array.isArray(sent) ? sent[at]! : sent.then((added) => added[at]!)
+      results[index] = result.catch((error) => {
+        throw withId(error as SluiceError, queue, item.key)
+      })
+    })
   }
 }
 

@@ -82,6 +82,7 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   const remembered = new LRUCache<string, true>({ max: MAX_OPEN })
   // No queue name is empty, so no job of any queue can spell this key.
   const knownKey = `${prefix}::sluice:queues`
+  const unwritten: string[] = []
   const background = new Set<Promise<unknown>>()
 
   function backendOf(
@@ -117,17 +118,27 @@ export function createRegistry(prefix: string, connections: Connections, gateway
     return queue
   }
 
+  function writeNames(): void {
+    const names = unwritten.splice(0)
+    if (names.length === 0) return
+    const writing = gateway
+      .onAdmin(REMEMBER, (client) => client.sadd(knownKey, ...names))
+      .catch(() => {
+        // Not now, then with the next job of the queue.
+        for (const name of names) remembered.delete(name)
+      })
+      .finally(() => background.delete(writing))
+    background.add(writing)
+  }
+
   return {
     open,
     remember(name) {
       if (remembered.get(name)) return
       remembered.set(name, true)
-      const adding = gateway
-        .onAdmin(REMEMBER, (client) => client.sadd(knownKey, name))
-        // Not now, then with the next job of the queue.
-        .catch(() => remembered.delete(name))
-        .finally(() => background.delete(adding))
-      background.add(adding)
+      // A batch may bring a thousand at once: those of one tick are one command.
+      if (unwritten.length === 0) setImmediate(writeNames)
+      unwritten.push(name)
     },
     async known(limit) {
       const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(knownKey))
@@ -139,6 +150,7 @@ export function createRegistry(prefix: string, connections: Connections, gateway
     },
     openCount: () => openQueues.size,
     async close() {
+      writeNames()
       await Promise.allSettled(background)
       openQueues.clear()
     },
