@@ -82,6 +82,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
     deadline: Deadline,
   ): Promise<T> {
     const startedAt = performance.now()
+    let first: unknown
     for (let tries = 0; ; tries++) {
       // Somebody before us is being tried again: stay behind, or the order of arrival is lost.
       if (tries === 0) while (connection.hold) await connection.hold
@@ -101,12 +102,15 @@ export function createGateway(config: Config, connections: Connections, semaphor
         connection.failed((error as Error).message)
         const delay = jitter(FIRST_RETRY_MS * 2 ** tries)
         const elapsed = performance.now() - startedAt
+        const { worthRetrying } = faultOf((error as Error).message)
         const goOn =
-          faultOf((error as Error).message).worthRetrying &&
+          worthRetrying &&
           tries < config.REDIS_MAX_RETRIES &&
           elapsed + delay <= RETRY_WINDOW_MS &&
           connection.downMs() < KNOWN_DOWN_MS
-        if (!goOn) throw toSluiceError(error, operation.isWrite)
+        // What went wrong first is the cause, unless the last try may have run: then that is what has to be told.
+        first ??= error
+        if (!goOn) throw toSluiceError(worthRetrying ? first : error, operation.isWrite)
         await holdFor(connection, delay)
       }
     }

@@ -167,12 +167,22 @@ t.test('scripts that Redis has forgotten are sent again', async (t) => {
   t.equal((await app.http.inject(`/jobs/${body.id}`)).statusCode, 200)
 })
 
+/** The server's own numbers for the sockets that jobs go through. */
+async function commandSockets({ client }: TestRedis): Promise<string> {
+  const list = String(await client.call('CLIENT', 'LIST'))
+  return [...list.matchAll(/^id=(\d+) .*name=sluice:commands-/gm)].map(([, id]) => id).join()
+}
+
 t.test('a replica refuses writes by name, and the service works when it is the master again', async (t) => {
   const master = await startRedis()
   const { redis, app } = await open(t)
   t.teardown(() => master.stop())
+  await eventually(async () => (await commandSockets(redis)).split(',').length === 2)
+  const before = await commandSockets(redis)
   await redis.client.replicaof('127.0.0.1', '1')
   t.match(await post(app), { status: 503, body: { code: 'REDIS_READONLY', outcome: 'not_executed' } })
+  // The address may name another server by now: the socket that heard it has to be made anew.
+  await eventually(async () => (await commandSockets(redis)) !== before)
   await redis.client.replicaof('NO', 'ONE')
   await eventually(async () => (await post(app)).status === 201, 5_000)
 })

@@ -58,9 +58,13 @@ for i = 1, #jobs, 6 do
   local existed = jobs[i + 1] == 1 and redis.call('EXISTS', base .. key) == 1
   local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 4], jobs[i + 5]})
   if not ok then
-    if not existed then undo(key, packedArgs) end
     -- Redis 7 throws a table, Redis 6 a string.
-    results[#results + 1] = {3, type(added) == 'table' and added.err or tostring(added)}
+    local text = type(added) == 'table' and added.err or tostring(added)
+    -- A replica takes no write of any job. The client library has to hear that itself, to look for the master.
+    local readonly = text:match('READONLY .*')
+    if readonly then return redis.error_reply(readonly) end
+    if not existed then undo(key, packedArgs) end
+    results[#results + 1] = {3, text}
   elseif type(added) == 'number' then
     results[#results + 1] = {3, 'BullMQ refused the job with code ' .. added}
   elseif existed or added ~= key then
