@@ -55,7 +55,7 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: statusCache.forget })
   http.addHook('onClose', () => enqueuer.close())
   const health = createHealth({
-    ...{ config, version, budget, connections, semaphore, gateway, registry },
+    ...{ version, budget, connections, semaphore, gateway, registry },
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
   })

@@ -57,7 +57,6 @@ export const errorTable = {
   INVALID_NAME: row(422, 'A name or id may not be used', 'Choose another; `errors` says what is allowed.'),
   INVALID_OPTION: row(422, 'An option cannot hold', 'Mend what `errors` points at.'),
   INVALID_ITEM: row(422, 'A job of the batch does not fit the schema', 'Mend what `errors` points at.'),
-  INVALID_BATCH: row(422, 'No job of the batch was stored', 'Look at `results`: each item says why.'),
   ROUTE_NOT_FOUND: row(404, 'There is no such resource', 'See /openapi.json for what there is.'),
   METHOD_NOT_ALLOWED: row(405, 'The method is not allowed here', 'See `Allow`.'),
   REQUEST_TIMEOUT: row(408, 'The request took too long to arrive', 'Send it whole within 30 s.', true),

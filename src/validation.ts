@@ -2,7 +2,7 @@
  * Whether a value fits a schema, and if not, each fault with a JSON Pointer and a sentence. One validator for bodies,
  * queries and the items of a batch, so that the same mistake is told in the same words everywhere.
  */
-import type { Static, TSchema } from 'typebox'
+import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Settings } from 'typebox/system'
 import type { ErrorCode, Fault } from './errors.ts'
@@ -33,13 +33,11 @@ export function createValidator<T extends TSchema>(schema: T): (value: unknown) 
   }
 }
 
-export type Valid<T extends TSchema> = Static<T>
-
 interface SchemaError {
   keyword: string
   schemaPath: string
   instancePath: string
-  params: { additionalProperties?: string[]; requiredProperties?: string[]; allowedValues?: unknown[] }
+  params: { additionalProperties?: string[]; requiredProperties?: string[] }
   message: string
 }
 

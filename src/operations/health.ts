@@ -2,7 +2,6 @@
  * How things are: a summary that is cheap to ask for (kept for HEALTH_TTL, or until Redis comes or goes), and the
  * details behind it. Redis is asked on the `admin` connection, so a health check never stands before a job.
  */
-import type { Config } from '../config.ts'
 import type { Registry, State } from '../queues/registry.ts'
 import type { Budget } from '../redis/budget.ts'
 import type { ConnectionStats, Connections } from '../redis/connections.ts'
@@ -12,7 +11,6 @@ import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/
 import { adviseOn } from './recommendations.ts'
 
 export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
-  config: Config
   version: string
   budget: Budget
   connections: Connections
@@ -134,7 +132,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     try {
       const began = performance.now()
       await gateway.onAdmin(PING, (client) => client.ping())
-      const roundTripMs = Math.round((performance.now() - began) * 100) / 100
+      const roundTripMs = millisecondsSince(began)
       const server = await gateway.onAdmin(INFO, readServerInfo)
       const { names, total } = await registry.known(MAX_QUEUES)
       const queues: Measured['queues'] = {}

@@ -104,7 +104,7 @@ export function createRegistry(prefix: string, connections: Connections, gateway
       name,
       base: `${prefix}:${name}:`,
       addKeys: addKeysOf(encode),
-      encode: (job) => encode(job),
+      encode,
       queue,
     }
   }

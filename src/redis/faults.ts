@@ -40,8 +40,7 @@ const faults: [RegExp, RedisFault][] = [
     fault('REDIS_LIMIT', 'not_executed'),
   ],
   [/max (request|key|single record) size exceeded/i, fault('REDIS_LIMIT', 'not_executed')],
-  // A key that is not what BullMQ makes of it
-  // … which a script may have found out only after it had written elsewhere.
+  // A key that is not what BullMQ makes of it, which a script may have found out only after it had written elsewhere.
   [/\bWRONGTYPE\b/, fault('QUEUE_DAMAGED', 'unknown')],
 ]
 
@@ -64,7 +63,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   REDIS_FULL: 'Redis is out of memory: let workers drain the queues, or raise maxmemory.',
 }
 
-/** The client-visible error for a Redis error. `ids`: what the write would have made, so that a repeat is safe. */
+/** The client-visible error for a Redis error; of a write it says whether it may have happened. */
 export function toSluiceError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)
