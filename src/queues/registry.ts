@@ -60,6 +60,9 @@ export interface Registry {
 /** Open queues are cheap (about 5 KB) but callers choose their names: past this many the oldest is dropped. */
 const MAX_OPEN = 10_000
 
+/** How long the name of a new queue is held for more of them. Nobody waits for it: it is for listings. */
+const REMEMBER_AFTER_MS = 100
+
 const addScripts = ['addStandardJob', 'addDelayedJob', 'addPrioritizedJob']
 
 const REMEMBER: Operation = { label: 'rememberQueue', priority: 'list', isWrite: true, commands: 1 }
@@ -83,6 +86,7 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   // No queue name is empty, so no job of any queue can spell this key.
   const knownKey = `${prefix}::sluice:queues`
   const unwritten: string[] = []
+  let writeTimer: NodeJS.Timeout | undefined
   const background = new Set<Promise<unknown>>()
 
   function backendOf(
@@ -119,6 +123,8 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   }
 
   function writeNames(): void {
+    clearTimeout(writeTimer)
+    writeTimer = undefined
     const names = unwritten.splice(0)
     if (names.length === 0) return
     const writing = gateway
@@ -136,8 +142,8 @@ export function createRegistry(prefix: string, connections: Connections, gateway
     remember(name) {
       if (remembered.get(name)) return
       remembered.set(name, true)
-      // A batch may bring a thousand at once: those of one tick are one command.
-      if (unwritten.length === 0) setImmediate(writeNames)
+      // A batch may bring a thousand: those of a moment are one command, however the answers of Redis are spread over it.
+      writeTimer ??= setTimeout(writeNames, REMEMBER_AFTER_MS)
       unwritten.push(name)
     },
     async known(limit) {
