@@ -21,6 +21,7 @@ import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
 import { createStatusCache } from './jobs/status-cache.ts'
 import { createHealth } from './operations/health.ts'
 import { operationsRoutes } from './operations/routes.ts'
+import { createQueueEvents } from './queues/events.ts'
 import { createRegistry } from './queues/registry.ts'
 import { computeBudget, maxWaiting } from './redis/budget.ts'
 import { createConnections, type RedisAddress } from './redis/connections.ts'
@@ -50,12 +51,21 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   const registry = createRegistry(config.QUEUE_PREFIX, connections, gateway)
   http.addHook('onClose', () => registry.close())
 
-  const statusCache = createStatusCache(config, createJobReader(registry, gateway))
+  const events = createQueueEvents({
+    ...{ prefix: config.QUEUE_PREFIX, maxQueues: config.EVENTS_MAX_QUEUES },
+    ...{ connections, gateway, log },
+  })
+  http.addHook('onClose', () => events.close())
+
+  const reader = createJobReader(registry, gateway)
+  http.addHook('onClose', () => reader.close())
+  const statusCache = createStatusCache(config, reader, events)
   http.addHook('onClose', async () => statusCache.close())
   const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: statusCache.forget })
   http.addHook('onClose', () => enqueuer.close())
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
+    eventsStats: events.stats,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
   })

@@ -110,14 +110,15 @@ export const ConfigSchema = Type.Object({
   // The cache; all CACHE_TTL_* at 0 switch it off
   CACHE_MAX_BYTES: integer('Memory for cached answers, bytes.', 67_108_864, 65_536, 17_179_869_184),
   CACHE_TTL_SHORT: integer(
-    'How long the status of an unfinished job may be served from memory, ms.',
-    1_000,
+    'How long the status of an unfinished job may be served from memory, ms. What BullMQ announces ends it at once; ' +
+      'this bounds what it does not (updateData, changePriority). 1 s at most while events are not heard.',
+    60_000,
     0,
     DAY_MS,
   ),
   CACHE_TTL_LONG: integer(
-    'The same for a finished job, ms. Nothing tells yet when somebody retries or removes one: this is the bound.',
-    60_000,
+    'The same for a finished job, ms: this bounds what retention removes.',
+    1_800_000,
     0,
     DAY_MS,
   ),
@@ -128,6 +129,12 @@ export const ConfigSchema = Type.Object({
     300_000,
     0,
     DAY_MS,
+  ),
+  EVENTS_MAX_QUEUES: integer(
+    'Most queues whose events are heard at once. Statuses of queues past it are kept for 1 s only.',
+    1_000,
+    1,
+    10_000,
   ),
   HEALTH_TTL: integer('How long GET /health is served from memory, ms.', 60_000, 0, DAY_MS),
 

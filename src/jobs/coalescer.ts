@@ -20,6 +20,8 @@ export interface CoalescerOptions<Item, Result> {
   inFlightMax: number
   /** Items not yet sent, of all lanes; past it `add` throws OVERLOADED. */
   waitingMax: number
+  /** What waits for what, for that error: `jobs wait to be written to Redis`. */
+  waitingFor: string
   /** Sends a batch; for each item, in order, its result or its error. A rejection is every item's. */
   send(lane: string, items: Item[]): Promise<(Result | Error)[]>
 }
@@ -67,8 +69,9 @@ interface Lane<Item, Result> {
 export function createCoalescer<Item, Result>(
   options: CoalescerOptions<Item, Result>,
 ): Coalescer<Item, Result> {
-  const { batchMax, batchSoon, batchBytes, delayMs, inFlightMax, waitingMax, send } = options
+  const { batchMax, batchSoon, batchBytes, delayMs, inFlightMax, waitingMax, waitingFor, send } = options
   const lanes = new Map<string, Lane<Item, Result>>()
+  const endOfTick = new Set<Lane<Item, Result>>()
   const unanswered = new Set<Promise<unknown>>()
   let waitingJobs = 0
   let batchesSent = 0
@@ -86,7 +89,7 @@ export function createCoalescer<Item, Result>(
   function admit(count: number): void {
     if (waitingJobs + count <= waitingMax) return
     throw new SluiceError('OVERLOADED', {
-      detail: `${waitingJobs} jobs wait to be written to Redis, and ENQUEUE_MAX_WAITING is ${waitingMax}. Repeat after Retry-After.`,
+      detail: `${waitingJobs} ${waitingFor}, and ${waitingMax} is the most. Repeat after Retry-After.`,
       outcome: 'not_executed',
       retryAfterS: 1,
     })
@@ -125,13 +128,20 @@ export function createCoalescer<Item, Result>(
   }
 
   function later(lane: Lane<Item, Result>): () => void {
-    // Each handle has to go back to its own function: clearImmediate of a timeout stops every immediate of the process.
     if (delayMs > 0) {
       const timeout = setTimeout(leave, delayMs, lane)
       return () => clearTimeout(timeout)
     }
-    const immediate = setImmediate(leave, lane)
-    return () => clearImmediate(immediate)
+    // All lanes leave in one callback, so that their commands can be one write to the socket.
+    if (endOfTick.size === 0) setImmediate(leaveAll)
+    endOfTick.add(lane)
+    return () => endOfTick.delete(lane)
+  }
+
+  function leaveAll(): void {
+    const lanesNow = [...endOfTick]
+    endOfTick.clear()
+    for (const lane of lanesNow) leave(lane)
   }
 
   function fly(lane: Lane<Item, Result>, batch: Batch<Item, Result>): void {

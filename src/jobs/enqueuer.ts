@@ -93,6 +93,7 @@ export function createEnqueuer({
     delayMs: config.ENQUEUE_BATCH_DELAY,
     inFlightMax: config.ENQUEUE_BATCHES_IN_FLIGHT,
     waitingMax: config.ENQUEUE_MAX_WAITING,
+    waitingFor: 'jobs wait to be written to Redis (ENQUEUE_MAX_WAITING)',
     send,
   })
   // As BullMQ's Job constructor has it: attempts 0 unless said.

@@ -1,67 +1,87 @@
 /**
- * A job as it stands in Redis at one instant: one command (job-view.lua) whose cost does not grow with the queue.
+ * Jobs as they stand in Redis at one instant. Those of one queue that are asked for together are one command
+ * (job-views.lua), whose cost does not grow with the backlog; those of many queues are still one write to the socket.
  */
-import type { Registry, State } from '../queues/registry.ts'
+import type { Registry } from '../queues/registry.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
-import { jobViewScript, runScript } from '../redis/scripts.ts'
+import { jobViewsScript, runScript } from '../redis/scripts.ts'
+import { createCoalescer } from './coalescer.ts'
 import type { JobRef } from './id.ts'
-import { type JobHash, type JobResource, resourceFromHash } from './job-resource.ts'
+import { FIELDS_AND_DATA, type JobReply, resourceFromReply } from './job-fields.ts'
+import type { JobResource } from './job-resource.ts'
 
 export interface Include {
   data: boolean
   logs: boolean
 }
 
-export interface JobReader {
-  /** `undefined`: there is no such job. Rejects with a SluiceError when Redis cannot say. */
-  read(ref: JobRef, include: Include): Promise<JobResource | undefined>
+export interface Reading {
+  /** `undefined`: there is no such job. */
+  job: JobResource | undefined
+  /** The place in the queue's event stream: what an event up to here tells is in `job`, what a later one tells is not. */
+  place: string
 }
 
-const FIELDS: readonly (keyof JobHash)[] = [
-  // The script expects these two first.
-  'finishedOn',
-  'timestamp',
-  'name',
-  'opts',
-  'progress',
-  'priority',
-  'atm',
-  'processedOn',
-  'returnvalue',
-  'failedReason',
-  'stacktrace',
-  'parentKey',
-  'deid',
-]
-const FIELDS_AND_DATA: readonly (keyof JobHash)[] = [...FIELDS, 'data']
+export interface JobReader {
+  /** Rejects with a SluiceError when Redis cannot say. */
+  read(ref: JobRef, include: Include): Promise<Reading>
+  close(): Promise<void>
+}
 
-/** BullMQ keeps twelve bits beside the time in the score of a delayed job (getDelayedScore). */
-const SCORE_PER_MS = 0x1000
+/** One command for this many holds Redis for about 3 ms. */
+const BATCH_MAX = 200
+const IN_FLIGHT_MAX = 4
+const WAITING_MAX = 50_000
+/** What an answer is reckoned at before it is there, so that no command brings hundreds of large ones: with data, 16. */
+const BATCH_BYTES = 1_048_576
+const BYTES_WITH_DATA = 65_536
+const BYTES_PLAIN = 1_024
 
 const READ: Operation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
 
-type Reply = [state: State, values: (string | null)[], logs: string[], score?: string]
+interface Item {
+  ref: JobRef
+  /** As job-views.lua wants it: what to include, and the key. */
+  arg: string
+}
+
+type ViewReply = [...JobReply] | [...JobReply, logs: string[]]
 
 export function createJobReader(registry: Registry, gateway: Gateway): JobReader {
+  const coalescer = createCoalescer<Item, Reading>({
+    batchMax: BATCH_MAX,
+    batchSoon: BATCH_MAX,
+    batchBytes: BATCH_BYTES,
+    delayMs: 0,
+    inFlightMax: IN_FLIGHT_MAX,
+    waitingMax: WAITING_MAX,
+    waitingFor: 'reads wait for Redis',
+    send,
+  })
+
+  async function send(queue: string, items: Item[]): Promise<Reading[]> {
+    const { base } = registry.open(queue)
+    const args = [base, FIELDS_AND_DATA.length, ...FIELDS_AND_DATA, ...items.map(({ arg }) => arg)]
+    const [place, views] = (await gateway.onQueue(queue, READ, (client) =>
+      runScript(client, jobViewsScript, [`${base}events`], args),
+    )) as [string, (ViewReply | null)[]]
+    if (views.some((view) => view !== null)) registry.remember(queue)
+    return items.map(({ ref }, index) => ({ job: toResource(ref, views[index] ?? null), place }))
+  }
+
   return {
     async read(ref, include) {
-      const { base } = registry.open(ref.queue)
-      const names = include.data ? FIELDS_AND_DATA : FIELDS
-      const args = [base, ref.key, include.logs ? '1' : '0', ...names]
-      const reply = (await gateway.onQueue(ref.queue, READ, (client) =>
-        runScript(client, jobViewScript, [base + ref.key], args),
-      )) as Reply | null
-      if (!reply) return undefined
-      registry.remember(ref.queue)
-      const [state, values, logs, score] = reply
-      const hash: Partial<JobHash> = {}
-      names.forEach((name, index) => {
-        const value = values[index]
-        if (value !== null && value !== undefined) hash[name] = value
-      })
-      const delayedUntilMs = score === undefined ? undefined : Math.floor(Number(score) / SCORE_PER_MS)
-      const resource = resourceFromHash(ref, state, hash as JobHash, delayedUntilMs)
-      return include.logs ? { ...resource, logs } : resource
+      const flag = (include.data ? 1 : 0) + (include.logs ? 2 : 0)
+      const bytes = flag === 0 ? BYTES_PLAIN : BYTES_WITH_DATA
+      return coalescer.add(ref.queue, { ref, arg: `${flag}${ref.key}` }, bytes)
     },
+    close: coalescer.close,
   }
+}
+
+function toResource(ref: JobRef, view: ViewReply | null): JobResource | undefined {
+  if (view === null) return undefined
+  const [state, values, score, logs] = view
+  const resource = resourceFromReply(ref, [state, values, score ?? null])
+  return logs === undefined ? resource : { ...resource, logs }
 }

@@ -163,15 +163,16 @@ function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
   return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }
 }
 
-function sendJob(request: FastifyRequest, reply: FastifyReply, { job, source }: Found): void {
+function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): void {
+  const { job, source, ttlMs, degraded } = found
   if (!job) throw new SluiceError('JOB_NOT_FOUND')
-  const nowMs = Date.now()
-  const ttlS = Math.floor((job.freshUntilMs - nowMs) / 1000)
   reply.header('etag', job.etag)
   // Others may keep it, but have to ask here before they use it.
   reply.header('cache-control', 'no-cache')
-  reply.header('cache-status', cacheStatus[source] + ttlS)
-  if (!job.finished) reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, nowMs))
+  const ttlS = Math.floor(ttlMs / 1000)
+  const detail = degraded && source !== 'stale' ? '; detail=degraded' : ''
+  reply.header('cache-status', cacheStatus[source] + ttlS + detail)
+  if (!job.finished) reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, Date.now()))
   if (isNotModified(request.headers['if-none-match'], job.etag)) {
     reply.code(304).send()
     return

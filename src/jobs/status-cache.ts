@@ -1,23 +1,27 @@
 /**
- * The finished answer by job id: bytes, ETag, and until when it may be served. A hit is a lookup and a write.
+ * The finished answer by job id: bytes, ETag, and how far it may be trusted. A hit is a lookup and a write.
  *
- * Reads of one id that miss at the same time share one command (single flight). A read that was under way when the job
- * was written here is answered but not kept: `forget` cancels its ticket. What has expired stays for a while, to be
- * served as stale while Redis is away.
+ * An answer was read at a place in its queue's event stream (job-reader.ts). It holds until a later event speaks of its
+ * job: then it is thrown out, and read again at once if anybody had asked for it. While events are not heard, nothing
+ * is served for longer than DEGRADED_TTL_MS. TTLs are the net below, for what BullMQ announces to nobody.
+ *
+ * Reads of one id that miss at the same time share one look (single flight). One that was under way when its job
+ * changed is answered to those who had asked before, and is kept only if it was read after the change. What has expired
+ * stays for a while, to be served as stale while Redis is away.
  */
 import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
+import type { Feed, QueueEvent, QueueEvents } from '../queues/events.ts'
+import { isAfter, START } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
-import type { Include, JobReader } from './job-reader.ts'
+import type { Include, JobReader, Reading } from './job-reader.ts'
 import { type JobResource, type Representation, represent } from './job-resource.ts'
 
 export interface CachedJob extends Representation {
   finished: boolean
   createdAtMs: number
   delayedUntilMs: number
-  /** Until when it is fresh, ms since 1970. */
-  freshUntilMs: number
 }
 
 export interface Found {
@@ -25,6 +29,10 @@ export interface Found {
   job: CachedJob | undefined
   /** `stale`: Redis cannot be asked now, and this is the last that was known. `bypass`: read through on request. */
   source: 'hit' | 'miss' | 'stale' | 'bypass'
+  /** For how long it would be served from memory, ms; below 0 when stale. */
+  ttlMs: number
+  /** Events are not heard, so that it may be DEGRADED_TTL_MS old. */
+  degraded: boolean
 }
 
 export interface StatusCache {
@@ -52,23 +60,37 @@ export interface CacheStats {
   enabled: boolean
 }
 
-/** `job: undefined` is a remembered miss. */
 interface Entry {
+  /** `undefined` is a remembered miss. */
   job: CachedJob | undefined
-  freshUntilMs: number
+  place: string
+  /** `undefined`: nobody tells when the job changes. */
+  feed: Feed | undefined
+  epoch: number
+  filledAtMs: number
+  ttlMs: number
+  /** Somebody asked for it since it was read. */
+  used: boolean
 }
 
 interface Flight {
   promise: Promise<Entry>
+  /** The job was written here meanwhile. */
   cancelled: boolean
+  /** The last event that spoke of the job meanwhile. */
+  newestEvent: string
 }
 
 /** What an entry costs beside its text: the key, the objects, the slots of the cache. */
 const ENTRY_OVERHEAD_BYTES = 400
+const DEGRADED_TTL_MS = 1_000
+/** A miss that no event would end: a job that another replica stores shows within this. */
+const UNHEARD_MISS_TTL_MS = 100
 
 export function createStatusCache(
   config: Config,
   reader: JobReader,
+  events: Pick<QueueEvents, 'feed' | 'follow' | 'listen'>,
   now: () => number = Date.now,
 ): StatusCache {
   const { CACHE_TTL_SHORT, CACHE_TTL_LONG, CACHE_TTL_MISSING, CACHE_STALE_KEEP } = config
@@ -82,36 +104,55 @@ export function createStatusCache(
   let hits = 0
   let misses = 0
   const sweeper = enabled ? setInterval(sweep, config.CACHE_SWEEP_INTERVAL) : undefined
+  // Gaps need no listener: an entry of an earlier epoch is not served.
+  if (enabled) events.listen({ onEvent, onGap() {} })
 
   function sweep(): void {
     const before = now() - CACHE_STALE_KEEP
     for (const [cacheKey, entry] of entries.entries()) {
-      if (entry.freshUntilMs < before) entries.delete(cacheKey)
+      if (freshUntil(entry) < before) entries.delete(cacheKey)
     }
   }
 
-  function toEntry(resource: JobResource | undefined): Entry {
-    if (!resource) return { job: undefined, freshUntilMs: now() + CACHE_TTL_MISSING }
-    const finished = resource.state === 'completed' || resource.state === 'failed'
-    const freshUntilMs = now() + (finished ? CACHE_TTL_LONG : CACHE_TTL_SHORT)
-    const job: CachedJob = {
-      ...represent(resource),
-      finished,
-      createdAtMs: Date.parse(resource.createdAt),
-      delayedUntilMs: resource.delayedUntil === null ? 0 : Date.parse(resource.delayedUntil),
-      freshUntilMs,
+  /** Ms since 1970; 0 when it may not be served at all. */
+  function freshUntil({ feed, epoch, filledAtMs, ttlMs }: Entry): number {
+    if (feed?.isLive && !feed.isClosed && feed.epoch === epoch) return filledAtMs + ttlMs
+    if (feed && (feed.isClosed || feed.epoch !== epoch)) return 0
+    return filledAtMs + Math.min(ttlMs, DEGRADED_TTL_MS)
+  }
+
+  function answer(entry: Entry, source: Found['source'], nowMs: number): Found {
+    const ttlMs = Math.max(0, freshUntil(entry) - nowMs)
+    return { job: entry.job, source, ttlMs, degraded: !(entry.feed?.isLive ?? false) }
+  }
+
+  function toEntry(ref: JobRef, { job, place }: Reading): Entry {
+    // Of a queue that never had a job, nothing is followed: anybody may ask for any name.
+    const feed = job || place !== START ? events.follow(ref.queue, place) : events.feed(ref.queue)
+    const ttlMs = job
+      ? isFinished(job)
+        ? CACHE_TTL_LONG
+        : CACHE_TTL_SHORT
+      : Math.min(CACHE_TTL_MISSING, feed ? CACHE_TTL_MISSING : UNHEARD_MISS_TTL_MS)
+    return {
+      ...{ job: job && toCachedJob(job), place, feed, epoch: feed?.epoch ?? 0, ttlMs },
+      ...{ filledAtMs: now(), used: false },
     }
-    return { job, freshUntilMs }
   }
 
   function fly(cacheKey: string, ref: JobRef, include: Include): Flight {
+    const before = events.feed(ref.queue)
+    const epoch = before?.epoch
     const flight: Flight = {
       cancelled: false,
+      newestEvent: START,
       promise: reader
         .read(ref, include)
-        .then((resource) => {
-          const entry = toEntry(resource)
-          if (!flight.cancelled && entry.freshUntilMs > now()) entries.set(cacheKey, entry)
+        .then((reading) => {
+          const entry = toEntry(ref, reading)
+          const overtaken = flight.cancelled || isAfter(flight.newestEvent, reading.place)
+          const unheard = before !== undefined && (entry.feed !== before || before.epoch !== epoch)
+          if (!overtaken && !unheard && entry.ttlMs > 0) entries.set(cacheKey, entry)
           return entry
         })
         .finally(() => {
@@ -122,33 +163,62 @@ export function createStatusCache(
     return flight
   }
 
-  /** Only while Redis is at fault: a job that is known to be gone is not brought back. */
+  function onEvent({ queue, key, id: eventId }: QueueEvent): void {
+    if (key === undefined) return
+    const id = `${queue}:${key}`
+    change(id, { queue, key }, PLAIN, eventId)
+    change(id + DATA_VARIANT, { queue, key }, WITH_DATA, eventId)
+  }
+
+  function change(cacheKey: string, ref: JobRef, include: Include, eventId: string): void {
+    const flight = flights.get(cacheKey)
+    if (flight) {
+      flight.newestEvent = eventId
+      // Whoever asks from now on may not be answered by a look that was before.
+      flights.delete(cacheKey)
+    }
+    const entry = entries.peek(cacheKey)
+    if (!entry || !isAfter(eventId, entry.place)) return
+    entries.delete(cacheKey)
+    // Those who poll for it find it in memory again; of one that nobody asks for, its events cost nothing.
+    if (entry.used) fly(cacheKey, ref, include).promise.catch(() => {})
+  }
+
+  /** Only while Redis is at fault: a job that is known to be gone, or to have changed, is not brought back. */
   function staleAnswer(cacheKey: string, error: unknown): Found {
     const entry = entries.peek(cacheKey)
-    if (!entry?.job || !(error instanceof SluiceError) || now() - entry.freshUntilMs > CACHE_STALE_KEEP)
-      throw error
-    return { job: entry.job, source: 'stale' }
+    const nowMs = now()
+    if (!entry?.job || !(error instanceof SluiceError)) throw error
+    if (entry.feed && entry.feed.epoch !== entry.epoch) throw error
+    const freshUntilMs = entry.filledAtMs + entry.ttlMs
+    if (nowMs - freshUntilMs > CACHE_STALE_KEEP) throw error
+    return { job: entry.job, source: 'stale', ttlMs: freshUntilMs - nowMs, degraded: true }
   }
 
   return {
     peek(id, include, nowMs) {
       const entry = enabled && !include.logs ? entries.get(cacheKeyOf(id, include)) : undefined
-      if (!entry || entry.freshUntilMs <= nowMs) {
+      if (!entry || freshUntil(entry) <= nowMs) {
         misses++
         return undefined
       }
       hits++
-      return { job: entry.job, source: 'hit' }
+      entry.used = true
+      if (entry.feed) entry.feed.usedAtMs = nowMs
+      return answer(entry, 'hit', nowMs)
     },
     async fetch(ref, include, { bypass = false } = {}) {
       const source = bypass ? 'bypass' : 'miss'
       // Nothing tells when a log line is added, and with the cache off nothing is shared.
-      if (!enabled || include.logs) return { job: toEntry(await reader.read(ref, include)).job, source }
+      if (!enabled || include.logs) {
+        const { job } = await reader.read(ref, include)
+        return { job: job && toCachedJob(job), source, ttlMs: 0, degraded: false }
+      }
       const cacheKey = cacheKeyOf(`${ref.queue}:${ref.key}`, include)
       // A read that is to be fresh may not join one that began before it was asked for.
       const flight = (bypass ? undefined : flights.get(cacheKey)) ?? fly(cacheKey, ref, include)
       try {
-        return { job: (await flight.promise).job, source }
+        return answer(await flight.promise, source, now())
       } catch (error) {
         return staleAnswer(cacheKey, error)
       }
@@ -166,7 +236,7 @@ export function createStatusCache(
     stats() {
       const nowMs = now()
       let validEntries = 0
-      for (const entry of entries.values()) if (entry.freshUntilMs > nowMs) validEntries++
+      for (const entry of entries.values()) if (freshUntil(entry) > nowMs) validEntries++
       const lookups = hits + misses
       return {
         totalEntries: entries.size,
@@ -186,9 +256,24 @@ export function createStatusCache(
   }
 }
 
+const PLAIN: Include = { data: false, logs: false }
+const WITH_DATA: Include = { data: true, logs: false }
 /** No id holds a space, so none can spell another's variant. */
 const DATA_VARIANT = ' data'
 
 function cacheKeyOf(id: string, include: Include): string {
   return include.data ? id + DATA_VARIANT : id
+}
+
+function isFinished({ state }: JobResource): boolean {
+  return state === 'completed' || state === 'failed'
+}
+
+function toCachedJob(resource: JobResource): CachedJob {
+  return {
+    ...represent(resource),
+    finished: isFinished(resource),
+    createdAtMs: Date.parse(resource.createdAt),
+    delayedUntilMs: resource.delayedUntil === null ? 0 : Date.parse(resource.delayedUntil),
+  }
 }

@@ -2,6 +2,7 @@
  * How things are: a summary that is cheap to ask for (kept for HEALTH_TTL, or until Redis comes or goes), and the
  * details behind it. Redis is asked on the `admin` connection, so a health check never stands before a job.
  */
+import type { EventsStats } from '../queues/events.ts'
 import type { Registry, State } from '../queues/registry.ts'
 import type { Budget } from '../redis/budget.ts'
 import type { ConnectionStats, Connections } from '../redis/connections.ts'
@@ -17,6 +18,7 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
   semaphore: Semaphore
   gateway: Gateway
   registry: Registry
+  eventsStats(): EventsStats
   cacheStats(): Cache
   batchStats(): Batching
   now?: () => number
@@ -64,6 +66,7 @@ export interface RedisHealth {
   connections: PoolStats
   budget: Budget
   semaphore: SemaphoreStats
+  events: EventsStats
   commandsSent: Record<string, number>
   server: ServerInfo | null
   error: string | null
@@ -78,6 +81,7 @@ export interface Stats<Cache, Batching> {
   batching: Batching
   pool: PoolStats
   semaphore: SemaphoreStats
+  events: EventsStats
   commandsSent: Record<string, number>
   openQueues: number
 }
@@ -115,6 +119,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     semaphore,
     gateway,
     registry,
+    eventsStats,
     cacheStats,
     batchStats,
     now = Date.now,
@@ -168,6 +173,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       budget,
       pool: connections.stats(),
       semaphore: semaphore.stats(),
+      events: eventsStats(),
       queues,
       uncounted,
       cacheEnabled: cacheStats().enabled,
@@ -230,6 +236,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
         connections: poolStats(),
         budget,
         semaphore: semaphore.stats(),
+        events: eventsStats(),
         commandsSent: gateway.commandsSent(),
         server: measured.server ?? null,
         error: measured.error ?? null,
@@ -240,7 +247,10 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     },
     async ready() {
       if (draining) return { ready: false, reason: 'The service is shutting down.' }
-      const unusable = connections.all.find((connection) => !connection.ready || connection.suspect)
+      // Without the events connection all is served, a second old at most.
+      const unusable = connections.all.find(
+        ({ role, ready, suspect }) => role !== 'events' && (!ready || suspect),
+      )
       if (unusable) return { ready: false, reason: `The Redis connection ${unusable.name} is not usable.` }
       try {
         await gateway.onAdmin(PING, (client) => client.ping())
@@ -254,6 +264,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       batching: batchStats(),
       pool: poolStats(),
       semaphore: semaphore.stats(),
+      events: eventsStats(),
       commandsSent: gateway.commandsSent(),
       openQueues: registry.openCount(),
     }),

@@ -1,4 +1,5 @@
 /** Advice in sentences, from what health has measured. Pure, so that every sentence has a test. */
+import type { EventsStats } from '../queues/events.ts'
 import type { State } from '../queues/registry.ts'
 import type { Budget } from '../redis/budget.ts'
 import type { ConnectionStats } from '../redis/connections.ts'
@@ -12,6 +13,7 @@ export interface Situation {
   budget: Budget
   pool: ConnectionStats
   semaphore: SemaphoreStats
+  events: Pick<EventsStats, 'status' | 'reason' | 'lagMs'>
   queues: Record<string, Record<State, number>>
   /** Queues that could not be counted. */
   uncounted: string[]
@@ -26,11 +28,13 @@ export interface Advice {
 
 /** Redis nearly full: BullMQ's workers cannot even take jobs at maxmemory, since their scripts write. */
 const MEMORY_WATERMARK = 0.8
+/** A change is promised to show within this. */
+const MAX_LAG_MS = 100
 const MANY_FAILED = 100
 const MANY_WAITING = 1_000
 
 export function adviseOn(situation: Situation): Advice[] {
-  return [...onRedis(situation), ...onConnections(situation), ...onQueues(situation)]
+  return [...onRedis(situation), ...onConnections(situation), ...onEvents(situation), ...onQueues(situation)]
 }
 
 function onRedis({ server, redisError, pool }: Situation): Advice[] {
@@ -99,6 +103,23 @@ function onConnections({ server, budget, pool, semaphore }: Situation): Advice[]
     warn(
       `${semaphore.refused} operations were refused because ${semaphore.permits} were in flight and ${semaphore.maxWaiting} ` +
         'waited. Find what is slow in Redis first; then raise REDIS_MAX_CONCURRENT_OPS.',
+    )
+  }
+  return advice
+}
+
+function onEvents({ server, events }: Situation): Advice[] {
+  const advice: Advice[] = []
+  const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
+  if (server && events.status === 'degraded') {
+    warn(
+      `Job events are not heard (${events.reason}): a status is served from memory for a second only, and every poll ` +
+        'after that is a Redis command. It recovers by itself.',
+    )
+  } else if (events.lagMs > MAX_LAG_MS) {
+    warn(
+      `Job events were heard up to ${events.lagMs} ms late: this process or Redis is short of CPU, or the queues that are ` +
+        'watched have more events than one reader takes. Add a replica, or lower EVENTS_MAX_QUEUES.',
     )
   }
   return advice

@@ -51,6 +51,7 @@ const Pool = Type.Object(
     byRole: Type.Object({
       commands: integer('For jobs.'),
       admin: integer('For health and counts.'),
+      events: integer('For hearing what happens to jobs.'),
     }),
     lastError: orNull(Type.String(), 'Text of the last error.'),
     lastLimitError: orNull(
@@ -74,6 +75,24 @@ const Semaphore = Type.Object(
     peak: integer('Most in flight at once.'),
   },
   { title: 'SemaphoreStats' },
+)
+
+const Events = Type.Object(
+  {
+    status: Type.Enum(['idle', 'live', 'degraded'], {
+      description:
+        'idle: nobody looks at any job. live: changes are heard. degraded: they are not, and a status is kept for 1 s only.',
+    }),
+    reason: orNull(Type.String(), 'Why it is degraded.'),
+    streams: integer('Queues whose events are heard.'),
+    subscribers: integer('Clients that follow events.'),
+    reads: integer('Reads since the start; each brings what all queues have.'),
+    entries: integer('Events since the start.'),
+    lagMs: integer('From an event to its hearing, the worst of the last 10 to 20 s, ms.'),
+    gaps: integer('How often events may have been missed, and what was kept was dropped.'),
+    resets: integer('How often the connection was given up because Redis was silent on it.'),
+  },
+  { title: 'EventsStats' },
 )
 
 const Counts = Type.Record(
@@ -157,6 +176,7 @@ export const RedisHealth = Type.Object(
     connections: Pool,
     budget: Budget,
     semaphore: Semaphore,
+    events: Events,
     commandsSent: CommandsSent,
     server: Type.Union([Server, Type.Null()], {
       description: 'What Redis says of itself; null when it does not.',
@@ -174,6 +194,7 @@ export const Stats = Type.Object(
     batching: Batching,
     pool: Pool,
     semaphore: Semaphore,
+    events: Events,
     commandsSent: CommandsSent,
     openQueues: integer('Queues this process has open; they cost no connection.'),
   },

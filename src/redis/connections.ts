@@ -1,17 +1,19 @@
 /**
- * The sockets: `commands` × REDIS_POOL_SIZE and `admin` × 1, each counted against the budget, whatever the number of
- * queues and clients. A queue always uses the same command connection, so its jobs arrive in the order they were sent.
+ * The sockets: `commands` × REDIS_POOL_SIZE, `admin` × 1 and `events` × 1, each counted against the budget, whatever the
+ * number of queues and clients. A queue always uses the same command connection, so its jobs arrive in the order they
+ * were sent. `events` is left to the one blocking read (stream-reader.ts).
  *
  * A connection that let a command time out is *suspect*: nothing new is written to it (it would only pile up in
  * memory) until Redis says anything at all on it; silent for another timeout, it is dropped and made anew.
  */
+import { nextTick } from 'node:process'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
 import type { Budget } from './budget.ts'
 import { isLimit } from './faults.ts'
 
-export type Role = 'commands' | 'admin'
+export type Role = 'commands' | 'admin' | 'events'
 
 /** Where Redis is: a URL, or the unix socket of a private server. */
 export type RedisAddress = { url: string } | { socket: string }
@@ -30,6 +32,8 @@ export interface Connection {
   answered(): void
   /** A command on it failed with this text. */
   failed(text: string): void
+  /** Holds what is written until the end of this tick, so that commands of one tick are one write to the socket. */
+  cork(): void
   /** Resolves when a command that is being tried again has gone out, so that later ones stay behind it. */
   hold: Promise<void> | undefined
 }
@@ -37,6 +41,7 @@ export interface Connection {
 export interface Connections {
   commands(queue: string): Connection
   readonly admin: Connection
+  readonly events: Connection
   readonly all: readonly Connection[]
   stats(): ConnectionStats
   /** Calls back when Redis becomes usable or ceases to be. */
@@ -81,6 +86,7 @@ export function createConnections(
     let downSince = performance.now()
     let suspectSince: number | undefined
     let resetTimer: NodeJS.Timeout | undefined
+    let corked = false
 
     const noteError = (text: string) => {
       errors++
@@ -134,6 +140,16 @@ export function createConnections(
         changed()
       },
       failed: noteError,
+      cork() {
+        const { stream } = client
+        if (corked || stream === undefined) return
+        corked = true
+        stream.cork()
+        nextTick(() => {
+          corked = false
+          stream.uncork()
+        })
+      },
       answered() {
         if (suspectSince === undefined) return
         suspectSince = undefined
@@ -148,11 +164,13 @@ export function createConnections(
     open('commands', `commands-${index}`),
   )
   const admin = open('admin', 'admin')
-  const all = [...pool, admin]
+  const events = open('events', 'events')
+  const all = [...pool, admin, events]
 
   return {
     commands: (queue) => pool[hash(queue) % pool.length]!,
     admin,
+    events,
     all,
     stats() {
       const ready = all.filter((connection) => connection.ready)
@@ -163,7 +181,7 @@ export function createConnections(
         idle: ready.length - busy,
         errors,
         reconnects,
-        byRole: { commands: pool.length, admin: 1 },
+        byRole: { commands: pool.length, admin: 1, events: 1 },
         lastError,
         lastLimitError,
       }

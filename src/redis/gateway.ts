@@ -24,6 +24,8 @@ export interface Gateway {
   onQueue<T>(queue: string, operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
   /** The same on the connection for slow work, so that it never stands before fast work. */
   onAdmin<T>(operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
+  /** Counts a command that its sender, who waits for no permit, has sent by itself. */
+  count(label: string, commands: number): void
   /** Commands sent since the start, by operation. */
   commandsSent(): Record<string, number>
   close(): void
@@ -37,15 +39,17 @@ const FIRST_RETRY_MS = 10
 const KNOWN_DOWN_MS = 1_000
 
 export function createGateway(config: Config, connections: Connections, semaphore: Semaphore): Gateway {
-  const deadlines = {
-    commands: createDeadlines(config.REDIS_COMMAND_TIMEOUT),
-    admin: createDeadlines(config.REDIS_ADMIN_TIMEOUT),
-  }
+  const soon = createDeadlines(config.REDIS_COMMAND_TIMEOUT)
+  const late = createDeadlines(config.REDIS_ADMIN_TIMEOUT)
   const sent = new Map<string, number>()
+
+  function count(label: string, commands: number): void {
+    sent.set(label, (sent.get(label) ?? 0) + commands)
+  }
 
   async function run<T>(connection: Connection, operation: Operation, send: (client: Redis) => Promise<T>) {
     if (connection.suspect) throw unavailable('Redis has not answered for a while', operation)
-    const deadline = deadlines[connection.role].start()
+    const deadline = (connection.role === 'admin' ? late : soon).start()
     try {
       await permit(operation, deadline)
       try {
@@ -87,7 +91,8 @@ export function createGateway(config: Config, connections: Connections, semaphor
       // Somebody before us is being tried again: stay behind, or the order of arrival is lost.
       if (tries === 0) while (connection.hold) await connection.hold
       try {
-        sent.set(operation.label, (sent.get(operation.label) ?? 0) + operation.commands)
+        count(operation.label, operation.commands)
+        connection.cork()
         const reply = send(connection.client)
         reply.then(connection.answered, () => {})
         return await deadline.race(reply, () => {
@@ -119,10 +124,11 @@ export function createGateway(config: Config, connections: Connections, semaphor
   return {
     onQueue: (queue, operation, send) => run(connections.commands(queue), operation, send),
     onAdmin: (operation, send) => run(connections.admin, operation, send),
+    count,
     commandsSent: () => Object.fromEntries(sent),
     close() {
-      deadlines.commands.close()
-      deadlines.admin.close()
+      soon.close()
+      late.close()
     },
   }
 }

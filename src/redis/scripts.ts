@@ -22,7 +22,9 @@ const bullmqScripts = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') 
 >
 
 export const enqueueScript = load('enqueue')
-export const jobViewScript = load('job-view')
+export const jobViewsScript = load('job-views')
+export const listJobsScript = load('list-jobs')
+export const checkStreamsScript = load('check-streams')
 
 /** One EVALSHA; two commands when the server has to be told the text first. */
 export async function runScript(

@@ -1,0 +1,221 @@
+/**
+ * What BullMQ announces of the queues that somebody looks at, heard through one blocking read for all of them
+ * (redis/stream-reader.ts). A queue is followed while its feed is used or subscribed to; nobody looks: no command at all.
+ *
+ * A feed says how far what was read of its queue can be trusted: an answer that was read at a place in the stream holds
+ * as long as no later event speaks of its job, the feed is live, and its epoch is the one of that time.
+ */
+import type { Logger } from 'pino'
+import type { Connections } from '../redis/connections.ts'
+import type { Gateway, Operation } from '../redis/gateway.ts'
+import { jobViewsScript, runScript } from '../redis/scripts.ts'
+import type { Finding } from '../redis/stream-check.ts'
+import { isAfter, START } from '../redis/stream-place.ts'
+import { createStreamReader, type Entry, type StreamReaderStats } from '../redis/stream-reader.ts'
+
+/** An entry of a queue's event stream, by BullMQ's names; times and counts are texts, as BullMQ writes them. */
+export interface QueueEvent {
+  queue: string
+  /** The id of the entry: milliseconds of Redis' clock, then a number within them. */
+  id: string
+  /** BullMQ's name of it: added, waiting, active, progress, completed, failed, removed, … */
+  event: string
+  /** The job's key; `undefined` for what concerns the whole queue. */
+  key: string | undefined
+  fields: Record<string, string>
+}
+
+/** Why what was heard may not be all. `reconnected`: nothing is known to be missing. */
+export type GapReason = Finding | 'reconnected'
+
+export interface QueueListener {
+  onEvent(event: QueueEvent): void
+  onGap(reason: GapReason): void
+}
+
+export interface Feed {
+  readonly queue: string
+  /** Whether events of this queue reach us within a moment. */
+  readonly isLive: boolean
+  /** Another number than before: something may have happened that was not heard. */
+  readonly epoch: number
+  /** Nobody looked for a while, so nothing is heard any more. */
+  readonly isClosed: boolean
+  /** The last event that was delivered. */
+  readonly place: string
+  /** Ms since 1970; whoever serves an answer that rests on this feed sets it. */
+  usedAtMs: number
+}
+
+export interface Subscription {
+  /** Every event after this place is delivered. */
+  place: string
+  close(): void
+}
+
+export interface QueueEvents {
+  /** The feed of a queue that is followed already. */
+  feed(queue: string): Feed | undefined
+  /** Follows the queue from `place` on; `undefined` when too many are followed already. */
+  follow(queue: string, place: string): Feed | undefined
+  /** Follows the queue until closed. Costs a command when nobody does yet; rejects when Redis is away. */
+  subscribe(queue: string, listener: QueueListener): Promise<Subscription>
+  /** Hears everything of every queue that is followed. Before those who subscribed. */
+  listen(listener: { onEvent(event: QueueEvent): void; onGap(queue: string, reason: GapReason): void }): void
+  stats(): EventsStats
+  close(): Promise<void>
+}
+
+export type EventsStats = StreamReaderStats & { subscribers: number }
+
+export interface QueueEventsDeps {
+  prefix: string
+  /** Most queues followed at once: one more makes every read dearer by half a microsecond. */
+  maxQueues: number
+  connections: Connections
+  gateway: Gateway
+  log: Logger
+  now?: () => number
+}
+
+/** A queue that nobody has looked at for this long is followed no more. */
+const LINGER_MS = 60_000
+const SWEEP_MS = 5_000
+/** A queue that was looked at this recently does not make room for another. */
+const BUSY_MS = 10_000
+
+const PLACE: Operation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
+
+interface OwnFeed extends Feed {
+  stream: string
+  isLive: boolean
+  epoch: number
+  isClosed: boolean
+  place: string
+  listeners: Set<QueueListener>
+}
+
+export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
+  const { prefix, maxQueues, connections, gateway, log, now = Date.now } = deps
+  const feeds = new Map<string, OwnFeed>()
+  const all: Parameters<QueueEvents['listen']>[0][] = []
+  // No queue name is empty, so no job of any queue can spell this key.
+  const epochKey = `${prefix}::sluice:epoch`
+  const reader = createStreamReader({
+    ...{ connections, log, epochKey },
+    count: gateway.count,
+    onEntries(stream, entries) {
+      const feed = feeds.get(queueOf(stream))
+      if (feed) for (const entry of entries) deliver(feed, entry)
+    },
+    onGap: (stream, finding) => tellGap(feeds.get(queueOf(stream)), finding),
+    onReconnect() {
+      for (const feed of feeds.values()) tellGap(feed, 'reconnected')
+    },
+  })
+  let sweeper: NodeJS.Timeout | undefined
+
+  const streamOf = (queue: string) => `${prefix}:${queue}:events`
+  const queueOf = (stream: string) => stream.slice(prefix.length + 1, -':events'.length)
+
+  function deliver(feed: OwnFeed, [id, list]: Entry): void {
+    const fields: Record<string, string> = {}
+    for (let i = 0; i < list.length; i += 2) fields[list[i]!] = list[i + 1]!
+    const { event: name = '', jobId: key } = fields
+    const event: QueueEvent = { queue: feed.queue, id, event: name, key, fields }
+    feed.place = id
+    for (const listener of all) listener.onEvent(event)
+    for (const listener of feed.listeners) listener.onEvent(event)
+  }
+
+  function tellGap(feed: OwnFeed | undefined, reason: GapReason): void {
+    if (!feed) return
+    feed.epoch++
+    for (const listener of all) listener.onGap(feed.queue, reason)
+    for (const listener of feed.listeners) listener.onGap(reason)
+  }
+
+  function open(queue: string, place: string): OwnFeed {
+    const stream = streamOf(queue)
+    const feed: OwnFeed = {
+      ...{ queue, stream, place, epoch: 0, isClosed: false, usedAtMs: now(), listeners: new Set() },
+      get isLive() {
+        return reader.isLive(stream)
+      },
+    }
+    feeds.set(queue, feed)
+    reader.add(stream, place)
+    sweeper ??= setInterval(sweep, SWEEP_MS)
+    return feed
+  }
+
+  function close(feed: OwnFeed): void {
+    feed.isClosed = true
+    feeds.delete(feed.queue)
+    reader.remove(feed.stream)
+  }
+
+  function sweep(): void {
+    const before = now() - LINGER_MS
+    for (const feed of feeds.values()) if (feed.listeners.size === 0 && feed.usedAtMs < before) close(feed)
+    if (feeds.size > 0) return
+    clearInterval(sweeper)
+    sweeper = undefined
+  }
+
+  /** Room for one more, in place of the one that was looked at longest ago. */
+  function makeRoom(): boolean {
+    if (feeds.size < maxQueues) return true
+    let oldest: OwnFeed | undefined
+    for (const feed of feeds.values()) {
+      if (feed.listeners.size === 0 && (!oldest || feed.usedAtMs < oldest.usedAtMs)) oldest = feed
+    }
+    if (!oldest || oldest.usedAtMs > now() - BUSY_MS) return false
+    close(oldest)
+    return true
+  }
+
+  async function placeOf(queue: string): Promise<string> {
+    // A look at no job: where the stream stands.
+    const args = [`${prefix}:${queue}:`, 0]
+    const [place] = (await gateway.onQueue(queue, PLACE, (client) =>
+      runScript(client, jobViewsScript, [streamOf(queue)], args),
+    )) as [string]
+    return place
+  }
+
+  return {
+    feed: (queue) => feeds.get(queue),
+    follow(queue, place) {
+      const feed = feeds.get(queue)
+      if (feed) {
+        feed.usedAtMs = now()
+        return feed
+      }
+      return makeRoom() ? open(queue, place) : undefined
+    },
+    async subscribe(queue, listener) {
+      const place = feeds.has(queue) ? START : await placeOf(queue)
+      // Subscribers are bounded by the client sockets: for them there is always room.
+      const feed = feeds.get(queue) ?? open(queue, place)
+      feed.listeners.add(listener)
+      return {
+        place: isAfter(place, feed.place) ? place : feed.place,
+        close() {
+          feed.listeners.delete(listener)
+          feed.usedAtMs = now()
+        },
+      }
+    },
+    listen: (listener) => all.push(listener),
+    stats() {
+      let subscribers = 0
+      for (const feed of feeds.values()) subscribers += feed.listeners.size
+      return { ...reader.stats(), subscribers }
+    },
+    close() {
+      clearInterval(sweeper)
+      return reader.close()
+    },
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * A look at the streams that are read (check-streams.lua): has any of them lost entries before they were read, or been
+ * replaced by another under the same key? A key of our own that only a flush takes away tells a flush even when the
+ * streams are there again.
+ */
+import { randomUUID } from 'node:crypto'
+import { type Gap, gapOf, isAfter, type Known, START, type StreamFacts } from './stream-place.ts'
+
+export interface WatchedStream extends Known {
+  /** It is part of the read under way, or of the last. */
+  joined: boolean
+  /** Its key holds something that is no stream: one such key would fail the read of all. */
+  broken: boolean
+  /** The place before a read that may have followed a trim. */
+  doubtfulSince: string | undefined
+}
+
+export type Finding = Gap | 'flushed'
+
+export interface Findings {
+  /** Our clock less Redis' clock, ms. */
+  clockOffsetMs: number
+  found: [key: string, finding: Finding][]
+}
+
+/** A look at this many takes Redis about half a millisecond. */
+const STREAMS_AT_ONCE = 100
+
+/** What comes back also brings each stream up to date with what was seen of it. */
+export function createStreamCheck(
+  epochKey: string,
+  runCheck: (keys: string[], args: string[]) => Promise<unknown>,
+): (streams: ReadonlyMap<string, WatchedStream>) => Promise<Findings> {
+  let epoch: string | undefined
+
+  return async (streams) => {
+    const all = [...streams]
+    const findings: Findings = { clockOffsetMs: 0, found: [] }
+    for (let from = 0; from < all.length; from += STREAMS_AT_ONCE) {
+      const some = all.slice(from, from + STREAMS_AT_ONCE)
+      const askedAt = Date.now()
+      const reply = await runCheck([epochKey, ...some.map(([key]) => key)], [randomUUID()])
+      const [epochNow, redisMs, facts] = reply as [string, number, StreamFacts[]]
+      findings.clockOffsetMs = (askedAt + Date.now()) / 2 - redisMs
+      const flushed = epoch !== undefined && epochNow !== '' && epochNow !== epoch
+      if (epochNow !== '') epoch = epochNow
+      if (flushed) for (const [key, { joined }] of all) if (joined) findings.found.push([key, 'flushed'])
+      some.forEach(([key, stream], index) => {
+        const gap = judge(stream, facts[index]!)
+        if (gap !== undefined && !flushed) findings.found.push([key, gap])
+      })
+    }
+    return findings
+  }
+}
+
+function judge(stream: WatchedStream, facts: StreamFacts): Gap | undefined {
+  const { doubtfulSince, broken } = stream
+  const gap =
+    gapOf(stream, facts) ?? (doubtfulSince === undefined ? undefined : gapOf({ place: doubtfulSince }, facts))
+  stream.doubtfulSince = undefined
+  stream.broken = gap === 'other'
+  if (facts[0] === 'stream') {
+    const [, , last, length, added] = facts
+    stream.length = length
+    stream.added = added
+    // After a failover new entries may come before the place that had been reached.
+    if (isAfter(stream.place, last)) stream.place = last
+  } else {
+    delete stream.length
+    delete stream.added
+    stream.place = START
+  }
+  // That a key is no stream is told once.
+  return gap === 'other' && broken ? undefined : gap
+}
