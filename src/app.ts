@@ -8,21 +8,31 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
 import { contractPlugin } from './http/contract.ts'
+import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
 import { openapiPlugin } from './http/openapi.ts'
 import { answerClientError, problemPlugin } from './http/problem.ts'
 import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
+import { createAddAndWait } from './jobs/add-and-wait.ts'
 import { createBatch } from './jobs/batch.ts'
 import { createEnqueuer, type NewJob, noOptions } from './jobs/enqueuer.ts'
+import { jobEventRoutes } from './jobs/event-routes.ts'
+import { createJobLister } from './jobs/job-lister.ts'
 import { createJobReader } from './jobs/job-reader.ts'
+import { createFindMany } from './jobs/many.ts'
 import { jobRoutes } from './jobs/routes.ts'
 import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
 import { createStatusCache } from './jobs/status-cache.ts'
+import { statusRoutes } from './jobs/status-routes.ts'
+import { createWaiters } from './jobs/waiters.ts'
 import { createHealth } from './operations/health.ts'
 import { operationsRoutes } from './operations/routes.ts'
+import { createEventHistory } from './queues/event-history.ts'
 import { createQueueEvents } from './queues/events.ts'
+import { createFollower } from './queues/follower.ts'
 import { createRegistry } from './queues/registry.ts'
+import { queueRoutes } from './queues/routes.ts'
 import { computeBudget, maxWaiting } from './redis/budget.ts'
 import { createConnections, type RedisAddress } from './redis/connections.ts'
 import { createGateway } from './redis/gateway.ts'
@@ -61,6 +71,9 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   http.addHook('onClose', () => reader.close())
   const statusCache = createStatusCache(config, reader, events)
   http.addHook('onClose', async () => statusCache.close())
+  const waiters = createWaiters(statusCache, events)
+  // Before the listener closes, since it waits for the requests that wait.
+  http.addHook('preClose', () => waiters.close())
   const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: statusCache.forget })
   http.addHook('onClose', () => enqueuer.close())
   const health = createHealth({
@@ -76,19 +89,36 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   await http.register(jsonBodyPlugin)
   await http.register(validationPlugin)
   await http.register(openapiPlugin, { version })
+  await http.register(eventStreamPlugin, {
+    heartbeatMs: config.SSE_HEARTBEAT,
+    maxBufferedBytes: config.SSE_MAX_BUFFERED,
+  })
 
   const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody) =>
     ({ queue, name, data, opts }) as NewJob
+  const { DEFAULT_QUEUE: defaultQueue } = config
   await http.register(jobRoutes, {
-    ...{ config, enqueuer, statusCache, toNewJob },
+    ...{ config, enqueuer, toNewJob },
+    addAndWait: createAddAndWait(enqueuer, waiters),
     addBatch: createBatch(enqueuer, toNewJob),
     batchValidator: createHttpValidator(batchEnvelope(config.BATCH_MAX_ITEMS), 'body'),
   })
+  await http.register(statusRoutes, {
+    ...{ defaultQueue, statusCache, waiters },
+    findMany: createFindMany(statusCache),
+    jobLister: createJobLister(registry, gateway),
+  })
+  const follower = createFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
+  await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
+  await http.register(queueRoutes, { registry, follower })
   // Keys do not exist yet, and whoever reaches the service may `manage`.
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
   return { http, drain: health.drain }
 }
+
+/** Room for 200 generated ids in a URL (GET /jobs?ids=). */
+const MAX_HEADER_BYTES = 16_384
 
 function createHttp(config: Config): FastifyInstance {
   const http = Fastify({
@@ -97,7 +127,7 @@ function createHttp(config: Config): FastifyInstance {
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
     requestTimeout: config.REQUEST_TIMEOUT,
-    http: { headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT), maxHeaderSize: 8_192 },
+    http: { headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT), maxHeaderSize: MAX_HEADER_BYTES },
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: answerClientError,
     // A request that is already here is answered; the listener takes no more.

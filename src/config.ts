@@ -67,6 +67,14 @@ export const ConfigSchema = Type.Object({
   REQUEST_TIMEOUT: integer('Time in which a request must have arrived whole, ms.', 30_000, 1_000, 600_000),
   MAX_CONNECTIONS: integer('Most client sockets open at once; 0: no limit.', 10_000, 0, 1_000_000),
 
+  SSE_HEARTBEAT: integer('How often an event stream carries a comment, ms.', 15_000, 1_000, 600_000),
+  SSE_MAX_BUFFERED: integer(
+    'Most that may wait here for a client that does not read its event stream, bytes; past it the client is dropped.',
+    262_144,
+    16_384,
+    67_108_864,
+  ),
+
   // Queues
   QUEUE_PREFIX: text("Prefix of every Redis key; BullMQ's own default, so that native workers meet it.", {
     default: 'bull',

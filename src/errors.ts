@@ -70,7 +70,7 @@ export const errorTable = {
     'The content type is not supported',
     'Send Content-Type: application/json.',
   ),
-  HEADERS_TOO_LARGE: row(431, 'The headers are too large', 'Send at most 8 KiB of headers.'),
+  HEADERS_TOO_LARGE: row(431, 'The headers are too large', 'Send at most 16 KiB of headers; the URL counts.'),
   NOT_IMPLEMENTED: row(501, 'This is not supported yet', 'See the CHANGELOG for what is.'),
 
   // What it asks for

@@ -32,6 +32,7 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
       security: [{}],
       tags: [
         { name: 'jobs', description: 'Enqueue jobs and follow them.' },
+        { name: 'queues', description: 'Follow queues.' },
         { name: 'operations', description: 'How things are.' },
       ],
     },

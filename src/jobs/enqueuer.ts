@@ -20,6 +20,8 @@ export interface NewJob {
   name: string
   data: unknown
   opts: JobsOptions
+  /** A key that was made here (uuidv7) before the job was handed over, where the client has chosen none. */
+  key?: string
 }
 
 /** For a job that was asked for without any. */
@@ -102,7 +104,7 @@ export function createEnqueuer({
   function prepare(job: NewJob): Item {
     const timestamp = now()
     const chosen = job.opts.jobId !== undefined
-    const key = job.opts.jobId ?? uuidv7(timestamp)
+    const key = job.opts.jobId ?? job.key ?? uuidv7(timestamp)
     const data = JSON.stringify(job.data)
     checkSize(job, data)
     // A key of ours stands in no option, as with a job that BullMQ numbers itself.

@@ -3,9 +3,7 @@
  * something else: a job called `completed` would become the very key of the queue's completed set.
  */
 import { getRandomValues } from 'node:crypto'
-
-/** BullMQ accepts more, and then breaks; see the reserved list. */
-export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
+import { QUEUE_PATTERN } from '../queues/registry.ts'
 
 /** Suffixes of BullMQ's own keys (queue-keys.js and its scripts), each of which would be overwritten by such a job. */
 export const RESERVED_KEYS = [

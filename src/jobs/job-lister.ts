@@ -36,13 +36,13 @@ export interface JobLister {
   page(request: ListRequest): Promise<JobPage>
 }
 
-/** What is under way first, then what comes next, then what is over. */
+/** As jobs go through them: one that moves on while it is listed is shown twice rather than not at all. */
 export const LISTED_STATES: readonly State[] = [
-  'active',
-  'waiting',
-  'prioritized',
   'delayed',
   'waiting-children',
+  'prioritized',
+  'waiting',
+  'active',
   'failed',
   'completed',
 ]

@@ -3,7 +3,9 @@
  * stored, from what was stored; and its representation, the bytes and their ETag.
  */
 import { hash } from 'node:crypto'
+import type { QueueEvent } from '../queues/events.ts'
 import type { State } from '../queues/registry.ts'
+import { millisecondsOf } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
 
 /** Times are RFC 3339 with milliseconds, UTC. */
@@ -111,6 +113,24 @@ export function resourceOfNewJob(
     delayedUntil: job.state === 'delayed' ? timeOf(job.timestamp + (opts.delay ?? 0)) : null,
     deduplicationId: opts.deduplication?.id ?? null,
   }
+}
+
+/**
+ * A job that ended and was not kept, as far as it is known: what was last seen of it, and its last event. The time is
+ * that of the event, on Redis' clock.
+ */
+export function finishedBy(lastBody: string, { id, event, fields }: QueueEvent): JobResource {
+  const last = JSON.parse(lastBody) as JobResource
+  const { returnvalue, failedReason = '' } = fields
+  const ending =
+    event === 'completed'
+      ? { state: 'completed' as const, result: parse(returnvalue) ?? null }
+      : {
+          state: 'failed' as const,
+          error: { message: failedReason, stacktrace: last.error?.stacktrace ?? [] },
+        }
+  const finishedAt = rfc3339(millisecondsOf(id))
+  return { ...last, ...ending, finishedAt, delayedUntil: null, attemptsMade: last.attemptsMade + 1 }
 }
 
 function blank(ref: JobRef, state: State, name: string, timestamp: number): JobResource {

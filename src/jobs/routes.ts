@@ -1,31 +1,20 @@
-/** `/jobs`: enqueue one, enqueue many, ask for one. Parse, one call of the domain, answer. */
+/** `POST /jobs…`: enqueue one, enqueue many. Parse, one call of the domain, answer. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import { BODY_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
+import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
 import type { AddBatch } from './batch.ts'
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
-import { parseJobId } from './id.ts'
-import type { Include } from './job-reader.ts'
 import { etagOf, resourceOfNewJob, rfc3339 } from './job-resource.ts'
-import { isNotModified, retryAfterS, wantsReadThrough } from './polling.ts'
-import {
-  BatchBody,
-  BatchResult,
-  Job,
-  JobHeaders,
-  JobParams,
-  JobQuery,
-  NewJobBody,
-  StoredJob,
-} from './schemas.ts'
-import type { Found, StatusCache } from './status-cache.ts'
+import { waitOf } from './polling.ts'
+import { AddQuery, BatchBody, BatchResult, NewJobBody, StoredJob } from './schemas.ts'
 
 export interface JobRoutes {
   config: Config
   enqueuer: Enqueuer
+  addAndWait: AddAndWait
   addBatch: AddBatch
-  statusCache: StatusCache
   toNewJob(body: NewJobBody): NewJob
   /** Checks the frame of a batch; its items are checked one by one. */
   batchValidator(value: unknown): { value: unknown } | { error: Error }
@@ -36,18 +25,15 @@ const tagged = {
   ETag: header('Strong; for If-None-Match.'),
   'X-Request-Id': header('The id of this request.'),
 }
-const located = { ...tagged, Location: header('Where to follow the job.') }
-const polled = {
+const located = {
   ...tagged,
-  'Cache-Status': header(
-    'RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds.',
-  ),
-  'Retry-After': header('Seconds until it is worth asking again; missing once the job has finished.'),
+  Location: header('Where to follow the job.'),
+  'Preference-Applied': header('RFC 7240: the wait that was granted.'),
 }
 
 export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { config, enqueuer, addBatch, statusCache, toNewJob, batchValidator } = deps
+  const { config, enqueuer, addAndWait, addBatch, toNewJob, batchValidator } = deps
 
   app.post('/jobs', {
     config: { scope: 'enqueue' },
@@ -55,8 +41,11 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
     schema: {
       operationId: 'addJob',
       summary: 'Enqueue a job',
-      description: 'Answered only after Redis has answered for this very job.',
+      description:
+        'Answered only after Redis has answered for this very job; with `wait`, or `Prefer: wait=N`, once it has finished or ' +
+        'the time is up. A client that leaves cancels nothing.',
       tags: ['jobs'],
+      querystring: AddQuery,
       body: NewJobBody,
       response: {
         201: { ...StoredJob, description: 'Stored.', headers: located },
@@ -76,7 +65,10 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
     handler: (request, reply) => {
       refuseIdempotencyKey(request)
       const job = toNewJob(request.body)
-      return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
+      const wait = waitOf(request, reply)
+      if (!wait) return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
+      const onWait = (leave: () => void) => reply.raw.once('close', leave)
+      return addAndWait({ job, ...wait, onWait }).then((waited) => sendWaited(reply, waited, job))
     },
   })
 
@@ -104,41 +96,6 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       return reply.code(status).send(body)
     },
   })
-
-  app.get('/jobs/:id', {
-    config: { scope: 'read' },
-    schema: {
-      operationId: 'getJob',
-      summary: 'Ask for a job',
-      description:
-        'Served from memory where that is fresh. `Retry-After` says when to ask again; with If-None-Match an unchanged job costs nothing.',
-      tags: ['jobs'],
-      params: JobParams,
-      querystring: JobQuery,
-      headers: JobHeaders,
-      response: {
-        200: { description: 'The job.', headers: polled, content: { 'application/json': { schema: Job } } },
-        304: { description: 'Unchanged since the ETag in If-None-Match.', headers: polled, type: 'null' },
-        ...problemResponses(['JOB_NOT_FOUND', ...REDIS_PROBLEMS]),
-      },
-    },
-    // No async: what is in memory goes out without a promise in between.
-    handler: (request, reply) => {
-      const include = parseInclude(request.query.include)
-      const ref = parseJobId(request.params.id, config.DEFAULT_QUEUE)
-      if (!ref) throw new SluiceError('JOB_NOT_FOUND')
-      const bypass = wantsReadThrough(request.headers)
-      const found = bypass ? undefined : statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now())
-      if (found) return sendJob(request, reply, found)
-      return statusCache.fetch(ref, include, { bypass }).then((fetched) => sendJob(request, reply, fetched))
-    },
-  })
-}
-
-const PLAIN: Include = { data: false, logs: false }
-
-function parseInclude(include: string | undefined): Include {
-  return include === undefined ? PLAIN : { data: include.includes('data'), logs: include.includes('logs') }
 }
 
 /** Ignored, it would promise what is not kept: a repeat would make a second job. */
@@ -151,6 +108,17 @@ function refuseIdempotencyKey(request: FastifyRequest): void {
   })
 }
 
+/** The job as it is after the wait, in the bytes of `GET /jobs/:id`, and how it was stored. */
+function sendWaited(reply: FastifyReply, { stored, job }: WaitedFor, newJob: NewJob): void {
+  const described = describeStored(reply, stored, newJob)
+  if (!job) {
+    reply.send(described)
+    return
+  }
+  reply.header('etag', job.etag).header('content-type', 'application/json; charset=utf-8')
+  reply.send(`${job.body.slice(0, -1)},"deduplicated":${stored.deduplicated}}`)
+}
+
 function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
   const { queue, key, name, state, timestamp, deduplicated } = stored
   const id = `${queue}:${key}`
@@ -161,30 +129,4 @@ function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
     reply.code(201)
   }
   return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }
-}
-
-function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): void {
-  const { job, source, ttlMs, degraded } = found
-  if (!job) throw new SluiceError('JOB_NOT_FOUND')
-  reply.header('etag', job.etag)
-  // Others may keep it, but have to ask here before they use it.
-  reply.header('cache-control', 'no-cache')
-  const ttlS = Math.floor(ttlMs / 1000)
-  const detail = degraded && source !== 'stale' ? '; detail=degraded' : ''
-  reply.header('cache-status', cacheStatus[source] + ttlS + detail)
-  if (!job.finished) reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, Date.now()))
-  if (isNotModified(request.headers['if-none-match'], job.etag)) {
-    reply.code(304).send()
-    return
-  }
-  reply.header('content-type', 'application/json; charset=utf-8')
-  reply.send(job.body)
-}
-
-/** RFC 9211. */
-const cacheStatus: Record<Found['source'], string> = {
-  hit: 'sluice; hit; ttl=',
-  miss: 'sluice; fwd=miss; ttl=',
-  bypass: 'sluice; fwd=request; ttl=',
-  stale: 'sluice; fwd=stale; detail=redis-unavailable; ttl=',
 }

@@ -1,19 +1,11 @@
-/** The contract of the job routes: shapes, bounds and their meaning. The OpenAPI document is made from here. */
-import { type Static, type TSchema, Type } from 'typebox'
+/** The contract of enqueueing: shapes, bounds and their meaning. The OpenAPI document is made from here. */
+import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
-import { states } from '../queues/registry.ts'
-import { JOB_KEY_PATTERN, QUEUE_PATTERN } from './id.ts'
+import { JOB_KEY_PATTERN } from './id.ts'
+import { Job, nullable, QueueName, State, Time, WaitQuery } from './status-schemas.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
-/** `type: [string, null]`: unlike a union, Fastify's serialiser need not try its branches. */
-const nullable = <T extends TSchema & { type?: string; enum?: unknown[] }>(schema: T, description: string) =>
-  Type.Unsafe<Static<T> | null>({
-    ...schema,
-    ...(schema.enum ? { enum: [...schema.enum, null] } : {}),
-    type: [schema.type ?? 'string', 'null'],
-    description,
-  })
 const integer = (minimum: number, maximum: number, description: string) =>
   Type.Integer({ minimum, maximum, description })
 
@@ -111,11 +103,6 @@ export const JobOptions = Type.Object(
   { ...strict, title: 'JobOptions', description: "BullMQ's job options." },
 )
 
-const QueueName = Type.String({
-  pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 of A-Z a-z 0-9 _ . -',
-})
-
 export const NewJobBody = Type.Object(
   {
     queue: optional(QueueName),
@@ -126,9 +113,6 @@ export const NewJobBody = Type.Object(
   { ...strict, title: 'NewJob' },
 )
 export type NewJobBody = Static<typeof NewJobBody>
-
-const State = Type.Enum([...states], { description: "BullMQ's state of the job." })
-const Time = (description: string) => Type.String({ format: 'date-time', description })
 
 export const StoredJob = Type.Object(
   {
@@ -143,9 +127,16 @@ export const StoredJob = Type.Object(
     deduplicated: Type.Boolean({
       description: 'True: nothing was stored, the id is that of the job that was there.',
     }),
+    // After a wait it is the whole job.
+    ...Type.Partial(Type.Omit(Job, ['id', 'queue', 'name', 'state', 'createdAt', 'data', 'logs'])).properties,
   },
-  { title: 'StoredJob' },
+  {
+    title: 'StoredJob',
+    description: 'Beyond the first six fields it has those of Job, as it stands then, after a `wait` only.',
+  },
 )
+
+export const AddQuery = Type.Object(WaitQuery, strict)
 
 export const BatchBody = Type.Object(
   {
@@ -181,59 +172,3 @@ export const BatchResult = Type.Object(
   { title: 'BatchResult' },
 )
 export type BatchResult = Static<typeof BatchResult>
-
-export const Job = Type.Object(
-  {
-    id: Type.String({ description: '`queue:key`.' }),
-    queue: Type.String({ description: 'Its queue.' }),
-    name: Type.String({ description: 'What kind of job it is.' }),
-    state: State,
-    progress: Type.Unknown({ description: 'What its worker last said; 0 before.' }),
-    priority: Type.Integer({ description: '0: none.' }),
-    attemptsMade: Type.Integer({ description: 'Attempts that have ended.' }),
-    attempts: Type.Integer({ description: 'Attempts there are in all.' }),
-    createdAt: Time('When it was stored.'),
-    delayedUntil: nullable(Time(''), 'When it is due, while it is delayed.'),
-    startedAt: nullable(Time(''), 'When the last attempt began.'),
-    finishedAt: nullable(Time(''), 'When it completed or failed.'),
-    result: Type.Unknown({ description: 'What its worker returned; null before.' }),
-    error: nullable(
-      Type.Object({ message: Type.String(), stacktrace: Type.Array(Type.String()) }),
-      'Why the last attempt failed.',
-    ),
-    parent: nullable(Type.String(), 'Id of the parent in a flow.'),
-    deduplicationId: nullable(Type.String(), 'Its opts.deduplication.id.'),
-    data: optional(Type.Unknown({ description: 'With include=data.' })),
-    logs: optional(
-      Type.Array(Type.String(), { description: 'With include=logs: the newest thousand lines.' }),
-    ),
-  },
-  { title: 'Job' },
-)
-
-export const JobParams = Type.Object({
-  id: Type.String({
-    description: '`queue:key`; a key alone is of the default queue.',
-    examples: ['emails:welcome-42'],
-  }),
-})
-
-export const JobQuery = Type.Object(
-  {
-    include: optional(
-      Type.String({
-        pattern: '^(data|logs)(,(data|logs))?$',
-        description: 'data, logs or both, with a comma between.',
-      }),
-    ),
-  },
-  strict,
-)
-
-/** For the documentation: headers are read, not validated. */
-export const JobHeaders = Type.Object({
-  'if-none-match': optional(
-    Type.String({ description: 'ETag of the answer at hand; 304 if it still holds.' }),
-  ),
-  'cache-control': optional(Type.String({ description: '`no-cache` asks Redis, whatever is in memory.' })),
-})

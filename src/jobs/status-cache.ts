@@ -29,6 +29,8 @@ export interface Found {
   job: CachedJob | undefined
   /** `stale`: Redis cannot be asked now, and this is the last that was known. `bypass`: read through on request. */
   source: 'hit' | 'miss' | 'stale' | 'bypass'
+  /** The place in the queue's event stream: what an event up to here tells is in `job`, what a later one tells is not. */
+  place: string
   /** For how long it would be served from memory, ms; below 0 when stale. */
   ttlMs: number
   /** Events are not heard, so that it may be DEGRADED_TTL_MS old. */
@@ -123,7 +125,7 @@ export function createStatusCache(
 
   function answer(entry: Entry, source: Found['source'], nowMs: number): Found {
     const ttlMs = Math.max(0, freshUntil(entry) - nowMs)
-    return { job: entry.job, source, ttlMs, degraded: !(entry.feed?.isLive ?? false) }
+    return { job: entry.job, source, place: entry.place, ttlMs, degraded: !(entry.feed?.isLive ?? false) }
   }
 
   function toEntry(ref: JobRef, { job, place }: Reading): Entry {
@@ -192,7 +194,13 @@ export function createStatusCache(
     if (entry.feed && entry.feed.epoch !== entry.epoch) throw error
     const freshUntilMs = entry.filledAtMs + entry.ttlMs
     if (nowMs - freshUntilMs > CACHE_STALE_KEEP) throw error
-    return { job: entry.job, source: 'stale', ttlMs: freshUntilMs - nowMs, degraded: true }
+    return {
+      job: entry.job,
+      source: 'stale',
+      place: entry.place,
+      ttlMs: freshUntilMs - nowMs,
+      degraded: true,
+    }
   }
 
   return {
@@ -211,8 +219,8 @@ export function createStatusCache(
       const source = bypass ? 'bypass' : 'miss'
       // Nothing tells when a log line is added, and with the cache off nothing is shared.
       if (!enabled || include.logs) {
-        const { job } = await reader.read(ref, include)
-        return { job: job && toCachedJob(job), source, ttlMs: 0, degraded: false }
+        const { job, place } = await reader.read(ref, include)
+        return { job: job && toCachedJob(job), source, place, ttlMs: 0, degraded: false }
       }
       const cacheKey = cacheKeyOf(`${ref.queue}:${ref.key}`, include)
       // A read that is to be fresh may not join one that began before it was asked for.
@@ -269,7 +277,7 @@ function isFinished({ state }: JobResource): boolean {
   return state === 'completed' || state === 'failed'
 }
 
-function toCachedJob(resource: JobResource): CachedJob {
+export function toCachedJob(resource: JobResource): CachedJob {
   return {
     ...represent(resource),
     finished: isFinished(resource),

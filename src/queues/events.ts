@@ -58,8 +58,11 @@ export interface QueueEvents {
   feed(queue: string): Feed | undefined
   /** Follows the queue from `place` on; `undefined` when too many are followed already. */
   follow(queue: string, place: string): Feed | undefined
-  /** Follows the queue until closed. Costs a command when nobody does yet; rejects when Redis is away. */
-  subscribe(queue: string, listener: QueueListener): Promise<Subscription>
+  /**
+   * Follows the queue until closed; with `key` it hears of that job alone. Costs a command when nobody follows the queue
+   * yet; rejects when Redis is away.
+   */
+  subscribe(queue: string, listener: QueueListener, key?: string): Promise<Subscription>
   /** Hears everything of every queue that is followed. Before those who subscribed. */
   listen(listener: { onEvent(event: QueueEvent): void; onGap(queue: string, reason: GapReason): void }): void
   stats(): EventsStats
@@ -92,8 +95,12 @@ interface OwnFeed extends Feed {
   epoch: number
   isClosed: boolean
   place: string
-  listeners: Set<QueueListener>
+  /** By job; those of the whole queue are under `WHOLE_QUEUE`. */
+  listeners: Map<string, Set<QueueListener>>
 }
+
+/** No job has this key. */
+const WHOLE_QUEUE = ''
 
 export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   const { prefix, maxQueues, connections, gateway, log, now = Date.now } = deps
@@ -118,27 +125,27 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   const streamOf = (queue: string) => `${prefix}:${queue}:events`
   const queueOf = (stream: string) => stream.slice(prefix.length + 1, -':events'.length)
 
-  function deliver(feed: OwnFeed, [id, list]: Entry): void {
-    const fields: Record<string, string> = {}
-    for (let i = 0; i < list.length; i += 2) fields[list[i]!] = list[i + 1]!
-    const { event: name = '', jobId: key } = fields
-    const event: QueueEvent = { queue: feed.queue, id, event: name, key, fields }
-    feed.place = id
+  function deliver(feed: OwnFeed, entry: Entry): void {
+    const event = parseEntry(feed.queue, entry)
+    const { key } = event
+    feed.place = event.id
     for (const listener of all) listener.onEvent(event)
-    for (const listener of feed.listeners) listener.onEvent(event)
+    for (const listener of feed.listeners.get(WHOLE_QUEUE) ?? []) listener.onEvent(event)
+    if (key === undefined) return
+    for (const listener of feed.listeners.get(key) ?? []) listener.onEvent(event)
   }
 
   function tellGap(feed: OwnFeed | undefined, reason: GapReason): void {
     if (!feed) return
     feed.epoch++
     for (const listener of all) listener.onGap(feed.queue, reason)
-    for (const listener of feed.listeners) listener.onGap(reason)
+    for (const listeners of feed.listeners.values()) for (const listener of listeners) listener.onGap(reason)
   }
 
   function open(queue: string, place: string): OwnFeed {
     const stream = streamOf(queue)
     const feed: OwnFeed = {
-      ...{ queue, stream, place, epoch: 0, isClosed: false, usedAtMs: now(), listeners: new Set() },
+      ...{ queue, stream, place, epoch: 0, isClosed: false, usedAtMs: now(), listeners: new Map() },
       get isLive() {
         return reader.isLive(stream)
       },
@@ -194,15 +201,16 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
       }
       return makeRoom() ? open(queue, place) : undefined
     },
-    async subscribe(queue, listener) {
+    async subscribe(queue, listener, key = WHOLE_QUEUE) {
       const place = feeds.has(queue) ? START : await placeOf(queue)
       // Subscribers are bounded by the client sockets: for them there is always room.
       const feed = feeds.get(queue) ?? open(queue, place)
-      feed.listeners.add(listener)
+      const listeners = feed.listeners.get(key) ?? new Set()
+      feed.listeners.set(key, listeners.add(listener))
       return {
         place: isAfter(place, feed.place) ? place : feed.place,
         close() {
-          feed.listeners.delete(listener)
+          if (listeners.delete(listener) && listeners.size === 0) feed.listeners.delete(key)
           feed.usedAtMs = now()
         },
       }
@@ -210,7 +218,8 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     listen: (listener) => all.push(listener),
     stats() {
       let subscribers = 0
-      for (const feed of feeds.values()) subscribers += feed.listeners.size
+      for (const { listeners } of feeds.values())
+        for (const set of listeners.values()) subscribers += set.size
       return { ...reader.stats(), subscribers }
     },
     close() {
@@ -218,4 +227,11 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
       return reader.close()
     },
   }
+}
+
+export function parseEntry(queue: string, [id, list]: Entry): QueueEvent {
+  const fields: Record<string, string> = {}
+  for (let i = 0; i < list.length; i += 2) fields[list[i]!] = list[i + 1]!
+  const { event = '', jobId: key } = fields
+  return { queue, id, event, key, fields }
 }

@@ -9,6 +9,9 @@ import { LRUCache } from 'lru-cache'
 import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
 
+/** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
+export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
+
 /** The states of a job, BullMQ's names. */
 export const states = [
   'waiting',

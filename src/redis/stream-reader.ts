@@ -11,6 +11,7 @@ import type { Logger } from 'pino'
 import type { Connections } from './connections.ts'
 import { checkStreamsScript, runScript } from './scripts.ts'
 import { createStreamCheck, type Finding, type WatchedStream } from './stream-check.ts'
+import { createInterrupter } from './stream-interrupter.ts'
 import { createLag, createTurns } from './stream-pace.ts'
 import { millisecondsOf } from './stream-place.ts'
 
@@ -60,8 +61,6 @@ const CHECK_MS = 2_000
 const GRACE_MS = 1_000
 /** Where CLIENT UNBLOCK is not allowed, new streams have to wait for the end of a read. */
 const BLOCK_WITHOUT_UNBLOCK_MS = 80
-/** Streams that are wanted at about the same time interrupt the read once. */
-const GATHER_MS = 5
 /** A stream that was added may wait this long until it is read and still counts as live. */
 const JOIN_MS = 100
 /** Most entries of one stream in one read. */
@@ -83,6 +82,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   const streams = new Map<string, Stream>()
   const turns = createTurns()
   const lag = createLag()
+  const interrupter = createInterrupter({ connections, count, isWanted: () => isReading && hasNew() })
   let look = createStreamCheck(epochKey, runCheck)
   let running: Promise<void> | undefined
   let closing = false
@@ -91,21 +91,19 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   /** A read came back full: there is more. */
   let behind = false
   let reason: string | null = null
-  let clientId: number | undefined
-  let mayUnblock = true
-  let reading = false
+  let isNewConnection = true
+  let isReading = false
   let checkedAt = Number.NEGATIVE_INFINITY
   let clockOffsetMs = 0
   let retryTimer: NodeJS.Timeout | undefined
-  let interruptTimer: NodeJS.Timeout | undefined
   let reads = 0
   let entriesRead = 0
   let gaps = 0
   let resets = 0
 
   client.on('ready', () => {
-    clientId = undefined
-    mayUnblock = true
+    isNewConnection = true
+    interrupter.identify(undefined)
     clearTimeout(retryTimer)
     retryTimer = undefined
     start()
@@ -142,10 +140,14 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   }
 
   async function run(): Promise<void> {
-    if (clientId === undefined) {
-      clientId = await identify()
+    if (isNewConnection) {
+      // Some proxies give no id; then a read cannot be interrupted, and has to be short.
+      await send('clientId', () => client.client('ID')).then(interrupter.identify, (error: Error) => {
+        if (!connection.ready) throw error
+      })
       // Entries are read on from the same places; but a failover may have lost what was read, and is kept, here.
       if (reads > 0) onReconnect()
+      isNewConnection = false
       checkedAt = Number.NEGATIVE_INFINITY
     }
     while (!closing && streams.size > 0) {
@@ -163,17 +165,6 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
 
   function runCheck(keys: string[], args: string[]): Promise<unknown> {
     return send('checkStreams', () => runScript(client, checkStreamsScript, keys, args))
-  }
-
-  /** The id that CLIENT UNBLOCK wants. Some proxies do not give one. */
-  async function identify(): Promise<number> {
-    try {
-      return await send('clientId', () => client.client('ID'))
-    } catch (error) {
-      if (!connection.ready) throw error
-      mayUnblock = false
-      return -1
-    }
   }
 
   /** A command on the events connection; one that is not answered in time costs the connection. */
@@ -196,20 +187,20 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     if (readable.length === 0) throw new Error('Nothing that is watched is a stream')
     for (const [, stream] of readable) stream.joined = true
     // To catch up is not to wait: it has to be known whether there is anything.
-    const blockMs = !caughtUp || behind ? 0 : mayUnblock ? BLOCK_MS : BLOCK_WITHOUT_UNBLOCK_MS
+    const blockMs = !caughtUp || behind ? 0 : interrupter.works ? BLOCK_MS : BLOCK_WITHOUT_UNBLOCK_MS
     const args = [
       ...['COUNT', `${COUNT}`, ...(blockMs > 0 ? ['BLOCK', `${blockMs}`] : []), 'STREAMS'],
       ...readable.map(([key]) => key),
       ...readable.map(([, { place }]) => place),
     ]
-    reading = true
+    isReading = true
     try {
       return ((await send('readEvents', () => client.xread(...(args as XreadArguments)), blockMs)) ?? []) as [
         string,
         Entry[],
       ][]
     } finally {
-      reading = false
+      isReading = false
     }
   }
 
@@ -247,30 +238,9 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     }
   }
 
-  /** Ends the read under way, so that the next one holds what was added since. */
-  function interrupt(): void {
-    interruptTimer = undefined
-    if (!reading || clientId === undefined || !mayUnblock) return
-    count('unblockEvents', 1)
-    connections.admin.client.client('UNBLOCK', clientId).then(
-      (ended) => {
-        // It had not reached Redis yet.
-        if (ended === 0 && hasNew()) interruptSoon()
-      },
-      (error: Error) => {
-        if (/^(NOPERM|ERR)\b/.test(error.message)) mayUnblock = false
-        else if (hasNew()) interruptSoon()
-      },
-    )
-  }
-
   function hasNew(): boolean {
     for (const { joined, broken } of streams.values()) if (!joined && !broken) return true
-    return closing
-  }
-
-  function interruptSoon(): void {
-    interruptTimer ??= setTimeout(interrupt, GATHER_MS)
+    return streams.size === 0 || closing
   }
 
   return {
@@ -278,14 +248,14 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
       if (streams.has(key)) return
       const addedAt = performance.now()
       streams.set(key, { place, addedAt, joined: false, broken: false, doubtfulSince: undefined })
-      if (reading) interruptSoon()
+      if (isReading) interrupter.soon()
       else start()
     },
     remove(key) {
       streams.delete(key)
       if (streams.size === 0) {
         reason = null
-        interruptSoon()
+        interrupter.soon()
       }
     },
     isLive(key) {
@@ -309,10 +279,10 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
       clearTimeout(retryTimer)
       turns.close()
       for (let tries = 0; running && tries < 20; tries++) {
-        interrupt()
+        interrupter.soon()
         await Promise.race([running, new Promise((resolve) => setTimeout(resolve, 25))])
       }
-      clearTimeout(interruptTimer)
+      interrupter.close()
     },
   }
 }

@@ -45,11 +45,15 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Ask for many jobs by id, or for a page of a queue
+         * @description `ids`: those in memory from there, the others in one write to Redis. Otherwise the jobs of `queue`, newest first, one Redis command a page; without `state` one state after the other: delayed, waiting-children, prioritized, waiting, active, failed, completed.
+         */
+        get: operations["listJobs"];
         put?: never;
         /**
          * Enqueue a job
-         * @description Answered only after Redis has answered for this very job.
+         * @description Answered only after Redis has answered for this very job; with `wait`, or `Prefer: wait=N`, once it has finished or the time is up. A client that leaves cancels nothing.
          */
         post: operations["addJob"];
         delete?: never;
@@ -86,10 +90,50 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask for a job
-         * @description Served from memory where that is fresh. `Retry-After` says when to ask again; with If-None-Match an unchanged job costs nothing.
+         * Ask for a job, or wait for it
+         * @description Served from memory, where a change throws it out within 100 ms, whoever made it. `Retry-After` says when to ask again; with If-None-Match an unchanged job costs nothing; with `wait` there is no need to ask again.
          */
         get: operations["getJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a job by server-sent events
+         * @description `snapshot` (the job), then `state` and `progress` as they happen; ends after completed, failed or removed. Whoever comes back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known; 204 when it had all.
+         */
+        get: operations["followJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/queues/{queue}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a queue by server-sent events
+         * @description `snapshot` ({queue, counts}; the first events may be counted in it already), then everything that happens to its jobs. Whoever comes back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known.
+         */
+        get: operations["followQueue"];
         put?: never;
         post?: never;
         delete?: never;
@@ -332,37 +376,40 @@ export interface components {
             createdAt: string | null;
             /** @description True: nothing was stored, the id is that of the job that was there. */
             deduplicated: boolean;
-        };
-        /** NewJobBatch */
-        NewJobBatch: {
-            /** @description The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed. */
-            jobs: components["schemas"]["NewJob"][];
-        };
-        /** BatchResult */
-        BatchResult: {
-            /** @description How many were stored. */
-            created: number;
-            /** @description How many were there already. */
-            deduplicated: number;
-            /** @description How many were refused or failed. */
-            failed: number;
-            /** @description One for each job, in the order of the request. */
-            results: {
-                /** @description Position in the request, from 0. */
-                index: number;
-                /** @description 201 stored, 200 there already, else the status of `error`. */
-                status: number;
-                /** @description `queue:key` of the job that exists. */
-                id?: string;
-                /**
-                 * @description As in StoredJob.
-                 * @enum {string|null}
-                 */
-                state?: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed" | null;
-                /** @description As in StoredJob. */
-                deduplicated?: boolean;
-                error?: components["schemas"]["Problem"];
-            }[];
+            /** @description What its worker last said; 0 before. */
+            progress?: unknown;
+            /** @description 0: none. */
+            priority?: number;
+            /** @description Attempts that have ended. */
+            attemptsMade?: number;
+            /** @description Attempts there are in all. */
+            attempts?: number;
+            /**
+             * Format: date-time
+             * @description When it is due, while it is delayed.
+             */
+            delayedUntil?: string | null;
+            /**
+             * Format: date-time
+             * @description When the last attempt began.
+             */
+            startedAt?: string | null;
+            /**
+             * Format: date-time
+             * @description When it completed or failed.
+             */
+            finishedAt?: string | null;
+            /** @description What its worker returned; null before. */
+            result?: unknown;
+            /** @description Why the last attempt failed. */
+            error?: {
+                message: string;
+                stacktrace: string[];
+            } | null;
+            /** @description Id of the parent in a flow. */
+            parent?: string | null;
+            /** @description Its opts.deduplication.id. */
+            deduplicationId?: string | null;
         };
         /** Job */
         Job: {
@@ -421,6 +468,44 @@ export interface components {
             /** @description With include=logs: the newest thousand lines. */
             logs?: string[];
         };
+        /** JobList */
+        JobList: {
+            /** @description In the order of `ids`; of a queue the newest first. */
+            jobs: (components["schemas"]["Job"] | null)[];
+            /** @description Of a queue: where the next page begins; null when there is none. Only this tells the end: a page may be short. */
+            cursor?: string | null;
+        };
+        /** NewJobBatch */
+        NewJobBatch: {
+            /** @description The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed. */
+            jobs: components["schemas"]["NewJob"][];
+        };
+        /** BatchResult */
+        BatchResult: {
+            /** @description How many were stored. */
+            created: number;
+            /** @description How many were there already. */
+            deduplicated: number;
+            /** @description How many were refused or failed. */
+            failed: number;
+            /** @description One for each job, in the order of the request. */
+            results: {
+                /** @description Position in the request, from 0. */
+                index: number;
+                /** @description 201 stored, 200 there already, else the status of `error`. */
+                status: number;
+                /** @description `queue:key` of the job that exists. */
+                id?: string;
+                /**
+                 * @description As in StoredJob.
+                 * @enum {string|null}
+                 */
+                state?: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed" | null;
+                /** @description As in StoredJob. */
+                deduplicated?: boolean;
+                error?: components["schemas"]["Problem"];
+            }[];
+        };
         /** PoolStats */
         PoolStats: {
             /** @description Connections this process holds or is making. */
@@ -438,6 +523,8 @@ export interface components {
                 commands: number;
                 /** @description For health and counts. */
                 admin: number;
+                /** @description For hearing what happens to jobs. */
+                events: number;
             };
             /** @description Text of the last error. */
             lastError: string | null;
@@ -587,6 +674,30 @@ export interface components {
             /** @description Most in flight at once. */
             peak: number;
         };
+        /** EventsStats */
+        EventsStats: {
+            /**
+             * @description idle: nobody looks at any job. live: changes are heard. degraded: they are not, and a status is kept for 1 s only.
+             * @enum {unknown}
+             */
+            status: "idle" | "live" | "degraded";
+            /** @description Why it is degraded. */
+            reason: string | null;
+            /** @description Queues whose events are heard. */
+            streams: number;
+            /** @description Clients that follow events. */
+            subscribers: number;
+            /** @description Reads since the start; each brings what all queues have. */
+            reads: number;
+            /** @description Events since the start. */
+            entries: number;
+            /** @description From an event to its hearing, the worst of the last 10 to 20 s, ms. */
+            lagMs: number;
+            /** @description How often events may have been missed, and what was kept was dropped. */
+            gaps: number;
+            /** @description How often the connection was given up because Redis was silent on it. */
+            resets: number;
+        };
         /** RedisServer */
         RedisServer: {
             /** @description redis_version. */
@@ -632,6 +743,7 @@ export interface components {
             connections: components["schemas"]["PoolStats"];
             budget: components["schemas"]["ConnectionBudget"];
             semaphore: components["schemas"]["SemaphoreStats"];
+            events: components["schemas"]["EventsStats"];
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
@@ -667,6 +779,7 @@ export interface components {
             batching: components["schemas"]["BatchingStats"];
             pool: components["schemas"]["PoolStats"];
             semaphore: components["schemas"]["SemaphoreStats"];
+            events: components["schemas"]["EventsStats"];
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
@@ -774,9 +887,111 @@ export interface operations {
             };
         };
     };
+    listJobs: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Ids with commas between, 200 at most. Nothing else goes with it but include=data.
+                 * @example emails:welcome-42,emails:welcome-43
+                 */
+                ids?: string;
+                /** @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . - */
+                queue?: string;
+                /** @description BullMQ's state of the job. */
+                state?: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed";
+                /** @description Most jobs in a page; 50 if missing. */
+                limit?: number;
+                /** @description Of the page before, with the same queue and state. */
+                cursor?: string;
+                /** @description With ids: adds the data of each. */
+                include?: "data";
+            };
+            header?: {
+                /** @description ETag of the answer at hand; 304 if it still holds. */
+                "if-none-match"?: string;
+                /** @description `wait=N` (RFC 7240): as the query parameter; more than 30 counts as 30. */
+                prefer?: string;
+                /** @description `no-cache` asks Redis, whatever is in memory. */
+                "cache-control"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The jobs. */
+            200: {
+                headers: {
+                    /** @description Strong; for If-None-Match. */
+                    ETag?: string;
+                    /** @description The id of this request. */
+                    "X-Request-Id"?: string;
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    "Cache-Status"?: string;
+                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    "Retry-After"?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobList"];
+                };
+            };
+            /** @description None of `ids` has changed since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    /** @description Strong; for If-None-Match. */
+                    ETag?: string;
+                    /** @description The id of this request. */
+                    "X-Request-Id"?: string;
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    "Cache-Status"?: string;
+                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    "Retry-After"?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     addJob: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Answer only when the job is as `until` says, or after so many seconds as it stands then. */
+                wait?: number;
+                /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
+                until?: "finished" | "change";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -805,6 +1020,8 @@ export interface operations {
                     "X-Request-Id"?: string;
                     /** @description Where to follow the job. */
                     Location?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -995,10 +1212,16 @@ export interface operations {
             query?: {
                 /** @description data, logs or both, with a comma between. */
                 include?: string;
+                /** @description Answer only when the job is as `until` says, or after so many seconds as it stands then. */
+                wait?: number;
+                /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
+                until?: "finished" | "change";
             };
             header?: {
                 /** @description ETag of the answer at hand; 304 if it still holds. */
                 "if-none-match"?: string;
+                /** @description `wait=N` (RFC 7240): as the query parameter; more than 30 counts as 30. */
+                prefer?: string;
                 /** @description `no-cache` asks Redis, whatever is in memory. */
                 "cache-control"?: string;
             };
@@ -1020,10 +1243,12 @@ export interface operations {
                     ETag?: string;
                     /** @description The id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. */
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once the job has finished. */
+                    /** @description Seconds until it is worth asking again; missing once all has finished. */
                     "Retry-After"?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1037,10 +1262,12 @@ export interface operations {
                     ETag?: string;
                     /** @description The id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. */
+                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once the job has finished. */
+                    /** @description Seconds until it is worth asking again; missing once all has finished. */
                     "Retry-After"?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -1073,6 +1300,141 @@ export interface operations {
                 };
             };
             /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    followJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Id of the last event that was seen; EventSource sends it by itself. */
+                "last-event-id"?: string;
+            };
+            path: {
+                /**
+                 * @description `queue:key`; a key alone is of the default queue.
+                 * @example emails:welcome-42
+                 */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events. `id` is that of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous} and result, error.message or delayedUntil, where it has one; a prioritized job is announced as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted`, … as BullMQ has them. `gap`: {reason}, and a snapshot follows. A comment every 15 s keeps the connection. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description There is nothing to come: the client has seen the end. EventSource then stops. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `JOB_NOT_FOUND`: There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    followQueue: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Id of the last event that was seen; EventSource sends it by itself. */
+                "last-event-id"?: string;
+            };
+            path: {
+                /**
+                 * @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events. `id` is that of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous} and result, error.message or delayedUntil, where it has one; a prioritized job is announced as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted`, … as BullMQ has them. `gap`: {reason}, and a snapshot follows. A comment every 15 s keeps the connection. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description There is nothing to come: the client has seen the end. EventSource then stops. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -1,0 +1,264 @@
+/**
+ * Those who wait for a job: to have finished, or to have changed. However many there are, they hold no connection and
+ * no timer each, and cost nothing while nothing happens: an event of the job makes one look for all who wait for it.
+ *
+ *   wait ─ subscribe, then look ─ done → answered
+ *                               └ not yet → [event · gap · a second without live events] → look again … → time up → answered
+ *
+ * Subscribed before the first look, nobody can miss what happens between the two.
+ */
+import { SluiceError } from '../errors.ts'
+import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import type { JobRef } from './id.ts'
+import type { Include } from './job-reader.ts'
+import { finishedBy, type JobResource } from './job-resource.ts'
+import { isNotModified } from './polling.ts'
+import { type CachedJob, type Found, type StatusCache, toCachedJob } from './status-cache.ts'
+
+export type Until = 'finished' | 'change'
+
+export interface WaitRequest {
+  ref: JobRef
+  include: Include
+  until: Until
+  /** For `change`: the If-None-Match of the client; without it, whatever the first look finds. */
+  etag?: string | undefined
+  /** What is known of it before the first look. */
+  known?: JobResource | undefined
+  waitMs: number
+}
+
+export interface Wait {
+  /** The job when it is done, when the time is up, or when the service ends; rejects when Redis cannot be asked. */
+  answer: Promise<Found>
+  /** The client has gone: nothing is kept of it. */
+  leave(): void
+}
+
+export interface Waiters {
+  wait(request: WaitRequest): Wait
+  /**
+   * Begins to hear of a job that is about to be stored, so that its end is known even if nothing is kept of it
+   * (removeOnComplete). Rejects when Redis cannot be asked.
+   */
+  expect(ref: JobRef): Promise<{ release(): void }>
+  /** How many wait. */
+  count(): number
+  /** Answers all who wait. */
+  close(): Promise<void>
+}
+
+interface Waiter {
+  group: Group
+  until: Until
+  etag: string | undefined
+  /** The tick in which its time is up. */
+  due: number
+  /** It has been found not to be done, so there is something to answer when the time is up. */
+  hasLooked: boolean
+  resolve(found: Found): void
+  reject(error: unknown): void
+}
+
+/** All who wait for one representation of one job. */
+interface Group {
+  id: string
+  ref: JobRef
+  include: Include
+  waiters: Set<Waiter>
+  /** Those who will wait for it. */
+  expected: number
+  subscription: Promise<Subscription>
+  looking: Promise<void> | undefined
+  /** Something happened since the look under way began. */
+  lookAgain: boolean
+  last: CachedJob | undefined
+  /** The event that told the end of the job. */
+  end: QueueEvent | undefined
+}
+
+const TICK_MS = 100
+/** While events are not heard, a look this often, for all who wait for a job together. */
+const DEAF_LOOK_MS = 1_000
+
+export function createWaiters(
+  statusCache: StatusCache,
+  events: Pick<QueueEvents, 'feed' | 'subscribe'>,
+): Waiters {
+  const groups = new Map<string, Group>()
+  const dueBy = new Map<number, Set<Waiter>>()
+  let tick = 0
+  let ticker: NodeJS.Timeout | undefined
+  let waiting = 0
+  let closing = false
+
+  function groupOf(ref: JobRef, include: Include): Group {
+    const id = `${ref.queue}:${ref.key} ${include.data ? 'd' : ''}${include.logs ? 'l' : ''}`
+    let group = groups.get(id)
+    if (!group) {
+      group = open(id, ref, include)
+      groups.set(id, group)
+      if (ticker === undefined) {
+        tick = tickOf(performance.now())
+        ticker = setInterval(onTick, TICK_MS)
+      }
+    }
+    return group
+  }
+
+  function open(id: string, ref: JobRef, include: Include): Group {
+    const group: Group = {
+      ...{ id, ref, include, waiters: new Set(), expected: 0, looking: undefined, lookAgain: false },
+      ...{ last: undefined, end: undefined },
+      subscription: events.subscribe(
+        ref.queue,
+        {
+          onEvent(event) {
+            group.end = event.event === 'completed' || event.event === 'failed' ? event : undefined
+            if (event.event === 'removed') group.last = undefined
+            look(group)
+          },
+          onGap: () => look(group),
+        },
+        ref.key,
+      ),
+    }
+    return group
+  }
+
+  function closeIfIdle(group: Group): void {
+    if (group.waiters.size > 0 || group.expected > 0 || groups.get(group.id) !== group) return
+    groups.delete(group.id)
+    group.subscription.then(
+      (subscription) => subscription.close(),
+      () => {},
+    )
+    if (groups.size > 0) return
+    clearInterval(ticker)
+    ticker = undefined
+  }
+
+  function look(group: Group): void {
+    if (group.waiters.size === 0) return
+    group.lookAgain = true
+    group.looking ??= lookNow(group).finally(() => {
+      group.looking = undefined
+      // Somebody may have come in the very moment it ended.
+      if (group.lookAgain) look(group)
+    })
+  }
+
+  async function lookNow(group: Group): Promise<void> {
+    try {
+      await group.subscription
+      while (group.lookAgain && group.waiters.size > 0) {
+        group.lookAgain = false
+        settle(group, await read(group))
+      }
+    } catch (error) {
+      group.lookAgain = false
+      // Those who have seen it wait on, until it can be asked again or their time is up.
+      for (const waiter of group.waiters) if (!waiter.hasLooked) finish(waiter, () => waiter.reject(error))
+    }
+  }
+
+  /** Out of memory where the news has not thrown it out, else with all who ask for it now. */
+  async function read({ ref, include }: Group): Promise<Found> {
+    return statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now()) ?? statusCache.fetch(ref, include)
+  }
+
+  function settle(group: Group, read: Found): void {
+    // It ended and was not kept: what its last event says is all there is.
+    const departed = !read.job && group.end && group.last && finishedBy(group.last.body, group.end)
+    const found: Found = departed ? { ...read, job: toCachedJob(departed) } : read
+    const { job } = found
+    if (job && !departed) group.last = job
+    for (const waiter of group.waiters) {
+      if (!job || job.finished || closing || (waiter.until === 'change' && hasChanged(waiter, job))) {
+        finish(waiter, () => waiter.resolve(found))
+      }
+      waiter.hasLooked = true
+    }
+  }
+
+  function finish(waiter: Waiter, tell: () => void): void {
+    const { group, due } = waiter
+    if (!group.waiters.delete(waiter)) return
+    const sameTick = dueBy.get(due)
+    if (sameTick?.delete(waiter) && sameTick.size === 0) dueBy.delete(due)
+    waiting--
+    tell()
+    closeIfIdle(group)
+  }
+
+  function onTick(): void {
+    const now = tickOf(performance.now())
+    for (; tick < now; tick++) {
+      for (const waiter of dueBy.get(tick) ?? []) timeUp(waiter)
+      if (tick % (DEAF_LOOK_MS / TICK_MS) === 0) lookWhereDeaf()
+    }
+  }
+
+  function timeUp(waiter: Waiter): void {
+    finish(waiter, () => {
+      if (waiter.hasLooked) read(waiter.group).then(waiter.resolve, waiter.reject)
+      else waiter.reject(new SluiceError('REDIS_TIMEOUT', { retryAfterS: 1 }))
+    })
+  }
+
+  function lookWhereDeaf(): void {
+    for (const group of groups.values()) if (!events.feed(group.ref.queue)?.isLive) look(group)
+  }
+
+  return {
+    wait({ ref, include, until, etag, known, waitMs }) {
+      const group = groupOf(ref, include)
+      group.last ??= known && toCachedJob(known)
+      const due = tickOf(performance.now() + waitMs) + 1
+      let waiter!: Waiter
+      const answer = new Promise<Found>((resolve, reject) => {
+        waiter = { group, until, etag, due, hasLooked: false, resolve, reject }
+      })
+      group.waiters.add(waiter)
+      dueBy.set(due, (dueBy.get(due) ?? new Set()).add(waiter))
+      waiting++
+      look(group)
+      return { answer, leave: () => finish(waiter, () => {}) }
+    },
+    async expect(ref) {
+      const group = groupOf(ref, { data: false, logs: false })
+      group.expected++
+      let isExpected = true
+      const release = () => {
+        if (!isExpected) return
+        isExpected = false
+        group.expected--
+        closeIfIdle(group)
+      }
+      try {
+        await group.subscription
+      } catch (error) {
+        release()
+        throw error
+      }
+      return { release }
+    },
+    count: () => waiting,
+    async close() {
+      closing = true
+      for (const group of groups.values()) look(group)
+      await Promise.all([...groups.values()].map(({ looking }) => looking))
+      clearInterval(ticker)
+    },
+  }
+}
+
+/** Without a tag of the client's, the first look is what it is compared with. */
+function hasChanged(waiter: Waiter, job: CachedJob): boolean {
+  waiter.etag ??= job.etag
+  return !isNotModified(waiter.etag, job.etag)
+}
+
+function tickOf(ms: number): number {
+  return Math.floor(ms / TICK_MS)
+}
