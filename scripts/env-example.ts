@@ -4,7 +4,8 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { aliases, type Config, ConfigSchema, type SettingSchema } from '../src/config.ts'
+import { aliases, type Config, ConfigSchema } from '../src/config.ts'
+import type { SettingSchema } from '../src/load-config.ts'
 
 const settings = Object.entries<SettingSchema>(ConfigSchema.properties)
 

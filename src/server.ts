@@ -2,7 +2,7 @@
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { createApp } from './app.ts'
-import { ConfigError, isLoopback, loadConfig } from './config.ts'
+import { ConfigError, isLoopback, loadConfig } from './load-config.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded.ts'
 
 try {

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { aliases, ConfigError, ConfigSchema, isLoopback, loadConfig } from '../src/config.ts'
+import { aliases, ConfigSchema } from '../src/config.ts'
+import { ConfigError, isLoopback, loadConfig } from '../src/load-config.ts'
 
 interface Setting {
   type?: string

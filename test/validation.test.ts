@@ -1,5 +1,6 @@
 import t from 'tap'
-import { batchEnvelope, JobQuery, NewJobBody } from '../src/jobs/schemas.ts'
+import { batchEnvelope, NewJobBody } from '../src/jobs/schemas.ts'
+import { JobQuery } from '../src/jobs/status-schemas.ts'
 import { createValidator } from '../src/validation.ts'
 
 const validate = createValidator(NewJobBody)

@@ -1,6 +1,6 @@
 /** The numbers are those of the field report on the upgrade to 1,024 connections. */
 import t from 'tap'
-import { loadConfig } from '../../src/config.ts'
+import { loadConfig } from '../../src/load-config.ts'
 import { computeBudget, maxWaiting } from '../../src/redis/budget.ts'
 
 const budget = (cpus: number, env: Record<string, string> = {}) => computeBudget(loadConfig(env), cpus)
