@@ -79,6 +79,7 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
+    waiting: waiters.count,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
   })

@@ -17,8 +17,11 @@ export function createHttpValidator(schema: TSchema, httpPart: string | undefine
   if (httpPart === 'headers') return (value: unknown) => ({ value })
   const validate = createValidator(schema)
   const fromText = httpPart !== 'body'
+  const notTexts = fromText ? namesOfOtherThanTexts(schema) : []
   return (value: unknown) => {
-    const converted = fromText ? Value.Convert(schema, value) : value
+    // To look whether anything is to be read as another type costs more than the rest; most requests have none.
+    const toConvert = notTexts.some((name) => (value as Record<string, unknown>)[name] !== undefined)
+    const converted = toConvert ? Value.Convert(schema, value) : value
     const invalid = validate(converted)
     if (!invalid) return { value: converted }
     const errors = fromText
@@ -26,4 +29,9 @@ export function createHttpValidator(schema: TSchema, httpPart: string | undefine
       : invalid.faults
     return { error: new SluiceError(invalid.code, { errors }) }
   }
+}
+
+function namesOfOtherThanTexts(schema: TSchema): string[] {
+  const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
+  return Object.keys(properties).filter((name) => /^(integer|number|boolean)$/.test(properties[name]!.type ?? ''))
 }

@@ -19,6 +19,8 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
   gateway: Gateway
   registry: Registry
   eventsStats(): EventsStats
+  /** Requests that are held for a job. */
+  waiting(): number
   cacheStats(): Cache
   batchStats(): Batching
   now?: () => number
@@ -82,6 +84,7 @@ export interface Stats<Cache, Batching> {
   pool: PoolStats
   semaphore: SemaphoreStats
   events: EventsStats
+  waiting: number
   commandsSent: Record<string, number>
   openQueues: number
 }
@@ -120,6 +123,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     gateway,
     registry,
     eventsStats,
+    waiting,
     cacheStats,
     batchStats,
     now = Date.now,
@@ -265,6 +269,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       pool: poolStats(),
       semaphore: semaphore.stats(),
       events: eventsStats(),
+      waiting: waiting(),
       commandsSent: gateway.commandsSent(),
       openQueues: registry.openCount(),
     }),

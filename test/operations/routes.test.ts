@@ -36,7 +36,7 @@ t.test('health tells counts per queue, pool against budget, cache and batching',
   t.match(body, {
     cached: false,
     redis: { reachable: true, error: null },
-    pool: { created: 4, budget: 50, headroom: 46, byRole: { commands: 3, admin: 1 } },
+    pool: { created: 5, budget: 50, headroom: 45, byRole: { commands: 3, admin: 1, events: 1 } },
     cache: { totalEntries: 1, validEntries: 1, expiredEntries: 0, misses: 1, enabled: true },
     batching: { activeBatches: 0, totalQueuedJobs: 0, jobsSent: 2 },
     queues: { emails: { waiting: 1, delayed: 1, active: 0, completed: 0 } },
@@ -69,7 +69,7 @@ t.test(
     const { status, body } = await get('/health/redis')
     t.equal(status, 200)
     t.match(body, {
-      budget: { providerLimit: 1024, reserved: 24, usable: 1000, perProcess: 50, wanted: 3, usefulMax: 120 },
+      budget: { providerLimit: 1024, reserved: 24, usable: 1000, perProcess: 50, wanted: 4, usefulMax: 120 },
       semaphore: { permits: 100, inUse: 0, waiting: 0, maxWaiting: 200 },
       server: { role: 'master', evictionPolicy: 'noeviction', durability: { mode: 'snapshots only' } },
       limitError: null,
@@ -79,25 +79,25 @@ t.test(
 )
 
 t.test('a limit of the server is recognised and told in its own words', async (t) => {
-  const small = await startRedis(['--maxclients', '4'])
+  const small = await startRedis(['--maxclients', '5'])
   t.teardown(() => small.stop())
-  // The test's own client is the fourth; a fifth would be refused.
+  // The test's own client is the fifth; a sixth would be refused.
   const app = await startApp(small, { HEALTH_TTL: '0' })
   t.teardown(() => app.http.close())
   const { Redis } = await import('ioredis')
-  const fifth = new Redis({ path: small.socket, retryStrategy: () => null, lazyConnect: true })
-  fifth.on('error', () => {})
-  await t.rejects(fifth.connect())
+  const sixth = new Redis({ path: small.socket, retryStrategy: () => null, lazyConnect: true })
+  sixth.on('error', () => {})
+  await t.rejects(sixth.connect())
   const health = (await app.http.inject('/health/redis')).json()
-  t.match(health.server, { maxClients: 4, connectedClients: 4, rejectedConnections: 1 })
-  t.match(health.recommendations.join('\n'), /4 of Redis' 4 connections are taken/)
+  t.match(health.server, { maxClients: 5, connectedClients: 5, rejectedConnections: 1 })
+  t.match(health.recommendations.join('\n'), /5 of Redis' 5 connections are taken/)
   t.match(health.recommendations.join('\n'), /less than REDIS_PROVIDER_LIMIT/)
 })
 
 t.test('a pool larger than the budget is refused before anything is opened', async (t) => {
   await t.rejects(
     startApp(redis, { REDIS_POOL_SIZE: '5', REDIS_MAX_CONNECTIONS: '4' }),
-    /needs 6 Redis connections and its budget is 4/,
+    /needs 7 Redis connections and its budget is 4/,
   )
 })
 
