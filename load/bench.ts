@@ -24,6 +24,9 @@ export async function redisCost(
     'hello',
     'client|setinfo',
     'client|setname',
+    'client|id',
+    'client|unblock',
+    'xread',
   ])
   return {
     cpuUs: (number('used_cpu_user') + number('used_cpu_sys')) * 1e6,
@@ -45,7 +48,7 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
   const file = new URL(`./targets/${name}.js`, import.meta.url)
   const child = fork(file, {
     env: { ...process.env, NODE_ENV: 'production', ...env },
-    execArgv: profiling(name),
+    execArgv: ['--expose-gc', ...profiling(name)],
   })
   const { url } = (await reply(child)) as { url: string }
   return {

@@ -4,7 +4,8 @@
  */
 import { parseArgs } from 'node:util'
 import type { Measure } from './bench.ts'
-import { type Effort, type Goal, scenarios } from './scenarios.ts'
+import type { Effort, Goal } from './scenarios/scenario.ts'
+import { scenarios } from './scenarios.ts'
 
 const { values: args } = parseArgs({
   options: {
@@ -49,6 +50,8 @@ function sentence({ what, measured, atMost, atLeast }: Goal): string {
   return `${met ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound})`
 }
 
-function round(value: number): number {
+function round(value: number): number | string {
+  // Not measured for this target.
+  if (Number.isNaN(value)) return ''
   return Math.round(value * 1_000) / 1_000
 }

@@ -34,4 +34,7 @@ app.get('/jobs/:id', (_request, reply) => {
   reply.send(body)
 })
 
+// A request that is held: the least that a waiter can cost.
+app.get('/hang/:id', () => new Promise(() => {}))
+
 await serveTarget(app)

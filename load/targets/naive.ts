@@ -25,7 +25,9 @@ app.get('/jobs/:id', async (request, reply) => {
   const job = await queue.getJob(key)
   const state = await job?.getState()
   await queue.close()
-  return job ? { id: `${name}:${key}`, state, name: job.name } : reply.code(404).send({ error: 'not found' })
+  return job
+    ? { id: `${name}:${key}`, state, name: job.name, progress: job.progress }
+    : reply.code(404).send({ error: 'not found' })
 })
 
 await serveTarget(app)

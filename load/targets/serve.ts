@@ -7,6 +7,8 @@ interface Listening {
 export interface ProcessCost {
   cpuUs: number
   rssBytes: number
+  /** Heap and buffers in use; after a garbage collection where the process was started with --expose-gc. */
+  memoryBytes: number
 }
 
 export async function serveTarget(app: Listening): Promise<void> {
@@ -14,8 +16,10 @@ export async function serveTarget(app: Listening): Promise<void> {
   process.on('message', (message) => {
     if (message === 'cost') {
       const { user, system } = process.cpuUsage()
+      globalThis.gc?.()
+      const { rss, heapUsed, external } = process.memoryUsage()
       process.send!({
-        cost: { cpuUs: user + system, rssBytes: process.memoryUsage.rss() } satisfies ProcessCost,
+        cost: { cpuUs: user + system, rssBytes: rss, memoryBytes: heapUsed + external } satisfies ProcessCost,
       })
     } else if (message === 'stop') {
       app.close().then(() => process.exit(0))

@@ -33,5 +33,7 @@ export function createHttpValidator(schema: TSchema, httpPart: string | undefine
 
 function namesOfOtherThanTexts(schema: TSchema): string[] {
   const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
-  return Object.keys(properties).filter((name) => /^(integer|number|boolean)$/.test(properties[name]!.type ?? ''))
+  return Object.keys(properties).filter((name) =>
+    /^(integer|number|boolean)$/.test(properties[name]!.type ?? ''),
+  )
 }

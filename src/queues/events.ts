@@ -105,6 +105,7 @@ const WHOLE_QUEUE = ''
 export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   const { prefix, maxQueues, connections, gateway, log, now = Date.now } = deps
   const feeds = new Map<string, OwnFeed>()
+  const asking = new Map<string, Promise<string>>()
   const all: Parameters<QueueEvents['listen']>[0][] = []
   // No queue name is empty, so no job of any queue can spell this key.
   const epochKey = `${prefix}::sluice:epoch`
@@ -182,7 +183,17 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     return true
   }
 
-  async function placeOf(queue: string): Promise<string> {
+  /** Where the stream of a queue that nobody follows stands; those who want to know at the same time ask once. */
+  function placeOf(queue: string): Promise<string> {
+    let asked = asking.get(queue)
+    if (!asked) {
+      asked = askPlace(queue).finally(() => asking.delete(queue))
+      asking.set(queue, asked)
+    }
+    return asked
+  }
+
+  async function askPlace(queue: string): Promise<string> {
     // A look at no job: where the stream stands.
     const args = [`${prefix}:${queue}:`, 0]
     const [place] = (await gateway.onQueue(queue, PLACE, (client) =>

@@ -1,0 +1,79 @@
+/**
+ * HTTP clients by the thousand, each on a socket of its own, cheap enough not to be what is measured: they know
+ * GET, Content-Length and nothing else.
+ */
+import { connect, type Socket } from 'node:net'
+
+export interface Answer {
+  status: number
+  etag: string | undefined
+  body: string
+}
+
+export interface Client {
+  /** One at a time. */
+  get(path: string, etag?: string): Promise<Answer>
+  close(): void
+}
+
+/** Opens them a few hundred at a time, so that the listener's backlog holds. */
+export async function openClients(url: string, count: number): Promise<Client[]> {
+  const clients: Client[] = []
+  while (clients.length < count) {
+    const some = Math.min(250, count - clients.length)
+    clients.push(...(await Promise.all(Array.from({ length: some }, () => openClient(url)))))
+  }
+  return clients
+}
+
+async function openClient(url: string): Promise<Client> {
+  const { hostname, port, host } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  socket.setNoDelay(true)
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve)
+    socket.once('error', reject)
+  })
+  let pending: { resolve(answer: Answer): void; reject(error: Error): void } | undefined
+  readAnswers(
+    socket,
+    (answer) => {
+      const { resolve } = pending!
+      pending = undefined
+      resolve(answer)
+    },
+    (error) => pending?.reject(error),
+  )
+  return {
+    get: (path, etag) =>
+      new Promise((resolve, reject) => {
+        pending = { resolve, reject }
+        const condition = etag === undefined ? '' : `If-None-Match: ${etag}\r\n`
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)
+      }),
+    close: () => void socket.destroy(),
+  }
+}
+
+function readAnswers(
+  socket: Socket,
+  onAnswer: (answer: Answer) => void,
+  onEnd: (error: Error) => void,
+): void {
+  let text = ''
+  socket.setEncoding('latin1')
+  socket.on('data', (chunk: string) => {
+    text += chunk
+    for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+      const head = text.slice(0, end)
+      const status = Number(head.slice(9, 12))
+      const length = status === 304 ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? 0)
+      if (text.length < end + 4 + length) return
+      const body = text.slice(end + 4, end + 4 + length)
+      text = text.slice(end + 4 + length)
+      onAnswer({ status, etag: /\r\netag: (\S+)/i.exec(head)?.[1], body })
+    }
+  })
+  socket.on('error', onEnd)
+  socket.on('close', () => onEnd(new Error('the service closed the connection')))
+}

@@ -1,0 +1,215 @@
+/**
+ * A thousand clients poll a thousand jobs that native BullMQ workers are processing: what a poll costs, how old its
+ * answer is, and whether a job ever seems to go back.
+ */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { Queue } from 'bullmq'
+import { type Measure, median, startTarget, type Target } from '../bench.ts'
+import { type Client, openClients } from '../clients.ts'
+import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { type Effort, job, type Scenario } from './scenario.ts'
+
+/** Time between an answer and the next poll of a client, ms. */
+const THINK_MS = 200
+
+interface Poll {
+  key: string
+  sentAtMs: number
+  tookMs: number
+  rank: number
+}
+
+interface Round extends Measure {
+  answersPerCpuS: number
+  /** Of all answers, ms: how long the first change that it does not show was made before it was asked for. */
+  staleness: number[]
+  backward: number
+}
+
+export const pollers: Scenario = {
+  name: 'pollers',
+  shows:
+    'Clients that poll while native workers process their jobs: what a poll costs, and how old an answer is.',
+  async run(effort) {
+    const count = effort.seconds > 2 ? 1_000 : 100
+    const sides = ['ours', 'ours, with ETag', 'shared', 'naive']
+    const rounds: Record<string, Round[]> = {}
+    for (let round = 0; round < Math.min(effort.rounds, 2); round++) {
+      for (const side of sides) {
+        rounds[side] ??= []
+        rounds[side].push(await runSide(side, count, effort))
+      }
+    }
+    const rows = sides.map((side) => middleOf(rounds[side]!))
+    const [ours, , , naive] = rows as [Round, Round, Round, Round]
+    const stale = rounds['ours']!.flatMap(({ staleness }) => staleness).sort((a, b) => a - b)
+    const at = (share: number) => stale[Math.min(stale.length - 1, Math.floor(stale.length * share))] ?? 0
+    const old = stale.filter((ms) => ms > 0)
+    return {
+      rows,
+      goals: [
+        { what: 'Redis commands per poll', measured: ours.commands, atMost: 0.02 },
+        {
+          what: 'answers per CPU second, against naive',
+          measured: ours.answersPerCpuS / naive.answersPerCpuS,
+          atLeast: 10,
+        },
+        {
+          what: `staleness p99, ms (${old.length} of ${stale.length} answers were not the newest)`,
+          measured: at(0.99),
+          atMost: 100,
+        },
+        { what: 'staleness max, ms', measured: at(1), atMost: 300 },
+        { what: 'steps back', measured: ours.backward, atMost: 0 },
+      ],
+    }
+  },
+}
+
+async function runSide(side: string, count: number, effort: Effort): Promise<Round> {
+  const [name, ...options] = side.split(', ')
+  const seconds = effort.seconds * 3
+  const redis = await startRedis()
+  const target = await startTarget(name!, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
+  const clients = await openClients(target.url, count)
+  try {
+    const keys = await addJobs(redis, count)
+    const before = { node: await target.cost(), commands: await commandsOf(target) }
+    const workers = await startWorkers(redis, seconds, count)
+    const polls: Poll[] = []
+    const errors = { count: 0 }
+    const until = performance.now() + seconds * 1_000
+    await Promise.all(
+      clients.map((client, i) => poll(client, keys[i]!, options.length > 0, until, polls, errors)),
+    )
+    const after = { node: await target.cost(), commands: await commandsOf(target) }
+    return judge(side, polls, await workers.stop(), {
+      cpuUs: after.node.cpuUs - before.node.cpuUs,
+      commands: after.commands - before.commands,
+      rssMb: Math.round(after.node.rssBytes / 1_048_576),
+      ...{ seconds, errors: errors.count },
+    })
+  } finally {
+    for (const client of clients) client.close()
+    await target.stop()
+    await redis.stop()
+  }
+}
+
+async function addJobs(redis: PrivateRedis, count: number): Promise<string[]> {
+  const queue = new Queue('load', { connection: redis.client })
+  const keys = Array.from({ length: count }, (_, i) => `job-${i}`)
+  await queue.addBulk(keys.map((jobId) => ({ name: job.name, data: job.data, opts: { jobId } })))
+  return keys
+}
+
+/** So many at once that the jobs last as long as the round. */
+async function startWorkers(redis: PrivateRedis, seconds: number, count: number) {
+  const concurrency = Math.ceil(count / 20)
+  const child = fork(new URL('../targets/worker.js', import.meta.url), {
+    env: {
+      ...process.env,
+      REDIS_SOCKET: redis.socket,
+      CONCURRENCY: `${concurrency}`,
+      JOB_MS: `${(seconds * 1_000 * concurrency) / count}`,
+    },
+  })
+  await once(child, 'message')
+  return {
+    async stop(): Promise<[key: string, rank: number, atMs: number][]> {
+      child.send('stop')
+      const [changes] = (await once(child, 'message')) as [[string, number, number][]]
+      await once(child, 'exit')
+      return changes
+    },
+  }
+}
+
+async function poll(
+  client: Client,
+  key: string,
+  withEtag: boolean,
+  until: number,
+  polls: Poll[],
+  errors: { count: number },
+): Promise<void> {
+  let etag: string | undefined
+  let rank = 0
+  await pause(Math.random() * THINK_MS)
+  while (performance.now() < until) {
+    const sentAtMs = performance.timeOrigin + performance.now()
+    const answer = await client.get(`/jobs/load:${key}`, withEtag ? etag : undefined)
+    if (answer.status === 200) rank = rankOf(JSON.parse(answer.body))
+    else if (answer.status !== 304) errors.count++
+    etag = answer.etag
+    polls.push({ key, sentAtMs, tookMs: performance.timeOrigin + performance.now() - sentAtMs, rank })
+    await pause(THINK_MS)
+  }
+}
+
+/** As the workers count: 0 not begun, 1 active, 2 half-way, 3 completed. */
+function rankOf({ state, progress }: { state: string; progress: unknown }): number {
+  if (state === 'completed') return 3
+  if (state === 'active') return progress === 50 ? 2 : 1
+  return 0
+}
+
+interface Costs {
+  cpuUs: number
+  commands: number
+  rssMb: number
+  seconds: number
+  errors: number
+}
+
+function judge(target: string, polls: Poll[], changes: [string, number, number][], costs: Costs): Round {
+  const madeAt = new Map(changes.map(([key, rank, atMs]) => [`${key} ${rank}`, atMs]))
+  const staleness = polls.map(({ key, rank, sentAtMs }) => {
+    const unseen = madeAt.get(`${key} ${rank + 1}`) ?? Number.POSITIVE_INFINITY
+    return Math.max(0, sentAtMs - unseen)
+  })
+  const newest = new Map<string, number>()
+  let backward = 0
+  for (const { key, rank } of polls) {
+    if (rank < (newest.get(key) ?? 0)) backward++
+    newest.set(key, rank)
+  }
+  const times = polls.map(({ tookMs }) => tookMs).sort((a, b) => a - b)
+  return {
+    target,
+    requestsPerS: Math.round(polls.length / costs.seconds),
+    p50Ms: Math.round(times[Math.floor(times.length / 2)] ?? 0),
+    p99Ms: Math.round(times[Math.floor(times.length * 0.99)] ?? 0),
+    nodeUs: costs.cpuUs / polls.length,
+    redisUs: Number.NaN,
+    commands: costs.commands / polls.length,
+    rssMb: costs.rssMb,
+    errors: costs.errors,
+    answersPerCpuS: (polls.length / costs.cpuUs) * 1e6,
+    ...{ staleness, backward },
+  }
+}
+
+/**
+ * Of ours, what the service itself has counted: the workers' commands are not among them. Of the others Redis cannot
+ * tell them apart, and it is not told.
+ */
+async function commandsOf(target: Target): Promise<number> {
+  if (target.name !== 'ours') return Number.NaN
+  const stats = (await (await fetch(`${target.url}/stats`)).json()) as {
+    commandsSent: Record<string, number>
+  }
+  return Object.values(stats.commandsSent).reduce((sum, sent) => sum + sent, 0)
+}
+
+function middleOf(rounds: Round[]): Round {
+  const middle = median(rounds.map(({ nodeUs }) => nodeUs))
+  const round = rounds.find(({ nodeUs }) => nodeUs === middle)!
+  const sum = (key: 'errors' | 'backward') => rounds.reduce((total, one) => total + one[key], 0)
+  return { ...round, errors: sum('errors'), backward: sum('backward') }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

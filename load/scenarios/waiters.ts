@@ -1,0 +1,145 @@
+/** Ten thousand clients wait for jobs: what each costs while nothing happens, and how soon all know when something does. */
+import { Queue, Worker } from 'bullmq'
+import { redisCost, startTarget, type Target } from '../bench.ts'
+import { type Answer, type Client, openClients } from '../clients.ts'
+import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { type Goal, job, type Scenario } from './scenario.ts'
+
+export const waiters: Scenario = {
+  name: 'waiters',
+  shows:
+    'Clients that are held until their job is done: memory and connections while they wait, and how soon they know.',
+  async run(effort) {
+    const count = effort.seconds > 2 ? 10_000 : 500
+    const shared = await hold(count, count / 100)
+    const own = await hold(count, count)
+    const bare = await holdBare(count)
+    return {
+      rows: [],
+      goals: [
+        {
+          what: `memory per waiter, own job each, beyond a bare route that hangs (${kb(own.bytes)} KB in all, bare ${kb(bare)}), KB`,
+          measured: kb(own.bytes - bare),
+          atMost: 4,
+        },
+        { what: 'Redis connections while they wait, beyond before', measured: own.connections, atMost: 0 },
+        { what: 'Redis commands a second while they wait', measured: own.commandsPerS, atMost: 2 },
+        {
+          what: `all ${count} woken, 100 waiters a job, after the last completion, ms`,
+          measured: shared.wokenMs,
+          atMost: 500,
+        },
+        { what: `all ${count} woken, each on a job of its own, ms`, measured: own.wokenMs, atMost: 500 },
+        ...shared.wrong,
+        ...own.wrong,
+      ],
+    }
+  },
+}
+
+interface Held {
+  bytes: number
+  connections: number
+  commandsPerS: number
+  wokenMs: number
+  wrong: Goal[]
+}
+
+/** `count` clients wait for `jobs` jobs, which are then completed at once. */
+async function hold(count: number, jobs: number): Promise<Held> {
+  const redis = await startRedis()
+  const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
+  const clients = await openClients(target.url, count)
+  try {
+    const finish = await takeJobs(redis, jobs)
+    // What is made once, and the sockets themselves, are not what a waiter costs.
+    await warmUp(target, clients)
+    const before = { heap: await target.cost(), redis: await redisCost(redis.client) }
+    const answers: Answer[] = []
+    let lastAt = 0
+    const waiting = clients.map(async (client, i) => {
+      answers.push(await client.get(`/jobs/load:job-${i % jobs}?wait=30`))
+      lastAt = performance.now()
+    })
+    await until(async () => (await waitingAt(target)) === count)
+    const held = { heap: await target.cost(), redis: await redisCost(redis.client) }
+    await new Promise((resolve) => setTimeout(resolve, 2_000))
+    const quiet = await redisCost(redis.client)
+    const finishedAt = await finish()
+    await Promise.all(waiting)
+    const wrong = answers.filter(
+      ({ status, body }) => status !== 200 || JSON.parse(body).state !== 'completed',
+    ).length
+    return {
+      bytes: (held.heap.memoryBytes - before.heap.memoryBytes) / count,
+      connections: held.redis.connections - before.redis.connections,
+      commandsPerS: (quiet.commands - held.redis.commands - 1) / 2,
+      wokenMs: lastAt - finishedAt,
+      wrong:
+        wrong === 0 ? [] : [{ what: 'answers that were not the completed job', measured: wrong, atMost: 0 }],
+    }
+  } finally {
+    for (const client of clients) client.close()
+    await target.stop()
+    await redis.stop()
+  }
+}
+
+/** The same requests, held by a route that does nothing: what HTTP costs. */
+async function holdBare(count: number): Promise<number> {
+  const target = await startTarget('bare', {})
+  const clients = await openClients(target.url, count)
+  try {
+    await warmUp(target, clients)
+    const before = await target.cost()
+    for (const client of clients) client.get('/hang/1').catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    return ((await target.cost()).memoryBytes - before.memoryBytes) / count
+  } finally {
+    for (const client of clients) client.close()
+    await target.stop()
+  }
+}
+
+async function warmUp(target: Target, clients: Client[]): Promise<void> {
+  const path = target.name === 'ours' ? '/health/live' : '/jobs/1'
+  await Promise.all(clients.map((client) => client.get(path)))
+}
+
+/** Jobs in the hands of a native worker; what is returned completes them all and tells when the last one was. */
+async function takeJobs(redis: PrivateRedis, count: number): Promise<() => Promise<number>> {
+  const connection = { path: redis.socket, maxRetriesPerRequest: null }
+  const queue = new Queue('load', { connection: redis.client })
+  await queue.addBulk(
+    Array.from({ length: count }, (_, i) => ({
+      name: job.name,
+      data: job.data,
+      opts: { jobId: `job-${i}` },
+    })),
+  )
+  const worker = new Worker('load', null, { connection, autorun: false, lockDuration: 120_000 })
+  worker.on('error', (error) => console.error(error.message))
+  const taken = await Promise.all(Array.from({ length: count }, () => worker.getNextJob('load')))
+  return async () => {
+    await Promise.all(taken.map((one) => one!.moveToCompleted({ done: true }, 'load', false)))
+    const finishedAt = performance.now()
+    await worker.close()
+    return finishedAt
+  }
+}
+
+async function waitingAt(target: Target): Promise<number> {
+  return ((await (await fetch(`${target.url}/stats`)).json()) as { waiting: number }).waiting
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    if (await condition()) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error('not so within 10 s')
+}
+
+function kb(bytes: number): number {
+  return Math.round(bytes / 102.4) / 10
+}
