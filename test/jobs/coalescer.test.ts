@@ -14,6 +14,7 @@ function setUp(options: Partial<CoalescerOptions<number, number>> = {}) {
   const sent: Sent[] = []
   const coalescer = createCoalescer<number, number>({
     ...{ batchMax: 100, batchSoon: 100, batchBytes: 1_000, delayMs: 0, inFlightMax: 4, waitingMax: 1_000 },
+    waitingFor: 'jobs wait to be written',
     send: (lane, items) =>
       new Promise((resolve, reject) => {
         sent.push({ lane, items, answer: () => resolve(items.map((item) => item * 10)), fail: reject })
@@ -175,7 +176,7 @@ t.test('past waitingMax an item is refused: overloaded, and not executed', async
     details: {
       outcome: 'not_executed',
       retryAfterS: 1,
-      detail: /^3 jobs wait .* ENQUEUE_MAX_WAITING is 3\./,
+      detail: /^3 jobs wait to be written, and 3 is the most\. Repeat after Retry-After\./,
     },
   })
   t.equal(coalescer.stats().totalQueuedJobs, 3)

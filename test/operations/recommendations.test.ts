@@ -18,16 +18,18 @@ const healthy: Situation = {
   redisError: undefined,
   budget: {
     ...{ providerLimit: 1024, reserved: 24, usable: 1000, replicas: 8, perProcess: 125 },
-    ...{ wanted: 3, usefulMax: 120 },
+    ...{ wanted: 4, usefulMax: 120 },
   },
   pool: {
-    ...{ created: 3, active: 0, idle: 3, errors: 0, reconnects: 0, byRole: { commands: 2, admin: 1 } },
+    ...{ created: 4, active: 0, idle: 4, errors: 0, reconnects: 0 },
+    byRole: { commands: 2, admin: 1, events: 1 },
     ...{ lastError: null, lastLimitError: null },
   },
   semaphore: {
     ...{ permits: 100, inUse: 0, waiting: 0, maxWaiting: 200, refused: 0, peak: 7 },
     waitingByPriority: { settle: 0, enqueue: 0, read: 0, list: 0 },
   },
+  events: { status: 'live', reason: null, lagMs: 100 },
   queues: { emails: counts({ completed: 5_000_000, active: 3 }) },
   uncounted: [],
   cacheEnabled: true,
@@ -45,6 +47,9 @@ const pool = (facts: Partial<Situation['pool']>): Partial<Situation> => ({
 })
 const queue = (some: Partial<Record<State, number>>): Partial<Situation> => ({
   queues: { emails: counts(some) },
+})
+const events = (facts: Partial<Situation['events']>): Partial<Situation> => ({
+  events: { ...healthy.events, ...facts },
 })
 const adviceOn = (change: Partial<Situation>): Advice[] => adviseOn({ ...healthy, ...change })
 const MiB = 1_048_576
@@ -107,7 +112,7 @@ const cases: {
   },
   {
     brings: server({ maxClients: 2000, connectedClients: 1801 }),
-    sentence: /^1801 of Redis' 2000 connections are taken, 3 of them by this process\.$/,
+    sentence: /^1801 of Redis' 2000 connections are taken, 4 of them by this process\.$/,
     not: server({ maxClients: 2000, connectedClients: 1800 }),
   },
   {
@@ -124,6 +129,16 @@ const cases: {
     brings: { semaphore: { ...healthy.semaphore, refused: 4 } },
     sentence: /^4 operations were refused because 100 were in flight and 200 waited\./,
     not: { semaphore: { ...healthy.semaphore, inUse: 100, waiting: 200, peak: 100 } },
+  },
+  {
+    brings: events({ status: 'degraded', reason: 'The events connection is lost', lagMs: 5_000 }),
+    sentence: /^Job events are not heard \(The events connection is lost\): .* It recovers by itself\.$/,
+    not: events({ status: 'idle' }),
+  },
+  {
+    brings: events({ lagMs: 101 }),
+    sentence: /^Job events were heard up to 101 ms late: .*EVENTS_MAX_QUEUES\.$/,
+    not: events({ lagMs: 100 }),
   },
   {
     brings: queue({ waiting: 600, prioritized: 400 }),
