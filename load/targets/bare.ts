@@ -34,7 +34,14 @@ app.get('/jobs/:id', (_request, reply) => {
   reply.send(body)
 })
 
-// A request that is held: the least that a waiter can cost.
-app.get('/hang/:id', () => new Promise(() => {}))
+// Requests that are held until they are all answered at once: the least that waiters can cost.
+const held: (() => void)[] = []
+app.get('/hang/:id', () => new Promise((resolve) => held.push(() => resolve({ id: 1 }))))
+app.get('/release', async () => {
+  setImmediate(() => {
+    for (const answer of held.splice(0)) answer()
+  })
+  return {}
+})
 
 await serveTarget(app)

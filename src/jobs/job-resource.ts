@@ -80,24 +80,23 @@ export function resourceFromHash(
   delayedUntilMs: number | undefined,
 ): JobResource {
   const opts = (parse(fields.opts) ?? {}) as { attempts?: number }
-  return {
-    ...blank(ref, state, fields.name ?? '', Number(fields.timestamp)),
-    progress: parse(fields.progress) ?? 0,
-    priority: Number(fields.priority ?? 0),
-    attemptsMade: Number(fields.atm ?? 0),
-    attempts: attemptsOf(opts),
-    delayedUntil: timeOf(delayedUntilMs),
-    startedAt: timeOf(fields.processedOn),
-    finishedAt: timeOf(fields.finishedOn),
-    result: parse(fields.returnvalue) ?? null,
-    error:
-      fields.failedReason === undefined
-        ? null
-        : { message: fields.failedReason, stacktrace: (parse(fields.stacktrace) ?? []) as string[] },
-    parent: fields.parentKey === undefined ? null : parentId(fields.parentKey),
-    deduplicationId: fields.deid ?? null,
-    ...(fields.data === undefined ? {} : { data: parse(fields.data) }),
+  // Filled in, not spread together: such an object would have a shape of its own, which is larger than the object.
+  const job = blank(ref, state, fields.name ?? '', Number(fields.timestamp))
+  job.progress = parse(fields.progress) ?? 0
+  job.priority = Number(fields.priority ?? 0)
+  job.attemptsMade = Number(fields.atm ?? 0)
+  job.attempts = attemptsOf(opts)
+  job.delayedUntil = timeOf(delayedUntilMs)
+  job.startedAt = timeOf(fields.processedOn)
+  job.finishedAt = timeOf(fields.finishedOn)
+  job.result = parse(fields.returnvalue) ?? null
+  if (fields.failedReason !== undefined) {
+    job.error = { message: fields.failedReason, stacktrace: (parse(fields.stacktrace) ?? []) as string[] }
   }
+  if (fields.parentKey !== undefined) job.parent = parentId(fields.parentKey)
+  job.deduplicationId = fields.deid ?? null
+  if (fields.data !== undefined) job.data = parse(fields.data)
+  return job
 }
 
 /** The same resource that {@link resourceFromHash} gives as long as nobody has touched the job. */
@@ -106,13 +105,12 @@ export function resourceOfNewJob(
   job: { name: string; state: State; timestamp: number },
   opts: { delay?: number; priority?: number; attempts?: number; deduplication?: { id: string } },
 ): JobResource {
-  return {
-    ...blank(ref, job.state, job.name, job.timestamp),
-    priority: opts.priority ?? 0,
-    attempts: attemptsOf(opts),
-    delayedUntil: job.state === 'delayed' ? timeOf(job.timestamp + (opts.delay ?? 0)) : null,
-    deduplicationId: opts.deduplication?.id ?? null,
-  }
+  const resource = blank(ref, job.state, job.name, job.timestamp)
+  resource.priority = opts.priority ?? 0
+  resource.attempts = attemptsOf(opts)
+  if (job.state === 'delayed') resource.delayedUntil = timeOf(job.timestamp + (opts.delay ?? 0))
+  resource.deduplicationId = opts.deduplication?.id ?? null
+  return resource
 }
 
 /**

@@ -136,9 +136,15 @@ export function createStatusCache(
         ? CACHE_TTL_LONG
         : CACHE_TTL_SHORT
       : Math.min(CACHE_TTL_MISSING, feed ? CACHE_TTL_MISSING : UNHEARD_MISS_TTL_MS)
+    // Written out: an object that is spread together has a shape of its own, which is larger than the object.
     return {
-      ...{ job: job && toCachedJob(job), place, feed, epoch: feed?.epoch ?? 0, ttlMs },
-      ...{ filledAtMs: now(), used: false },
+      job: job && toCachedJob(job),
+      place,
+      feed,
+      epoch: feed?.epoch ?? 0,
+      filledAtMs: now(),
+      ttlMs,
+      used: false,
     }
   }
 
@@ -278,8 +284,10 @@ function isFinished({ state }: JobResource): boolean {
 }
 
 export function toCachedJob(resource: JobResource): CachedJob {
+  const { body, etag } = represent(resource)
   return {
-    ...represent(resource),
+    body,
+    etag,
     finished: isFinished(resource),
     createdAtMs: Date.parse(resource.createdAt),
     delayedUntilMs: resource.delayedUntil === null ? 0 : Date.parse(resource.delayedUntil),

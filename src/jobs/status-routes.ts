@@ -70,7 +70,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
 
   function waitFor(request: FastifyRequest, reply: FastifyReply, wait: WaitRequest): Promise<void> {
     const { answer, leave } = waiters.wait({ ...wait, etag: request.headers['if-none-match'] })
-    reply.raw.once('close', leave)
+    reply.raw.on('close', leave)
     return answer.then((found) => sendJob(request, reply, found))
   }
 

@@ -68,7 +68,7 @@ interface Group {
   waiters: Set<Waiter>
   /** Those who will wait for it. */
   expected: number
-  subscription: Promise<Subscription>
+  following: Following
   looking: Promise<void> | undefined
   /** Something happened since the look under way began. */
   lookAgain: boolean
@@ -77,65 +77,110 @@ interface Group {
   end: QueueEvent | undefined
 }
 
+/** A queue with jobs that somebody waits for. */
+interface Following {
+  groups: Set<Group>
+  /** Resolves when its events are heard. */
+  started: Promise<Subscription>
+  /** At the last look events were not heard; a moment of that is no reason to look. */
+  wasDeaf: boolean
+}
+
+/** By what is included: nothing, data, logs, both. No id holds a space. */
+const VARIANTS = ['', ' d', ' l', ' dl']
 const TICK_MS = 100
-/** While events are not heard, a look this often, for all who wait for a job together. */
+/** Where events have not been heard for this long, a look this often, for all who wait for a job together. */
 const DEAF_LOOK_MS = 1_000
 
 export function createWaiters(
   statusCache: StatusCache,
-  events: Pick<QueueEvents, 'feed' | 'subscribe'>,
+  events: Pick<QueueEvents, 'feed' | 'listen' | 'keep'>,
 ): Waiters {
   const groups = new Map<string, Group>()
+  const followings = new Map<string, Following>()
   const dueBy = new Map<number, Set<Waiter>>()
   let tick = 0
   let ticker: NodeJS.Timeout | undefined
   let waiting = 0
   let closing = false
+  // One listener for all, so that those who wait cost nothing there. The cache, which listens before us, has thrown out
+  // what an event made old when we look.
+  events.listen({
+    onEvent(event) {
+      if (event.key === undefined || !followings.has(event.queue)) return
+      const id = `${event.queue}:${event.key}`
+      for (const variant of VARIANTS) {
+        const group = groups.get(id + variant)
+        if (group) hear(group, event)
+      }
+    },
+    onGap(queue) {
+      for (const group of followings.get(queue)?.groups ?? []) look(group)
+    },
+  })
+
+  function hear(group: Group, event: QueueEvent): void {
+    group.end = event.event === 'completed' || event.event === 'failed' ? event : undefined
+    if (event.event === 'removed') group.last = undefined
+    look(group)
+  }
 
   function groupOf(ref: JobRef, include: Include): Group {
-    const id = `${ref.queue}:${ref.key} ${include.data ? 'd' : ''}${include.logs ? 'l' : ''}`
-    let group = groups.get(id)
-    if (!group) {
-      group = open(id, ref, include)
-      groups.set(id, group)
-      if (ticker === undefined) {
-        tick = tickOf(performance.now())
-        ticker = setInterval(onTick, TICK_MS)
-      }
+    const id = `${ref.queue}:${ref.key}${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}`
+    return groups.get(id) ?? open(id, ref, include)
+  }
+
+  function open(id: string, ref: JobRef, include: Include): Group {
+    const following = follow(ref.queue)
+    // Written out: an object that is spread together has a shape of its own, which is larger than the object.
+    const group: Group = {
+      id,
+      ref,
+      include,
+      waiters: new Set(),
+      expected: 0,
+      following,
+      looking: undefined,
+      lookAgain: false,
+      last: undefined,
+      end: undefined,
+    }
+    following.groups.add(group)
+    groups.set(id, group)
+    if (ticker === undefined) {
+      tick = tickOf(performance.now())
+      ticker = setInterval(onTick, TICK_MS)
     }
     return group
   }
 
-  function open(id: string, ref: JobRef, include: Include): Group {
-    const group: Group = {
-      ...{ id, ref, include, waiters: new Set(), expected: 0, looking: undefined, lookAgain: false },
-      ...{ last: undefined, end: undefined },
-      subscription: events.subscribe(
-        ref.queue,
-        {
-          onEvent(event) {
-            group.end = event.event === 'completed' || event.event === 'failed' ? event : undefined
-            if (event.event === 'removed') group.last = undefined
-            look(group)
-          },
-          onGap: () => look(group),
-        },
-        ref.key,
-      ),
+  function follow(queue: string): Following {
+    let following = followings.get(queue)
+    if (!following) {
+      following = { groups: new Set(), started: events.keep(queue), wasDeaf: false }
+      followings.set(queue, following)
     }
-    return group
+    return following
   }
 
   function closeIfIdle(group: Group): void {
     if (group.waiters.size > 0 || group.expected > 0 || groups.get(group.id) !== group) return
     groups.delete(group.id)
-    group.subscription.then(
-      (subscription) => subscription.close(),
-      () => {},
-    )
+    unfollow(group)
     if (groups.size > 0) return
     clearInterval(ticker)
     ticker = undefined
+  }
+
+  function unfollow(group: Group): void {
+    const { ref, following } = group
+    following.groups.delete(group)
+    if (following.groups.size > 0) return
+    followings.delete(ref.queue)
+    following.started.then(
+      (subscription) => subscription.close(),
+      () => {},
+    )
   }
 
   function look(group: Group): void {
@@ -150,7 +195,7 @@ export function createWaiters(
 
   async function lookNow(group: Group): Promise<void> {
     try {
-      await group.subscription
+      await group.following.started
       while (group.lookAgain && group.waiters.size > 0) {
         group.lookAgain = false
         settle(group, await read(group))
@@ -207,7 +252,11 @@ export function createWaiters(
   }
 
   function lookWhereDeaf(): void {
-    for (const group of groups.values()) if (!events.feed(group.ref.queue)?.isLive) look(group)
+    for (const [queue, following] of followings) {
+      const isDeaf = !events.feed(queue)?.isLive
+      if (isDeaf && following.wasDeaf) for (const group of following.groups) look(group)
+      following.wasDeaf = isDeaf
+    }
   }
 
   return {
@@ -236,7 +285,7 @@ export function createWaiters(
         closeIfIdle(group)
       }
       try {
-        await group.subscription
+        await group.following.started
       } catch (error) {
         release()
         throw error

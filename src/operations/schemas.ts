@@ -85,7 +85,7 @@ const Events = Type.Object(
     }),
     reason: orNull(Type.String(), 'Why it is degraded.'),
     streams: integer('Queues whose events are heard.'),
-    subscribers: integer('Event streams that are open, and jobs that somebody waits for.'),
+    subscribers: integer('Event streams that are open, and queues with jobs that somebody waits for.'),
     reads: integer('Reads since the start; each brings what all queues have.'),
     entries: integer('Events since the start.'),
     lagMs: integer('From an event to its hearing, the worst of the last 10 to 20 s, ms.'),

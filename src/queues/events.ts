@@ -59,9 +59,11 @@ export interface QueueEvents {
   /** Follows the queue from `place` on; `undefined` when too many are followed already. */
   follow(queue: string, place: string): Feed | undefined
   /**
-   * Follows the queue until closed; with `key` it hears of that job alone. Costs a command when nobody follows the queue
-   * yet; rejects when Redis is away.
+   * Follows the queue until closed, for those who `listen`. Costs a command when nobody follows the queue yet; rejects
+   * when Redis is away.
    */
+  keep(queue: string): Promise<Subscription>
+  /** As `keep`, and hears of the queue; with `key` of that job alone. */
   subscribe(queue: string, listener: QueueListener, key?: string): Promise<Subscription>
   /** Hears everything of every queue that is followed. Before those who subscribed. */
   listen(listener: { onEvent(event: QueueEvent): void; onGap(queue: string, reason: GapReason): void }): void
@@ -95,6 +97,8 @@ interface OwnFeed extends Feed {
   epoch: number
   isClosed: boolean
   place: string
+  /** Subscriptions; while there is one the feed stays. */
+  keepers: number
   /** By job; those of the whole queue are under `WHOLE_QUEUE`. */
   listeners: Map<string, Set<QueueListener>>
 }
@@ -146,7 +150,14 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   function open(queue: string, place: string): OwnFeed {
     const stream = streamOf(queue)
     const feed: OwnFeed = {
-      ...{ queue, stream, place, epoch: 0, isClosed: false, usedAtMs: now(), listeners: new Map() },
+      queue,
+      stream,
+      place,
+      epoch: 0,
+      isClosed: false,
+      usedAtMs: now(),
+      keepers: 0,
+      listeners: new Map(),
       get isLive() {
         return reader.isLive(stream)
       },
@@ -165,7 +176,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
 
   function sweep(): void {
     const before = now() - LINGER_MS
-    for (const feed of feeds.values()) if (feed.listeners.size === 0 && feed.usedAtMs < before) close(feed)
+    for (const feed of feeds.values()) if (feed.keepers === 0 && feed.usedAtMs < before) close(feed)
     if (feeds.size > 0) return
     clearInterval(sweeper)
     sweeper = undefined
@@ -176,7 +187,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     if (feeds.size < maxQueues) return true
     let oldest: OwnFeed | undefined
     for (const feed of feeds.values()) {
-      if (feed.listeners.size === 0 && (!oldest || feed.usedAtMs < oldest.usedAtMs)) oldest = feed
+      if (feed.keepers === 0 && (!oldest || feed.usedAtMs < oldest.usedAtMs)) oldest = feed
     }
     if (!oldest || oldest.usedAtMs > now() - BUSY_MS) return false
     close(oldest)
@@ -202,6 +213,26 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     return place
   }
 
+  /** `enter` is called in the same moment in which the place is taken; what it returns, when the subscription ends. */
+  async function hold(queue: string, enter: (feed: OwnFeed) => () => void): Promise<Subscription> {
+    const place = feeds.has(queue) ? START : await placeOf(queue)
+    // Subscriptions are bounded by the client sockets: for them there is always room.
+    const feed = feeds.get(queue) ?? open(queue, place)
+    const leave = enter(feed)
+    feed.keepers++
+    let isOpen = true
+    return {
+      place: isAfter(place, feed.place) ? place : feed.place,
+      close() {
+        if (!isOpen) return
+        isOpen = false
+        leave()
+        feed.keepers--
+        feed.usedAtMs = now()
+      },
+    }
+  }
+
   return {
     feed: (queue) => feeds.get(queue),
     follow(queue, place) {
@@ -212,25 +243,19 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
       }
       return makeRoom() ? open(queue, place) : undefined
     },
-    async subscribe(queue, listener, key = WHOLE_QUEUE) {
-      const place = feeds.has(queue) ? START : await placeOf(queue)
-      // Subscribers are bounded by the client sockets: for them there is always room.
-      const feed = feeds.get(queue) ?? open(queue, place)
-      const listeners = feed.listeners.get(key) ?? new Set()
-      feed.listeners.set(key, listeners.add(listener))
-      return {
-        place: isAfter(place, feed.place) ? place : feed.place,
-        close() {
-          if (listeners.delete(listener) && listeners.size === 0) feed.listeners.delete(key)
-          feed.usedAtMs = now()
-        },
-      }
-    },
+    keep: (queue) => hold(queue, () => () => {}),
+    subscribe: (queue, listener, key = WHOLE_QUEUE) =>
+      hold(queue, ({ listeners }) => {
+        const ofKey = listeners.get(key) ?? new Set()
+        listeners.set(key, ofKey.add(listener))
+        return () => {
+          if (ofKey.delete(listener) && ofKey.size === 0) listeners.delete(key)
+        }
+      }),
     listen: (listener) => all.push(listener),
     stats() {
       let subscribers = 0
-      for (const { listeners } of feeds.values())
-        for (const set of listeners.values()) subscribers += set.size
+      for (const { keepers } of feeds.values()) subscribers += keepers
       return { ...reader.stats(), subscribers }
     },
     close() {
