@@ -9,6 +9,7 @@
  */
 import { SluiceError } from '../errors.ts'
 import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import { isAfter } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
 import type { Include } from './job-reader.ts'
 import { finishedBy, type JobResource } from './job-resource.ts'
@@ -99,6 +100,8 @@ export function createWaiters(
   const groups = new Map<string, Group>()
   const followings = new Map<string, Following>()
   const dueBy = new Map<number, Set<Waiter>>()
+  /** Found to be gone before their last event was heard, which comes within a moment; else they are looked at again. */
+  const doubtful = new Set<Group>()
   let tick = 0
   let ticker: NodeJS.Timeout | undefined
   let waiting = 0
@@ -166,6 +169,7 @@ export function createWaiters(
   function closeIfIdle(group: Group): void {
     if (group.waiters.size > 0 || group.expected > 0 || groups.get(group.id) !== group) return
     groups.delete(group.id)
+    doubtful.delete(group)
     unfollow(group)
     if (groups.size > 0) return
     clearInterval(ticker)
@@ -218,12 +222,21 @@ export function createWaiters(
     const found: Found = departed ? { ...read, job: toCachedJob(departed) } : read
     const { job } = found
     if (job && !departed) group.last = job
+    const isDoubtful = !job && group.last !== undefined && mayBeHeardOf(group.ref.queue, found.place)
+    if (isDoubtful) doubtful.add(group)
     for (const waiter of group.waiters) {
+      waiter.hasLooked = true
+      if (isDoubtful && !closing) continue
       if (!job || job.finished || closing || (waiter.until === 'change' && hasChanged(waiter, job))) {
         finish(waiter, () => waiter.resolve(found))
       }
-      waiter.hasLooked = true
     }
+  }
+
+  /** It is gone, and not all that led to that has been heard. */
+  function mayBeHeardOf(queue: string, place: string): boolean {
+    const feed = events.feed(queue)
+    return feed?.isLive === true && isAfter(place, feed.place)
   }
 
   function finish(waiter: Waiter, tell: () => void): void {
@@ -238,6 +251,9 @@ export function createWaiters(
 
   function onTick(): void {
     const now = tickOf(performance.now())
+    const inDoubt = [...doubtful]
+    doubtful.clear()
+    for (const group of inDoubt) look(group)
     for (; tick < now; tick++) {
       for (const waiter of dueBy.get(tick) ?? []) timeUp(waiter)
       if (tick % (DEAF_LOOK_MS / TICK_MS) === 0) lookWhereDeaf()

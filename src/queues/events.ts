@@ -25,8 +25,11 @@ export interface QueueEvent {
   fields: Record<string, string>
 }
 
-/** Why what was heard may not be all. `reconnected`: nothing is known to be missing. */
-export type GapReason = Finding | 'reconnected'
+/**
+ * Why what was heard may not be all. `reconnected`: nothing is known to be missing. `cleaned`: jobs were removed, and
+ * BullMQ says how many, not which (Queue.clean).
+ */
+export type GapReason = Finding | 'reconnected' | 'cleaned'
 
 export interface QueueListener {
   onEvent(event: QueueEvent): void
@@ -136,6 +139,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     feed.place = event.id
     for (const listener of all) listener.onEvent(event)
     for (const listener of feed.listeners.get(WHOLE_QUEUE) ?? []) listener.onEvent(event)
+    if (event.event === 'cleaned' && event.fields['count'] !== '0') tellGap(feed, 'cleaned')
     if (key === undefined) return
     for (const listener of feed.listeners.get(key) ?? []) listener.onEvent(event)
   }
@@ -144,7 +148,11 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     if (!feed) return
     feed.epoch++
     for (const listener of all) listener.onGap(feed.queue, reason)
-    for (const listeners of feed.listeners.values()) for (const listener of listeners) listener.onGap(reason)
+    for (const [key, listeners] of feed.listeners) {
+      // Whoever hears of the whole queue has been told all there is to tell.
+      if (reason === 'cleaned' && key === WHOLE_QUEUE) continue
+      for (const listener of listeners) listener.onGap(reason)
+    }
   }
 
   function open(queue: string, place: string): OwnFeed {
