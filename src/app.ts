@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
+import { closingPlugin } from './http/closing.ts'
 import { contractPlugin } from './http/contract.ts'
 import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
@@ -84,6 +85,7 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
     batchStats: enqueuer.stats,
   })
 
+  await http.register(closingPlugin)
   await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })
   await http.register(contractPlugin)
   await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
@@ -134,12 +136,6 @@ function createHttp(config: Config): FastifyInstance {
     // A request that is already here is answered; the listener takes no more.
     return503OnClosing: false,
   })
-  // A client that was answered during the shutdown and keeps its socket open must not hold it up.
-  let closingIdle: NodeJS.Timeout | undefined
-  http.addHook('preClose', async () => {
-    closingIdle = setInterval(() => http.server.closeIdleConnections(), 50)
-  })
-  http.addHook('onClose', async () => clearInterval(closingIdle))
   http.server.maxConnections =
     config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
   return http

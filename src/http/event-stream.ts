@@ -1,6 +1,6 @@
 /**
  * Answers that go on: `text/event-stream` (WHATWG HTML, §9.2), opened by `reply.openEventStream()`. One heartbeat for all;
- * a client that does not read is dropped when more than the cap waits for it; at the end of the service each is ended
+ * a client that does not read is dropped when more than the cap has waited for it for a second; at the end of the service each is ended
  * cleanly, and the clients come back by themselves, elsewhere.
  */
 import type { ServerResponse } from 'node:http'
@@ -30,11 +30,15 @@ export interface EventStreamOptions {
   maxBufferedBytes: number
 }
 
+/** A burst may exceed the cap for a healthy client too; nobody's backlog may grow beyond this many caps meanwhile. */
+const GRACE_MS = 1_000
+const HARD_CAPS = 16
 /** When a client that lost its stream should come back, ms. */
 const RETRY_MS = 2_000
 
 export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatMs, maxBufferedBytes }) => {
   const open = new Set<ServerResponse>()
+  const slow = new WeakSet<ServerResponse>()
   const heartbeat = setInterval(() => {
     // A comment: proxies keep the connection, and a client that has gone is found out.
     for (const response of open) write(response, ':\n\n')
@@ -43,7 +47,17 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
   function write(response: ServerResponse, text: string): void {
     if (response.writableEnded || response.destroyed) return
     response.write(text)
-    if (response.writableLength > maxBufferedBytes) response.destroy()
+    if (response.writableLength > maxBufferedBytes) watch(response)
+  }
+
+  function watch(response: ServerResponse): void {
+    if (response.writableLength > HARD_CAPS * maxBufferedBytes) response.destroy()
+    if (slow.has(response)) return
+    slow.add(response)
+    setTimeout(() => {
+      slow.delete(response)
+      if (response.writableLength > maxBufferedBytes) response.destroy()
+    }, GRACE_MS).unref()
   }
 
   app.decorateReply('openEventStream', function (this: FastifyReply): EventStream {

@@ -8,13 +8,15 @@
  * Subscribed before the first look, nobody can miss what happens between the two.
  */
 import { SluiceError } from '../errors.ts'
-import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import type { QueueEvent, QueueEvents } from '../queues/events.ts'
 import { isAfter } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
 import type { Include } from './job-reader.ts'
 import { finishedBy, type JobResource } from './job-resource.ts'
 import { isNotModified } from './polling.ts'
 import { type CachedJob, type Found, type StatusCache, toCachedJob } from './status-cache.ts'
+import { createTicker } from './ticker.ts'
+import { createWaitGroups, type Group as WaitGroup } from './wait-groups.ts'
 
 export type Until = 'finished' | 'change'
 
@@ -61,34 +63,8 @@ interface Waiter {
   reject(error: unknown): void
 }
 
-/** All who wait for one representation of one job. */
-interface Group {
-  id: string
-  ref: JobRef
-  include: Include
-  waiters: Set<Waiter>
-  /** Those who will wait for it. */
-  expected: number
-  following: Following
-  looking: Promise<void> | undefined
-  /** Something happened since the look under way began. */
-  lookAgain: boolean
-  last: CachedJob | undefined
-  /** The event that told the end of the job. */
-  end: QueueEvent | undefined
-}
+type Group = WaitGroup<Waiter>
 
-/** A queue with jobs that somebody waits for. */
-interface Following {
-  groups: Set<Group>
-  /** Resolves when its events are heard. */
-  started: Promise<Subscription>
-  /** At the last look events were not heard; a moment of that is no reason to look. */
-  wasDeaf: boolean
-}
-
-/** By what is included: nothing, data, logs, both. No id holds a space. */
-const VARIANTS = ['', ' d', ' l', ' dl']
 const TICK_MS = 100
 /** Where events have not been heard for this long, a look this often, for all who wait for a job together. */
 const DEAF_LOOK_MS = 1_000
@@ -97,30 +73,13 @@ export function createWaiters(
   statusCache: StatusCache,
   events: Pick<QueueEvents, 'feed' | 'listen' | 'keep'>,
 ): Waiters {
-  const groups = new Map<string, Group>()
-  const followings = new Map<string, Following>()
-  const dueBy = new Map<number, Set<Waiter>>()
+  // The cache, which listens before, has thrown out what an event made old when we look.
+  const groups = createWaitGroups<Waiter>(events, { onEvent: hear, onGap: look })
+  const ticker = createTicker<Waiter>({ tickMs: TICK_MS, onDue: timeUp, onTick })
   /** Found to be gone before their last event was heard, which comes within a moment; else they are looked at again. */
   const doubtful = new Set<Group>()
-  let tick = 0
-  let ticker: NodeJS.Timeout | undefined
   let waiting = 0
   let closing = false
-  // One listener for all, so that those who wait cost nothing there. The cache, which listens before us, has thrown out
-  // what an event made old when we look.
-  events.listen({
-    onEvent(event) {
-      if (event.key === undefined || !followings.has(event.queue)) return
-      const id = `${event.queue}:${event.key}`
-      for (const variant of VARIANTS) {
-        const group = groups.get(id + variant)
-        if (group) hear(group, event)
-      }
-    },
-    onGap(queue) {
-      for (const group of followings.get(queue)?.groups ?? []) look(group)
-    },
-  })
 
   function hear(group: Group, event: QueueEvent): void {
     group.end = event.event === 'completed' || event.event === 'failed' ? event : undefined
@@ -128,63 +87,10 @@ export function createWaiters(
     look(group)
   }
 
-  function groupOf(ref: JobRef, include: Include): Group {
-    const id = `${ref.queue}:${ref.key}${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}`
-    return groups.get(id) ?? open(id, ref, include)
-  }
-
-  function open(id: string, ref: JobRef, include: Include): Group {
-    const following = follow(ref.queue)
-    // Written out: an object that is spread together has a shape of its own, which is larger than the object.
-    const group: Group = {
-      id,
-      ref,
-      include,
-      waiters: new Set(),
-      expected: 0,
-      following,
-      looking: undefined,
-      lookAgain: false,
-      last: undefined,
-      end: undefined,
-    }
-    following.groups.add(group)
-    groups.set(id, group)
-    if (ticker === undefined) {
-      tick = tickOf(performance.now())
-      ticker = setInterval(onTick, TICK_MS)
-    }
-    return group
-  }
-
-  function follow(queue: string): Following {
-    let following = followings.get(queue)
-    if (!following) {
-      following = { groups: new Set(), started: events.keep(queue), wasDeaf: false }
-      followings.set(queue, following)
-    }
-    return following
-  }
-
   function closeIfIdle(group: Group): void {
-    if (group.waiters.size > 0 || group.expected > 0 || groups.get(group.id) !== group) return
-    groups.delete(group.id)
+    if (!groups.closeIfIdle(group)) return
     doubtful.delete(group)
-    unfollow(group)
-    if (groups.size > 0) return
-    clearInterval(ticker)
-    ticker = undefined
-  }
-
-  function unfollow(group: Group): void {
-    const { ref, following } = group
-    following.groups.delete(group)
-    if (following.groups.size > 0) return
-    followings.delete(ref.queue)
-    following.started.then(
-      (subscription) => subscription.close(),
-      () => {},
-    )
+    if (groups.size === 0) ticker.stop()
   }
 
   function look(group: Group): void {
@@ -240,24 +146,19 @@ export function createWaiters(
   }
 
   function finish(waiter: Waiter, tell: () => void): void {
-    const { group, due } = waiter
+    const { group } = waiter
     if (!group.waiters.delete(waiter)) return
-    const sameTick = dueBy.get(due)
-    if (sameTick?.delete(waiter) && sameTick.size === 0) dueBy.delete(due)
+    ticker.remove(waiter, waiter.due)
     waiting--
     tell()
     closeIfIdle(group)
   }
 
-  function onTick(): void {
-    const now = tickOf(performance.now())
+  function onTick(tick: number): void {
     const inDoubt = [...doubtful]
     doubtful.clear()
     for (const group of inDoubt) look(group)
-    for (; tick < now; tick++) {
-      for (const waiter of dueBy.get(tick) ?? []) timeUp(waiter)
-      if (tick % (DEAF_LOOK_MS / TICK_MS) === 0) lookWhereDeaf()
-    }
+    if (tick % (DEAF_LOOK_MS / TICK_MS) === 0) lookWhereDeaf()
   }
 
   function timeUp(waiter: Waiter): void {
@@ -268,8 +169,8 @@ export function createWaiters(
   }
 
   function lookWhereDeaf(): void {
-    for (const [queue, following] of followings) {
-      const isDeaf = !events.feed(queue)?.isLive
+    for (const following of groups.followings()) {
+      const isDeaf = !events.feed(following.queue)?.isLive
       if (isDeaf && following.wasDeaf) for (const group of following.groups) look(group)
       following.wasDeaf = isDeaf
     }
@@ -277,21 +178,22 @@ export function createWaiters(
 
   return {
     wait({ ref, include, until, etag, known, waitMs }) {
-      const group = groupOf(ref, include)
+      const group = groups.of(ref, include)
+      ticker.start()
       group.last ??= known && toCachedJob(known)
-      const due = tickOf(performance.now() + waitMs) + 1
+      const due = ticker.dueIn(waitMs)
       let waiter!: Waiter
       const answer = new Promise<Found>((resolve, reject) => {
         waiter = { group, until, etag, due, hasLooked: false, resolve, reject }
       })
       group.waiters.add(waiter)
-      dueBy.set(due, (dueBy.get(due) ?? new Set()).add(waiter))
+      ticker.add(waiter, due)
       waiting++
       look(group)
       return { answer, leave: () => finish(waiter, () => {}) }
     },
     async expect(ref) {
-      const group = groupOf(ref, { data: false, logs: false })
+      const group = groups.of(ref, { data: false, logs: false })
       group.expected++
       let isExpected = true
       const release = () => {
@@ -311,9 +213,9 @@ export function createWaiters(
     count: () => waiting,
     async close() {
       closing = true
-      for (const group of groups.values()) look(group)
-      await Promise.all([...groups.values()].map(({ looking }) => looking))
-      clearInterval(ticker)
+      for (const group of groups.all()) look(group)
+      await Promise.all([...groups.all()].map(({ looking }) => looking))
+      ticker.stop()
     },
   }
 }
@@ -322,8 +224,4 @@ export function createWaiters(
 function hasChanged(waiter: Waiter, job: CachedJob): boolean {
   waiter.etag ??= job.etag
   return !isNotModified(waiter.etag, job.etag)
-}
-
-function tickOf(ms: number): number {
-  return Math.floor(ms / TICK_MS)
 }

@@ -133,9 +133,11 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
         const pages = await history.since(queue, after, subscription.place)
         if (!pages) return false
         for await (const page of pages) {
-          sink ??= open()
           if (page === 'gap') return false
-          for (const event of page) if (key === undefined || event.key === key) tell(event)
+          const wanted = key === undefined ? page : page.filter((event) => event.key === key)
+          if (wanted.length === 0) continue
+          sink ??= open()
+          for (const event of wanted) tell(event)
           await sink.drained()
           if (sink.isClosed) break
         }
@@ -143,11 +145,17 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
       }
 
       try {
-        let place = subscription.place
+        let { place } = subscription
+        let isOver = false
         if (lastEventId !== undefined && (await resume(lastEventId))) {
-          if (!sink && key !== undefined && (await request.snapshot(subscription.place)).isOver) {
-            subscription.close()
-            return 'over'
+          if (key !== undefined) {
+            const now = await request.snapshot(place)
+            isOver = now.isOver
+            // Its end is not after what was missed, so the client has seen it.
+            if (isOver && !sink && now.place === place) {
+              subscription.close()
+              return 'over'
+            }
           }
           sink ??= open()
         } else {
@@ -155,6 +163,8 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
           place = await sendSnapshot()
         }
         await goLive(place)
+        // Nothing more will come; had its end not been heard yet, whoever comes back is told.
+        if (isOver) (sink as FrameSink | undefined)?.end()
         return 'following'
       } catch (error) {
         subscription.close()

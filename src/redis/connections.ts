@@ -61,6 +61,9 @@ export interface ConnectionStats {
   lastLimitError: string | null
 }
 
+/** At the end of the service, for what is on the wire. */
+const QUIT_MS = 1_000
+
 export function createConnections(
   config: Config,
   address: RedisAddress,
@@ -194,9 +197,12 @@ export function createConnections(
       await Promise.all(
         all.map(async (connection) => {
           connection.answered()
-          // QUIT lets what is on the wire finish; a Redis that is away cannot answer it.
-          if (connection.ready) await connection.client.quit().catch(() => {})
-          connection.client.disconnect()
+          // QUIT lets what is on the wire finish; a Redis that is away or frozen does not answer it.
+          const { client } = connection
+          const givingUp = setTimeout(() => client.disconnect(), QUIT_MS)
+          if (connection.ready) await client.quit().catch(() => {})
+          clearTimeout(givingUp)
+          client.disconnect()
         }),
       )
     },

@@ -154,7 +154,8 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
       if (performance.now() - checkedAt >= CHECK_MS || anyDoubtful()) await check()
       if (!behind) await turns.next()
       if (closing) break
-      deliver(await read())
+      const asked = [...streams].filter(([, { broken }]) => !broken)
+      deliver(new Map(asked), await read(asked))
       caughtUp = true
       reason = null
     }
@@ -182,8 +183,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     }
   }
 
-  async function read(): Promise<[string, Entry[]][]> {
-    const readable = [...streams].filter(([, { broken }]) => !broken)
+  async function read(readable: [string, Stream][]): Promise<[string, Entry[]][]> {
     if (readable.length === 0) throw new Error('Nothing that is watched is a stream')
     for (const [, stream] of readable) stream.joined = true
     // To catch up is not to wait: it has to be known whether there is anything.
@@ -204,13 +204,14 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     }
   }
 
-  function deliver(reply: [string, Entry[]][]): void {
+  function deliver(asked: ReadonlyMap<string, Stream>, reply: [string, Entry[]][]): void {
     reads++
     behind = false
     const redisNow = Date.now() - clockOffsetMs
     for (const [key, entries] of reply) {
-      const stream = streams.get(key)
-      if (!stream) continue
+      const stream = asked.get(key)
+      // Removed meanwhile, and maybe added again at another place, from which this does not go on.
+      if (!stream || streams.get(key) !== stream) continue
       lag.note(redisNow - millisecondsOf(entries[0]![0]))
       entriesRead += entries.length
       behind ||= entries.length >= COUNT

@@ -685,7 +685,7 @@ export interface components {
             reason: string | null;
             /** @description Queues whose events are heard. */
             streams: number;
-            /** @description Clients that follow events. */
+            /** @description Event streams that are open, and queues with jobs that somebody waits for. */
             subscribers: number;
             /** @description Reads since the start; each brings what all queues have. */
             reads: number;
@@ -780,6 +780,8 @@ export interface components {
             pool: components["schemas"]["PoolStats"];
             semaphore: components["schemas"]["SemaphoreStats"];
             events: components["schemas"]["EventsStats"];
+            /** @description Requests that are held until their job has finished or changed. */
+            waiting: number;
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;

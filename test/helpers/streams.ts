@@ -1,0 +1,137 @@
+/** A stream reader, or the events of queues, on connections of its own, put together as src/app.ts does. */
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { createQueueEvents, type QueueEvents } from '../../src/queues/events.ts'
+import { computeBudget, maxWaiting } from '../../src/redis/budget.ts'
+import { type Connections, createConnections } from '../../src/redis/connections.ts'
+import { createGateway, type Gateway } from '../../src/redis/gateway.ts'
+import { createSemaphore } from '../../src/redis/semaphore.ts'
+import type { Finding } from '../../src/redis/stream-check.ts'
+import { createStreamReader, type StreamReader } from '../../src/redis/stream-reader.ts'
+import { eventually, testConfig } from './app.ts'
+import { type TestRedis, uniquePrefix } from './redis.ts'
+
+type Address = Pick<TestRedis, 'socket'>
+type Client = TestRedis['client']
+
+const log = pino({ level: 'silent' })
+
+export interface OpenReader {
+  reader: StreamReader
+  connections: Connections
+  /** The ids that were delivered, by stream, in the order they came. */
+  heard(stream: string): string[]
+  gaps: [stream: string, finding: Finding][]
+  reconnects(): number
+  /** What the reader says it has sent, by label. */
+  sent: Record<string, number>
+}
+
+/** `onEntries` is called after the entries have been written down. */
+export async function openReader(
+  t: Test,
+  { socket }: Address,
+  onEntries: (stream: string) => void = () => {},
+): Promise<OpenReader> {
+  const config = testConfig()
+  const connections = createConnections(config, { socket }, computeBudget(config, 1), log)
+  t.teardown(() => connections.close())
+  const ids = new Map<string, string[]>()
+  const heard = (stream: string) => ids.get(stream) ?? []
+  const gaps: OpenReader['gaps'] = []
+  const sent: Record<string, number> = {}
+  let reconnects = 0
+  const reader = createStreamReader({
+    ...{ connections, log, epochKey: `${config.QUEUE_PREFIX}::sluice:epoch` },
+    count(label, commands) {
+      sent[label] = (sent[label] ?? 0) + commands
+    },
+    onEntries(stream, entries) {
+      ids.set(stream, [...heard(stream), ...entries.map(([id]) => id)])
+      onEntries(stream)
+    },
+    onGap: (stream, finding) => gaps.push([stream, finding]),
+    onReconnect: () => reconnects++,
+  })
+  t.teardown(() => reader.close())
+  await allReady(connections)
+  return { reader, connections, heard, gaps, reconnects: () => reconnects, sent }
+}
+
+export interface OpenEvents {
+  events: QueueEvents
+  connections: Connections
+  gateway: Gateway
+  prefix: string
+  /** Moves the clock by which a feed is looked at, not that of the timers. */
+  pass(ms: number): void
+}
+
+export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000): Promise<OpenEvents> {
+  const config = testConfig()
+  const prefix = config.QUEUE_PREFIX
+  const connections = createConnections(config, { socket }, computeBudget(config, 1), log)
+  t.teardown(() => connections.close())
+  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaiting(config))
+  const gateway = createGateway(config, connections, semaphore)
+  t.teardown(() => gateway.close())
+  let passedMs = 0
+  const now = () => Date.now() + passedMs
+  const events = createQueueEvents({ prefix, maxQueues, connections, gateway, log, now })
+  t.teardown(() => events.close())
+  await allReady(connections)
+  return {
+    ...{ events, connections, gateway, prefix },
+    pass: (ms) => {
+      passedMs += ms
+    },
+  }
+}
+
+async function allReady({ all }: Connections): Promise<void> {
+  await eventually(() => all.every(({ ready }) => ready))
+}
+
+/** The name of a stream that no other test has. */
+export function uniqueStream(name = 'q'): string {
+  return `${uniquePrefix()}:${name}:events`
+}
+
+/** Adds that many entries in one write, and tells their ids. */
+export async function addEntries(client: Client, stream: string, many = 1): Promise<string[]> {
+  const pipeline = client.pipeline()
+  for (let i = 0; i < many; i++) pipeline.xadd(stream, '*', 'event', 'added')
+  return (await pipeline.exec())!.map(([, id]) => id as string)
+}
+
+/** Calls by command since the start of the server, those from within scripts included. */
+export async function callsByCommand(client: Client): Promise<Record<string, number>> {
+  const text = await client.info('commandstats')
+  return Object.fromEntries(
+    [...text.matchAll(/^cmdstat_(\S+):calls=(\d+)/gm)].map(([, command, calls]) => [command, Number(calls)]),
+  )
+}
+
+export async function readCalls(client: Client): Promise<number> {
+  return (await callsByCommand(client))['xread'] ?? 0
+}
+
+/** What Redis was asked, other than by ourselves to find that out, between two looks that are `ms` apart. */
+export async function callsWithin(client: Client, ms: number): Promise<Record<string, number>> {
+  const before = await callsByCommand(client)
+  await new Promise((resolve) => setTimeout(resolve, ms))
+  const after = Object.entries(await callsByCommand(client))
+  const grown = after.map(([command, calls]) => [command, calls - (before[command] ?? 0)] as const)
+  return Object.fromEntries(grown.filter(([command, calls]) => calls > 0 && command !== 'info'))
+}
+
+/** The server's number for the socket that the reader reads on. */
+export async function eventsSocket(client: Client): Promise<number> {
+  const list = String(await client.call('CLIENT', 'LIST'))
+  return Number(/^id=(\d+) .*name=sluice:events /m.exec(list)?.[1])
+}
+
+/** Until the reader waits within Redis for something to happen. */
+export async function untilBlocked(client: Client): Promise<void> {
+  await eventually(async () => (await client.info('clients')).includes('\nblocked_clients:1'))
+}

@@ -1,0 +1,180 @@
+/** `GET /queues/:queue/events`, by a real EventSource: all that happens in a queue, in order, without holes. */
+import { connect } from 'node:net'
+import { Queue, Worker } from 'bullmq'
+import t, { type Test } from 'tap'
+import { eventually, startApp, type TestApp } from '../helpers/app.ts'
+import { startRedis, uniquePrefix } from '../helpers/redis.ts'
+import { follow, type Heard, listen } from '../helpers/sse.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+const connection = { path: redis.socket, maxRetriesPerRequest: null }
+
+async function open(t: Test, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
+  t.teardown(() => app.http.close())
+  const url = await listen(app)
+  const queue = new Queue('q', { connection: redis.client, prefix: app.prefix })
+  return { app, url, queue, events: `${url}/queues/q/events` }
+}
+
+const subscribers = async (app: TestApp) =>
+  (await app.http.inject('/stats')).json().events.subscribers as number
+
+/** All that is in the queue's stream: what a follower should have heard. */
+async function truth(prefix: string): Promise<string[]> {
+  return (await redis.client.xrange(`${prefix}:q:events`, '-', '+')).map(([id]) => id)
+}
+
+t.test('a queue is followed from how it stands on, each event once and in order', async (t) => {
+  const { app, queue, events } = await open(t)
+  await queue.add('n', {}, { jobId: 'before' })
+  const following = follow(t, events)
+  const snapshot = await following.next('snapshot')
+  t.match(snapshot.data, { queue: 'q', counts: { waiting: 1, active: 0, completed: 0 } })
+  await queue.add('n', {}, { jobId: 'a' })
+  await queue.add('n', {}, { jobId: 'later', delay: 60_000 })
+  await queue.add('n', {}, { jobId: 'urgent', priority: 1 })
+  await queue.add('n', {}, { jobId: 'twin', deduplication: { id: 'd' } })
+  await queue.add('n', {}, { jobId: 'other', deduplication: { id: 'd' } })
+  await queue.pause()
+  await queue.resume()
+  const worker = new Worker(
+    'q',
+    async (job) => {
+      await job.updateProgress(50)
+      if (job.id === 'a') throw new Error('no')
+    },
+    { connection, prefix: app.prefix },
+  )
+  t.teardown(() => worker.close())
+  const ended = ({ data }: Heard) => data['state'] === 'completed' || data['state'] === 'failed'
+  await eventually(() => following.heard.filter(ended).length === 4)
+  await queue.remove('later')
+  await eventually(() => following.heard.some(({ event }) => event === 'removed'))
+  const heard = following.heard.slice(1)
+  const all = await truth(app.prefix)
+  t.same(
+    heard.map(({ id }) => id),
+    all.filter((id) => !all.slice(0, all.indexOf(snapshot.id) + 1).includes(id)),
+  )
+  for (const [event, data] of [
+    ['added', { id: 'q:a', name: 'n' }],
+    ['state', { id: 'q:later', state: 'delayed', delayedUntil: /Z$/ }],
+    ['deduplicated', { id: 'q:twin', deduplicationId: 'd', deduplicatedId: 'q:other' }],
+    ['paused', { id: undefined, queue: 'q' }],
+    ['state', { id: 'q:a', state: 'failed', error: { message: 'no' } }],
+    ['state', { id: 'q:urgent', state: 'completed', result: null }],
+    ['progress', { id: 'q:twin', progress: 50 }],
+    ['removed', { id: 'q:later' }],
+  ] as [string, Record<string, unknown>][]) {
+    const found = heard.find((one) => one.event === event && same(one.data, data))
+    t.match(found?.data, data, `${event} ${data['id'] ?? ''}`)
+  }
+})
+
+/** Of the same job, and, where a state is wanted, of that state. */
+function same(data: Record<string, unknown>, wanted: Record<string, unknown>): boolean {
+  return data['id'] === wanted['id'] && (wanted['state'] === undefined || data['state'] === wanted['state'])
+}
+
+t.test('whoever was away while a thousand things happened gets them all, in order', async (t) => {
+  const { app, queue, events } = await open(t)
+  const first = follow(t, events)
+  await first.next('snapshot')
+  await queue.add('n', {}, { jobId: 'first' })
+  const { id } = await first.next('state')
+  first.close()
+  for (let i = 0; i < 6; i++) {
+    await queue.addBulk(
+      Array.from({ length: 100 }, (_, k) => ({ name: 'n', data: {}, opts: { jobId: `k${i}-${k}` } })),
+    )
+  }
+  const second = follow(t, events, id)
+  // While what was missed is told, more happens.
+  for (let i = 0; i < 50; i++) await queue.add('n', {}, { jobId: `m${i}` })
+  const all = await truth(app.prefix)
+  await eventually(() => second.heard.at(-1)?.id === all.at(-1))
+  t.same(
+    second.heard.map((one) => one.id),
+    all.slice(all.indexOf(id) + 1),
+  )
+  t.ok(second.heard.length > 1_200)
+})
+
+t.test('two replicas tell the same, and a client may go from one to the other', async (t) => {
+  const QUEUE_PREFIX = uniquePrefix()
+  const one = await open(t, { QUEUE_PREFIX })
+  const two = await open(t, { QUEUE_PREFIX })
+  const [atOne, atTwo] = [follow(t, one.events), follow(t, two.events)]
+  await Promise.all([atOne.next('snapshot'), atTwo.next('snapshot')])
+  for (let i = 0; i < 20; i++) await one.queue.add('n', {}, { jobId: `k${i}` })
+  const all = await truth(QUEUE_PREFIX)
+  await eventually(() => [atOne, atTwo].every(({ heard }) => heard.at(-1)?.id === all.at(-1)))
+  t.same(atOne.heard.slice(1), atTwo.heard.slice(1))
+  atOne.close()
+  await two.queue.add('n', {}, { jobId: 'last' })
+  const moved = follow(t, two.events, all.at(-1))
+  t.match((await moved.next('added')).data, { id: 'q:last' })
+})
+
+t.test('a client that leaves is forgotten at once', async (t) => {
+  const { app, events } = await open(t)
+  const all = Array.from({ length: 10 }, () => follow(t, events))
+  await Promise.all(all.map((following) => following.next('snapshot')))
+  t.equal(await subscribers(app), 10)
+  const leftAt = performance.now()
+  for (const following of all) following.close()
+  await eventually(async () => (await subscribers(app)) === 0)
+  t.ok(performance.now() - leftAt < 1_000)
+})
+
+t.test('at the end of the service each stream ends in order, and the service at once', async (t) => {
+  const { app, url } = await open(t)
+  const answers = await Promise.all(Array.from({ length: 5 }, () => fetch(`${url}/queues/q/events`)))
+  const texts = answers.map((answer) => answer.text())
+  // fetch() opens more connections than it uses; they must not hold the end up.
+  const idle = connect(Number(new URL(url).port), '127.0.0.1')
+  await new Promise((resolve) => idle.once('connect', resolve))
+  const began = performance.now()
+  await app.http.close()
+  t.ok(performance.now() - began < 2_000, `${performance.now() - began} ms`)
+  for (const text of await Promise.all(texts)) t.match(text, /^retry: 2000\n\nid: .*\nevent: snapshot\n/)
+})
+
+t.test('a client that does not read is dropped, and another goes on', async (t) => {
+  const { app, url, queue, events } = await open(t, { SSE_MAX_BUFFERED: '65536' })
+  const following = follow(t, events)
+  await following.next('snapshot')
+  const { port } = new URL(url)
+  const slow = connect(Number(port), '127.0.0.1')
+  slow.on('error', () => {})
+  slow.write('GET /queues/q/events HTTP/1.1\r\nHost: x\r\n\r\n')
+  await eventually(async () => (await subscribers(app)) === 2)
+  slow.pause()
+  const job = await queue.add('n', {})
+  for (let i = 0; i < 400 && (await subscribers(app)) === 2; i++) {
+    await Promise.all(Array.from({ length: 5 }, () => job.updateProgress({ text: 'x'.repeat(20_000) })))
+  }
+  await eventually(async () => (await subscribers(app)) === 1)
+  await job.updateProgress({ text: 'last' })
+  await eventually(() => JSON.stringify(following.heard.at(-1)?.data['progress']) === '{"text":"last"}')
+  slow.destroy()
+})
+
+t.test('what cannot be a queue is refused', async (t) => {
+  const { url } = await open(t)
+  for (const name of ['a:b', 'a%20b', 'x'.repeat(101)]) {
+    const answer = await fetch(`${url}/queues/${name}/events`)
+    t.equal(answer.status, 422, name.slice(0, 10))
+    t.match(await answer.json(), { code: 'INVALID_NAME' })
+  }
+})
+
+t.test('a queue that nobody has used yet may be followed', async (t) => {
+  const { queue, events } = await open(t)
+  const following = follow(t, events)
+  t.match((await following.next('snapshot')).data, { counts: { waiting: 0 } })
+  await queue.add('n', {}, { jobId: 'a' })
+  t.match((await following.next('added')).data, { id: 'q:a' })
+})
