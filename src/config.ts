@@ -68,7 +68,7 @@ export const ConfigSchema = Type.Object({
 
   SSE_HEARTBEAT: integer('How often an event stream carries a comment, ms.', 15_000, 1_000, 600_000),
   SSE_MAX_BUFFERED: integer(
-    'Most that may wait here for a client that does not read its event stream, bytes; past it the client is dropped.',
+    'Most that may wait here for a client that does not read its event stream, bytes; past it for a second, the client is dropped.',
     262_144,
     16_384,
     67_108_864,
