@@ -41,6 +41,8 @@ export interface Target {
   name: string
   url: string
   cost(): Promise<ProcessCost>
+  /** Heap and buffers in use after a garbage collection, bytes. */
+  memory(): Promise<number>
   stop(): Promise<void>
 }
 
@@ -58,6 +60,10 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
     async cost() {
       child.send('cost')
       return ((await reply(child)) as { cost: ProcessCost }).cost
+    },
+    async memory() {
+      child.send('memory')
+      return ((await reply(child)) as { memoryBytes: number }).memoryBytes
     },
     async stop() {
       const exit = once(child, 'exit')

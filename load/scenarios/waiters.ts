@@ -58,7 +58,7 @@ async function hold(count: number, jobs: number): Promise<Held> {
     const finish = await takeJobs(redis, jobs)
     // What is made once, and the sockets themselves, are not what a waiter costs.
     await warmUp(target, clients)
-    const before = { heap: await target.cost(), redis: await redisCost(redis.client) }
+    const before = { bytes: await target.memory(), redis: await redisCost(redis.client) }
     const answers: Answer[] = []
     let lastAt = 0
     const waiting = clients.map(async (client, i) => {
@@ -68,7 +68,7 @@ async function hold(count: number, jobs: number): Promise<Held> {
     await until(async () => (await waitingAt(target)) === count)
     // Their first looks are still under way.
     await new Promise((resolve) => setTimeout(resolve, 500))
-    const held = { heap: await target.cost(), redis: await redisCost(redis.client) }
+    const held = { bytes: await target.memory(), redis: await redisCost(redis.client) }
     await new Promise((resolve) => setTimeout(resolve, 2_000))
     const quiet = await redisCost(redis.client)
     const finishedAt = await finish()
@@ -77,7 +77,7 @@ async function hold(count: number, jobs: number): Promise<Held> {
       ({ status, body }) => status !== 200 || JSON.parse(body).state !== 'completed',
     ).length
     return {
-      bytes: (held.heap.memoryBytes - before.heap.memoryBytes) / count,
+      bytes: (held.bytes - before.bytes) / count,
       connections: held.redis.connections - before.redis.connections,
       commandsPerS: (quiet.commands - held.redis.commands - 1) / 2,
       wokenMs: lastAt - finishedAt,
@@ -97,10 +97,10 @@ async function holdBare(count: number): Promise<{ bytes: number; wokenMs: number
   const clients = await openClients(target.url, count)
   try {
     await warmUp(target, clients)
-    const before = await target.cost()
+    const before = await target.memory()
     const waiting = clients.map((client) => client.get('/hang/1'))
     await new Promise((resolve) => setTimeout(resolve, 1_000))
-    const bytes = ((await target.cost()).memoryBytes - before.memoryBytes) / count
+    const bytes = ((await target.memory()) - before) / count
     await fetch(`${target.url}/release`)
     const releasedAt = performance.now()
     await Promise.all(waiting)

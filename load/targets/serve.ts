@@ -7,8 +7,6 @@ interface Listening {
 export interface ProcessCost {
   cpuUs: number
   rssBytes: number
-  /** Heap and buffers in use; after a garbage collection where the process was started with --expose-gc. */
-  memoryBytes: number
 }
 
 export async function serveTarget(app: Listening): Promise<void> {
@@ -16,11 +14,13 @@ export async function serveTarget(app: Listening): Promise<void> {
   process.on('message', (message) => {
     if (message === 'cost') {
       const { user, system } = process.cpuUsage()
+      const cost: ProcessCost = { cpuUs: user + system, rssBytes: process.memoryUsage.rss() }
+      process.send!({ cost })
+    } else if (message === 'memory') {
+      // Not along with the cost: a full collection costs the code that follows it its optimisations.
       globalThis.gc?.()
-      const { rss, heapUsed, external } = process.memoryUsage()
-      process.send!({
-        cost: { cpuUs: user + system, rssBytes: rss, memoryBytes: heapUsed + external } satisfies ProcessCost,
-      })
+      const { heapUsed, external } = process.memoryUsage()
+      process.send!({ memoryBytes: heapUsed + external })
     } else if (message === 'stop') {
       app.close().then(() => process.exit(0))
     }

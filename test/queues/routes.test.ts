@@ -1,5 +1,5 @@
 /** `GET /queues/:queue/events`, by a real EventSource: all that happens in a queue, in order, without holes. */
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
@@ -147,19 +147,20 @@ t.test('a client that does not read is dropped, and another goes on', async (t) 
   const following = follow(t, events)
   await following.next('snapshot')
   const { port } = new URL(url)
-  let isDropped = false
-  app.http.server.once('connection', (socket) => socket.once('close', () => (isDropped = true)))
+  const sockets: Socket[] = []
+  app.http.server.on('connection', (socket) => sockets.push(socket))
   const slow = connect(Number(port), '127.0.0.1')
   slow.on('error', () => {})
   slow.write('GET /queues/q/events HTTP/1.1\r\nHost: x\r\n\r\n')
   await eventually(async () => (await subscribers(app)) === 2)
   slow.pause()
+  const served = sockets.find(({ remotePort }) => remotePort === slow.localPort)!
   const job = await queue.add('n', {})
   // The kernel takes some megabytes before anything waits here.
-  for (let i = 0; i < 1_000 && !isDropped; i++) {
+  for (let i = 0; i < 1_000 && !served.destroyed; i++) {
     await Promise.all(Array.from({ length: 5 }, () => job.updateProgress({ text: 'x'.repeat(20_000) })))
   }
-  await eventually(() => isDropped)
+  await eventually(() => served.destroyed)
   await job.updateProgress({ text: 'last' })
   await eventually(() => JSON.stringify(following.heard.at(-1)?.data['progress']) === '{"text":"last"}')
   slow.destroy()
