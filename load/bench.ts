@@ -50,8 +50,7 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
   const file = new URL(`./targets/${name}.js`, import.meta.url)
   const child = fork(file, {
     env: { ...process.env, NODE_ENV: 'production', ...env },
-    // As `npm start` does, for all targets alike.
-    execArgv: ['--max-semi-space-size=32', '--expose-gc', ...profiling(name)],
+    execArgv: ['--expose-gc', ...profiling(name)],
   })
   const { url } = (await reply(child)) as { url: string }
   return {
