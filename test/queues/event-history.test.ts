@@ -64,7 +64,7 @@ t.test(
     const opts = { connection: client, prefix }
     const [queue, other] = [new Queue('q', opts), new Queue('other', opts)]
     await queue.add('first', {}, { jobId: 'a' })
-    const [[after]] = (await client.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string]]
+    const [[after]] = (await client.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string, string[]]]
     await other.add('elsewhere', {}, { jobId: 'z' })
     await queue.add('second', {}, { jobId: 'b', delay: 60_000 })
     const events: QueueEvent[] = []
