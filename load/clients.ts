@@ -16,12 +16,17 @@ export interface Client {
   close(): void
 }
 
-/** Opens them a few hundred at a time, so that the listener's backlog holds. */
-export async function openClients(url: string, count: number): Promise<Client[]> {
+/**
+ * Opens them a few hundred at a time, so that the listener's backlog holds. Each asks for `first` at once: a server hangs
+ * up on a connection over which nothing has been asked for some seconds, and what is made once for a connection is made.
+ */
+export async function openClients(url: string, count: number, first: string): Promise<Client[]> {
   const clients: Client[] = []
   while (clients.length < count) {
     const some = Math.min(250, count - clients.length)
-    clients.push(...(await Promise.all(Array.from({ length: some }, () => openClient(url)))))
+    const opened = await Promise.all(Array.from({ length: some }, () => openClient(url)))
+    await Promise.all(opened.map((client) => client.get(first)))
+    clients.push(...opened)
   }
   return clients
 }
@@ -38,15 +43,16 @@ async function openClient(url: string): Promise<Client> {
   readAnswers(
     socket,
     (answer) => {
-      const { resolve } = pending!
+      const asked = pending
       pending = undefined
-      resolve(answer)
+      asked?.resolve(answer)
     },
     (error) => pending?.reject(error),
   )
   return {
     get: (path, etag) =>
       new Promise((resolve, reject) => {
+        if (pending) throw new Error('a client asks for one thing at a time')
         pending = { resolve, reject }
         const condition = etag === undefined ? '' : `If-None-Match: ${etag}\r\n`
         socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)

@@ -72,7 +72,7 @@ async function runSide(side: string, count: number, effort: Effort): Promise<Rou
   const seconds = effort.seconds * 3
   const redis = await startRedis()
   const target = await startTarget(name!, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
-  const clients = await openClients(target.url, count)
+  const clients = await openClients(target.url, count, '/jobs/none')
   try {
     const keys = await addJobs(redis, count)
     const before = { node: await target.cost(), commands: await commandsOf(target) }

@@ -1,7 +1,7 @@
 /** Ten thousand clients wait for jobs: what each costs while nothing happens, and how soon all know when something does. */
 import { Queue, Worker } from 'bullmq'
 import { redisCost, startTarget, type Target } from '../bench.ts'
-import { type Answer, type Client, openClients } from '../clients.ts'
+import { type Answer, openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
 
@@ -53,11 +53,9 @@ interface Held {
 async function hold(count: number, jobs: number): Promise<Held> {
   const redis = await startRedis()
   const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
-  const clients = await openClients(target.url, count)
+  const clients = await openClients(target.url, count, '/health/live')
   try {
     const finish = await takeJobs(redis, jobs)
-    // What is made once, and the sockets themselves, are not what a waiter costs.
-    await warmUp(target, clients)
     const before = { bytes: await target.memory(), redis: await redisCost(redis.client) }
     const answers: Answer[] = []
     let lastAt = 0
@@ -94,9 +92,8 @@ async function hold(count: number, jobs: number): Promise<Held> {
 /** The same requests, held by a route that does nothing: what HTTP costs. */
 async function holdBare(count: number): Promise<{ bytes: number; wokenMs: number }> {
   const target = await startTarget('bare', {})
-  const clients = await openClients(target.url, count)
+  const clients = await openClients(target.url, count, '/jobs/1')
   try {
-    await warmUp(target, clients)
     const before = await target.memory()
     const waiting = clients.map((client) => client.get('/hang/1'))
     await new Promise((resolve) => setTimeout(resolve, 1_000))
@@ -109,11 +106,6 @@ async function holdBare(count: number): Promise<{ bytes: number; wokenMs: number
     for (const client of clients) client.close()
     await target.stop()
   }
-}
-
-async function warmUp(target: Target, clients: Client[]): Promise<void> {
-  const path = target.name === 'ours' ? '/health/live' : '/jobs/1'
-  await Promise.all(clients.map((client) => client.get(path)))
 }
 
 /** Jobs in the hands of a native worker; what is returned completes them all and tells when the last one was. */

@@ -18,13 +18,20 @@ function setUp(): {
   look(): Promise<[key: string, finding: Finding][]>
   clockOffset(): Promise<number>
   epochKey: string
+  /** How many streams each call of the script was for. */
+  asked: number[]
 } {
   const prefix = uniquePrefix()
   const epochKey = `${prefix}::epoch`
   const streams = new Map<string, WatchedStream>()
-  const check = createStreamCheck(epochKey, (keys, args) => runScript(client, checkStreamsScript, keys, args))
+  const asked: number[] = []
+  const check = createStreamCheck(epochKey, (keys, args) => {
+    asked.push(keys.length - 1)
+    return runScript(client, checkStreamsScript, keys, args)
+  })
   return {
     streams,
+    asked,
     epochKey,
     async watch(name, entries = 0, more = {}) {
       const key = `${prefix}:${name}:events`
@@ -214,10 +221,11 @@ t.test('a key that is no stream is told once, and fails the look at no other', a
   t.strictSame(await look(), [[textKey, 'other']], 'a second time is told as well')
 })
 
-t.test('more than a hundred streams are looked at, each as itself', async (t) => {
-  const { watch, look, streams } = setUp()
+t.test('more than a hundred streams are looked at, a hundred at once, each as itself', async (t) => {
+  const { watch, look, streams, asked } = setUp()
   for (let i = 0; i < 250; i++) await watch(`q${i}`, 2)
   await look()
+  t.strictSame(asked, [100, 100, 50])
   const keys = [...streams.keys()]
   t.ok([...streams.values()].every(({ length, added }) => length === 2 && added === 2))
   for (const i of [0, 99, 100, 199, 200, 249]) await client.del(keys[i]!)
