@@ -85,7 +85,6 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
     batchStats: enqueuer.stats,
   })
 
-  await http.register(closingPlugin)
   await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })
   await http.register(contractPlugin)
   await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
@@ -96,6 +95,7 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
     heartbeatMs: config.SSE_HEARTBEAT,
     maxBufferedBytes: config.SSE_MAX_BUFFERED,
   })
+  await http.register(closingPlugin)
 
   const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody) =>
     ({ queue, name, data, opts }) as NewJob
@@ -135,6 +135,8 @@ function createHttp(config: Config): FastifyInstance {
     clientErrorHandler: answerClientError,
     // A request that is already here is answered; the listener takes no more.
     return503OnClosing: false,
+    // http/closing.ts does, without cutting off what is on its way.
+    forceCloseConnections: false,
   })
   http.server.maxConnections =
     config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS

@@ -184,6 +184,9 @@ export function rfc3339(ms: number): string {
   return lastText
 }
 
+/** The last that a date can tell (ECMA-262 §21.4.1.1): BullMQ takes any delay. */
+const MAX_TIME_MS = 8.64e15
+
 function timeOf(ms: string | number | undefined): string | null {
-  return ms === undefined ? null : rfc3339(Number(ms))
+  return ms === undefined ? null : rfc3339(Math.min(Number(ms), MAX_TIME_MS))
 }

@@ -45,8 +45,14 @@ function outcomeOf({ event, fields }: QueueEvent): object {
   const { returnvalue, failedReason, delay } = fields
   if (event === 'completed') return { result: parse(returnvalue) ?? null }
   if (event === 'failed') return { error: { message: failedReason ?? '' } }
-  if (event === 'delayed' && delay) return { delayedUntil: new Date(Number(delay)).toISOString() }
+  if (event === 'delayed') return delayedUntil(Number(delay))
   return {}
+}
+
+/** A producer may have asked for a time that no date can tell. */
+function delayedUntil(ms: number): object {
+  const until = new Date(ms)
+  return Number.isNaN(until.getTime()) ? {} : { delayedUntil: until.toISOString() }
 }
 
 function detailsOf({ queue, fields }: QueueEvent): object {

@@ -137,8 +137,11 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
           const wanted = key === undefined ? page : page.filter((event) => event.key === key)
           if (wanted.length === 0) continue
           sink ??= open()
-          for (const event of wanted) tell(event)
-          await sink.drained()
+          for (const event of wanted) {
+            tell(event)
+            // At the client's pace: what was missed may be much.
+            await sink.drained()
+          }
           if (sink.isClosed) break
         }
         return true

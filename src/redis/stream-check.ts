@@ -33,24 +33,37 @@ export function createStreamCheck(
 ): (streams: ReadonlyMap<string, WatchedStream>) => Promise<Findings> {
   let epoch: string | undefined
 
+  async function ask(keys: string[]) {
+    const askedAt = Date.now()
+    const reply = await runCheck([epochKey, ...keys], [randomUUID()])
+    const [epochNow, redisMs, facts] = reply as [string, number, StreamFacts[]]
+    return { epochNow, facts, clockOffsetMs: (askedAt + Date.now()) / 2 - redisMs }
+  }
+
   return async (streams) => {
     const all = [...streams]
-    const findings: Findings = { clockOffsetMs: 0, found: [] }
+    const facts: StreamFacts[] = []
+    let clockOffsetMs = 0
+    let flushed = false
+    // First everything is asked, then judged: what a look finds is told whole, or else the next look finds it again.
+    let epochSeen = epoch
     for (let from = 0; from < all.length; from += STREAMS_AT_ONCE) {
-      const some = all.slice(from, from + STREAMS_AT_ONCE)
-      const askedAt = Date.now()
-      const reply = await runCheck([epochKey, ...some.map(([key]) => key)], [randomUUID()])
-      const [epochNow, redisMs, facts] = reply as [string, number, StreamFacts[]]
-      findings.clockOffsetMs = (askedAt + Date.now()) / 2 - redisMs
-      const flushed = epoch !== undefined && epochNow !== '' && epochNow !== epoch
-      if (epochNow !== '') epoch = epochNow
-      if (flushed) for (const [key, { joined }] of all) if (joined) findings.found.push([key, 'flushed'])
-      some.forEach(([key, stream], index) => {
-        const gap = judge(stream, facts[index]!)
-        if (gap !== undefined && !flushed) findings.found.push([key, gap])
-      })
+      const reply = await ask(all.slice(from, from + STREAMS_AT_ONCE).map(([key]) => key))
+      facts.push(...reply.facts)
+      clockOffsetMs = reply.clockOffsetMs
+      // Where nothing may be written there is no key of ours.
+      if (reply.epochNow === '') continue
+      flushed ||= epochSeen !== undefined && reply.epochNow !== epochSeen
+      epochSeen = reply.epochNow
     }
-    return findings
+    epoch = epochSeen
+    const found: Findings['found'] = []
+    for (const [index, [key, stream]] of all.entries()) {
+      const gap = judge(stream, facts[index]!)
+      const finding = flushed && stream.joined ? 'flushed' : gap
+      if (finding !== undefined) found.push([key, finding])
+    }
+    return { clockOffsetMs, found }
   }
 }
 

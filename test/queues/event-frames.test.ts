@@ -209,3 +209,11 @@ t.test('the same event makes the same frame, and of another job another', async 
   t.equal(frameOfEvent(one), frameOfEvent(eventOf('active', { prev: 'waiting' })))
   t.not(frameOfEvent(one), frameOfEvent(other))
 })
+
+t.test('a delay that no date can tell is left out, and nothing is thrown', async (t) => {
+  for (const delay of ['10000000000000000', 'soon']) {
+    const frame = frameOfEvent({ queue: 'q', id: '1-0', event: 'delayed', key: 'k', fields: { delay } })
+    t.match(frame, /"state":"delayed"/)
+    t.notMatch(frame, 'delayedUntil')
+  }
+})

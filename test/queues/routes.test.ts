@@ -102,6 +102,18 @@ t.test('whoever was away while a thousand things happened gets them all, in orde
   t.ok(second.heard.length > 1_200)
 })
 
+t.test('whoever was away while large things happened gets them all, at its own pace', async (t) => {
+  const { queue, events } = await open(t)
+  const job = await queue.add('n', {})
+  const first = follow(t, events)
+  const { id } = await first.next('snapshot')
+  first.close()
+  for (let i = 0; i < 600; i++) await job.updateProgress({ i, text: 'x'.repeat(10_000) })
+  const second = follow(t, events, id)
+  await eventually(() => second.heard.filter(({ event }) => event === 'progress').length === 600, 20_000)
+  t.same(second.errors, [])
+})
+
 t.test('two replicas tell the same, and a client may go from one to the other', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const one = await open(t, { QUEUE_PREFIX })

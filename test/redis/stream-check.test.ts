@@ -274,16 +274,6 @@ t.test('a doubt that nothing bears out is cleared', async (t) => {
   t.equal(stream.doubtfulSince, undefined)
 })
 
-t.test('what else is found clears a doubt as well, and is told instead of it', async (t) => {
-  const { watch, look } = setUp()
-  const [key, stream] = await watch('q', 5)
-  await look()
-  stream.doubtfulSince = '1-0'
-  await client.del(key)
-  t.strictSame(await look(), [[key, 'vanished']])
-  t.equal(stream.doubtfulSince, undefined)
-})
-
 t.test('how far the clocks differ is told; here there is one clock', async (t) => {
   const { watch, clockOffset } = setUp()
   await watch('q', 1)

@@ -15,7 +15,8 @@ const LATE_MS = 5_000
 
 /** The clock stands still, but for what is passed. */
 function stopClock(t: Test): { pass(ms: number): void } {
-  let nowMs = performance.now()
+  // Whole, so that sums of it are exact.
+  let nowMs = Math.ceil(performance.now())
   t.intercept(performance, 'now', { value: () => nowMs })
   return {
     pass: (ms) => {
