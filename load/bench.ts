@@ -93,12 +93,17 @@ async function reply(child: ChildProcess): Promise<unknown> {
 
 export interface Measure {
   target: string
+  /** What is varied within a scenario: `50 connections`. */
+  setting: string
   requestsPerS: number
   p50Ms: number
   p99Ms: number
+  p999Ms: number
   nodeUs: number
   redisUs: number
   commands: number
+  /** To Redis, of the target alone. */
+  connections: number
   rssMb: number
   errors: number
 }
@@ -114,12 +119,16 @@ export async function measure(target: Target, redis: Redis | undefined, load: Lo
   const requests = result.requests.total
   return {
     target: target.name,
+    setting: '',
     requestsPerS: Math.round(result.requests.average),
     p50Ms: result.latency.p50,
     p99Ms: result.latency.p99,
+    p999Ms: result.latency.p99_9,
     nodeUs: (after.node.cpuUs - before.node.cpuUs) / requests,
     redisUs: (after.redis.cpuUs - before.redis.cpuUs) / requests,
     commands: (after.redis.commands - before.redis.commands) / requests,
+    // One is the measurement's own.
+    connections: Math.max(0, after.redis.connections - 1),
     rssMb: Math.round(after.node.rssBytes / 1_048_576),
     errors: result.errors + result.non2xx,
   }
@@ -139,15 +148,18 @@ export function median(values: number[]): number {
 
 /** The median of each figure over the rounds. */
 export function medianOf(rounds: Measure[]): Measure {
-  const pick = (key: keyof Omit<Measure, 'target'>) => median(rounds.map((round) => round[key]))
+  const pick = (key: keyof Omit<Measure, 'target' | 'setting'>) => median(rounds.map((round) => round[key]))
   return {
     target: rounds[0]!.target,
+    setting: rounds[0]!.setting,
     requestsPerS: pick('requestsPerS'),
     p50Ms: pick('p50Ms'),
     p99Ms: pick('p99Ms'),
+    p999Ms: pick('p999Ms'),
     nodeUs: pick('nodeUs'),
     redisUs: pick('redisUs'),
     commands: pick('commands'),
+    connections: pick('connections'),
     rssMb: pick('rssMb'),
     errors: rounds.reduce((sum, round) => sum + round.errors, 0),
   }

@@ -1,57 +1,74 @@
 /**
- * `npm run load`: every scenario; `npm run load -- --quick`: a smoke test of a minute; `-- --only hot`: those whose name
- * holds the word. Exits with 1 on errors of a target; a goal that is missed is said, not punished: a machine may be slow.
+ * `npm run load`: every scenario. `-- --only hot`: those whose name holds the word. `-- --save`: keeps the figures in
+ * load/results/. `-- --report`: writes the report of the newest ones there, and measures nothing. `-- --quick`: a smoke
+ * test of a minute. Exits with 1 on errors of a target; a goal that is missed is said, not punished: a machine may be slow.
  */
 import { parseArgs } from 'node:util'
 import type { Measure } from './bench.ts'
-import type { Effort, Goal } from './scenarios/scenario.ts'
+import { endProgress } from './progress.ts'
+import { writeReport } from './report.ts'
+import { describeRun, loadRuns, type Result, type Run, saveRun } from './results.ts'
+import type { Effort } from './scenarios/scenario.ts'
 import { scenarios } from './scenarios.ts'
+import { columns, sentence } from './tables.ts'
 
 const { values: args } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    save: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
     only: { type: 'string' },
-    rounds: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '4' },
   },
 })
-const full: Effort = { rounds: Number(args.rounds ?? 5), seconds: 5, backlog: 200_000 }
-const quick: Effort = { rounds: 1, seconds: 1, backlog: 5_000 }
-let errors = 0
-
-for (const scenario of scenarios) {
-  if (args.only && !scenario.name.includes(args.only)) continue
-  console.log(`\n${scenario.name}\n  ${scenario.shows}`)
-  const { rows, goals } = await scenario.run(args.quick ? quick : full)
-  if (rows.length > 0) console.table(Object.fromEntries(rows.map((row) => [row.target, columns(row)])))
-  for (const goal of goals) console.log(`  ${sentence(goal)}`)
-  errors += rows.reduce((sum, row) => sum + row.errors, 0)
+const full: Effort = {
+  rounds: Number(args.rounds),
+  seconds: Number(args.seconds),
+  warmUpS: 2,
+  isQuick: false,
 }
-if (errors > 0) {
+const quick: Effort = { rounds: 1, seconds: 1, warmUpS: 1, isQuick: true }
+
+if (args.report) await report()
+else await measureAll(args.quick ? quick : full)
+
+async function measureAll(effort: Effort): Promise<void> {
+  const run = await describeRun(effort.rounds, effort.seconds)
+  for (const scenario of scenarios) {
+    const { name, shows } = scenario
+    if (args.only && !name.includes(args.only)) continue
+    console.log(`\n${name}\n  ${shows}`)
+    const outcome = await scenario.run(effort)
+    endProgress()
+    const result = { name, shows, ...outcome }
+    show(result)
+    run.scenarios.push(result)
+  }
+  if (args.save) console.log(`\nkept in ${await saveRun(run)}`)
+  failOnErrors(run)
+}
+
+function show({ rows, goals }: Result): void {
+  const labelled = rows.map((row): [string, object] => [labelOf(row), columns(row)])
+  if (rows.length > 0) console.table(Object.fromEntries(labelled))
+  for (const goal of goals) console.log(`  ${sentence(goal)}`)
+}
+
+function labelOf({ target, setting }: Measure): string {
+  return setting === '' ? target : `${target}, ${setting}`
+}
+
+function failOnErrors({ scenarios: results }: Run): void {
+  const rows = results.flatMap((result) => result.rows)
+  const errors = rows.reduce((sum, row) => sum + row.errors, 0)
+  if (errors === 0) return
   console.error(`\n${errors} requests failed`)
   process.exitCode = 1
 }
 
-function columns(row: Measure) {
-  return {
-    'requests/s': row.requestsPerS,
-    'p50 ms': row.p50Ms,
-    'p99 ms': row.p99Ms,
-    'Node µs': round(row.nodeUs),
-    'Redis µs': round(row.redisUs),
-    'Redis commands': round(row.commands),
-    'RSS MB': row.rssMb,
-    errors: row.errors,
-  }
-}
-
-function sentence({ what, measured, atMost, atLeast }: Goal): string {
-  const met = (atMost === undefined || measured <= atMost) && (atLeast === undefined || measured >= atLeast)
-  const bound = atMost === undefined ? `at least ${atLeast}` : `at most ${atMost}`
-  return `${met ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound})`
-}
-
-function round(value: number): number | string {
-  // Not measured for this target.
-  if (Number.isNaN(value)) return ''
-  return Math.round(value * 1_000) / 1_000
+async function report(): Promise<void> {
+  const newest = (await loadRuns()).at(-1)
+  if (!newest) throw new Error('No run is kept. Make one: npm run load -- --save')
+  console.log(`wrote ${await writeReport(newest)}`)
 }

@@ -1,10 +1,22 @@
 /** Every scenario of `npm run load`, in the order in which they run. */
 import { burst } from './scenarios/burst.ts'
-import { batch, single } from './scenarios/enqueue.ts'
+import { batch, payloads, single } from './scenarios/enqueue.ts'
 import { idle } from './scenarios/idle.ts'
+import { mixed } from './scenarios/mixed.ts'
 import { pollers } from './scenarios/pollers.ts'
 import { cold, hot } from './scenarios/read.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { waiters } from './scenarios/waiters.ts'
 
-export const scenarios: Scenario[] = [single, batch, hot, cold, burst, pollers, waiters, idle]
+export const scenarios: Scenario[] = [
+  single,
+  payloads,
+  batch,
+  hot,
+  cold,
+  mixed,
+  burst,
+  pollers,
+  waiters,
+  idle,
+]

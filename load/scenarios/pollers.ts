@@ -8,6 +8,7 @@ import { Queue } from 'bullmq'
 import { type Measure, median, startTarget, type Target } from '../bench.ts'
 import { type Client, openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { progress } from '../progress.ts'
 import { type Effort, job, type Scenario } from './scenario.ts'
 
 /** Time between an answer and the next poll of a client, ms. */
@@ -32,11 +33,12 @@ export const pollers: Scenario = {
   shows:
     'Clients that poll while native workers process their jobs: what a poll costs, and how old an answer is.',
   async run(effort) {
-    const count = effort.seconds > 2 ? 1_000 : 100
+    const count = effort.isQuick ? 100 : 1_000
     const sides = ['ours', 'ours, with ETag', 'shared', 'naive']
     const rounds: Record<string, Round[]> = {}
     for (let round = 0; round < Math.min(effort.rounds, 2); round++) {
       for (const side of sides) {
+        progress(`pollers · round ${round + 1} · ${side}`)
         rounds[side] ??= []
         rounds[side].push(await runSide(side, count, effort))
       }
@@ -69,7 +71,7 @@ export const pollers: Scenario = {
 
 async function runSide(side: string, count: number, effort: Effort): Promise<Round> {
   const [name, ...options] = side.split(', ')
-  const seconds = effort.seconds * 3
+  const seconds = Math.max(3, effort.seconds * 2)
   const redis = await startRedis()
   const target = await startTarget(name!, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
   const clients = await openClients(target.url, count, '/jobs/none')
@@ -178,12 +180,15 @@ function judge(target: string, polls: Poll[], changes: [string, number, number][
   const times = polls.map(({ tookMs }) => tookMs).sort((a, b) => a - b)
   return {
     target,
+    setting: '',
     requestsPerS: Math.round(polls.length / costs.seconds),
     p50Ms: Math.round(times[Math.floor(times.length / 2)] ?? 0),
     p99Ms: Math.round(times[Math.floor(times.length * 0.99)] ?? 0),
+    p999Ms: Math.round(times[Math.floor(times.length * 0.999)] ?? 0),
     nodeUs: costs.cpuUs / polls.length,
     redisUs: Number.NaN,
     commands: costs.commands / polls.length,
+    connections: Number.NaN,
     rssMb: costs.rssMb,
     errors: costs.errors,
     answersPerCpuS: (polls.length / costs.cpuUs) * 1e6,

@@ -1,95 +1,85 @@
 /** Statuses out: of a job in memory, and of jobs that are not. */
 import { Queue } from 'bullmq'
-import { type Load, type Measure, measure, medianOf, startTarget, type Target } from '../bench.ts'
-import { type PrivateRedis, startRedis } from '../private-redis.ts'
-import { job, json, type Scenario } from './scenario.ts'
+import type { Load, Target } from '../bench.ts'
+import type { PrivateRedis } from '../private-redis.ts'
+import { compare, type Goal, job, type Scenario, type Side } from './scenario.ts'
 
 export const hot: Scenario = {
   name: 'hot read',
-  shows: 'A GET /jobs/:id out of memory, beside a bare route that sends the same bytes.',
+  shows:
+    'A GET /jobs/:id out of memory, beside a bare route that sends the same bytes and one that asks Redis.',
   async run(effort) {
-    const redis = await startRedis()
-    const ours = await startTarget('ours', { REDIS_SOCKET: redis.socket, CACHE_TTL_SHORT: '86400000' })
-    try {
-      const added = await fetch(`${ours.url}/jobs`, {
-        method: 'POST',
-        headers: json,
-        body: JSON.stringify(job),
-      })
-      const { id } = (await added.json()) as { id: string }
-      const body = await (await fetch(`${ours.url}/jobs/${id}`)).text()
-      const bare = await startTarget('bare', { BARE_BODY: body })
-      const load = { path: `/jobs/${id}`, connections: 50 }
-      const rounds: Measure[][] = [[], []]
-      for (const target of [ours, bare]) await measure(target, undefined, { ...load, duration: 2 })
-      for (let round = 0; round < effort.rounds; round++) {
-        rounds[0]!.push(await measure(ours, redis.client, { ...load, duration: effort.seconds }))
-        rounds[1]!.push(await measure(bare, undefined, { ...load, duration: effort.seconds }))
-      }
-      await bare.stop()
-      const [mine, limit] = rounds.map(medianOf) as [Measure, Measure]
-      return {
-        rows: [mine, limit],
-        goals: [
-          { what: 'CPU, against bare', measured: mine.nodeUs / limit.nodeUs, atMost: 1.4 },
-          // While somebody looks, events are heard by one command a second.
-          { what: 'Redis commands per read', measured: mine.commands, atMost: 0.001 },
-        ],
-      }
-    } finally {
-      await ours.stop()
-      await redis.stop()
+    // Of the service itself: what the bare route sends.
+    let body = ''
+    const prepare = async (redis: PrivateRedis, target: Target): Promise<Partial<Load>> => {
+      await add(redis, 1)
+      body = await (await fetch(`${target.url}/jobs/load:job-0`)).text()
+      return {}
+    }
+    const sides: Side[] = [
+      { target: 'ours', env: () => ({ CACHE_TTL_SHORT: '86400000' }), prepare },
+      { target: 'shared', prepare: async (redis) => add(redis, 1).then(() => ({})) },
+      { target: 'bare', env: () => ({ BARE_BODY: body }) },
+    ]
+    const settings = [{ name: '50 connections', load: { path: '/jobs/load:job-0', connections: 50 } }]
+    const { rows, of } = await compare(this.name, sides, settings, effort)
+    const [ours, shared, bare] = [of('ours'), of('shared'), of('bare')]
+    return {
+      rows,
+      goals: [
+        { what: 'CPU, against bare', measured: ours.nodeUs / bare.nodeUs, atMost: 1.4 },
+        { what: 'rate, against bare', measured: ours.requestsPerS / bare.requestsPerS, atLeast: 0.8 },
+        { what: 'rate, against shared', measured: ours.requestsPerS / shared.requestsPerS, atLeast: 2.5 },
+        // While somebody looks, events are heard by one command a second.
+        { what: 'Redis commands per read', measured: ours.commands, atMost: 0.001 },
+      ],
     }
   },
 }
 
 export const cold: Scenario = {
-  name: 'cold read and the backlog',
-  shows: 'What a status read costs Redis with 1,000 jobs waiting and with a long queue.',
+  name: 'cold read',
+  shows:
+    'A status that has to be read, from queues of many lengths, with the cache off: BullMQ looks for a waiting job through the whole list.',
   async run(effort) {
-    const noCache = { CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' }
-    const sides: { target: Target; redis: PrivateRedis; load: Load; rounds: Measure[] }[] = []
-    try {
-      for (const backlog of [1_000, effort.backlog]) {
-        const redis = await startRedis()
-        const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, ...noCache })
-        const ids = await fill(redis, backlog)
-        const requests = ids.map((id) => ({ method: 'GET' as const, path: `/jobs/load:${id}` }))
-        sides.push({
-          target: { ...target, name: `ours, ${backlog} waiting` },
-          redis,
-          load: { requests, connections: 10 },
-          rounds: [],
-        })
+    const noCache = () => ({ CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' })
+    const backlogs = effort.isQuick ? [1_000, 5_000] : [1_000, 100_000, 500_000]
+    const rows = []
+    const goals: Goal[] = []
+    let first: number | undefined
+    for (const backlog of backlogs) {
+      const prepare = async (redis: PrivateRedis): Promise<Partial<Load>> => {
+        await add(redis, backlog)
+        const step = Math.max(1, Math.floor(backlog / 200))
+        const keys = Array.from({ length: Math.min(200, backlog) }, (_, i) => `job-${i * step}`)
+        return { requests: keys.map((key) => ({ method: 'GET' as const, path: `/jobs/load:${key}` })) }
       }
-      for (const { target, load } of sides) await measure(target, undefined, { ...load, duration: 2 })
-      for (let round = 0; round < effort.rounds; round++) {
-        for (const { target, redis, load, rounds } of sides) {
-          rounds.push(await measure(target, redis.client, { ...load, duration: effort.seconds }))
-        }
-      }
-      const [short, long] = sides.map(({ rounds }) => medianOf(rounds)) as [Measure, Measure]
-      return {
-        rows: [short, long],
-        goals: [
-          {
-            what: `Redis CPU at ${effort.backlog}, against 1,000`,
-            measured: long.redisUs / short.redisUs,
-            atMost: 1.3,
-          },
-        ],
-      }
-    } finally {
-      for (const { target, redis } of sides) {
-        await target.stop()
-        await redis.stop()
-      }
+      const sides: Side[] = [
+        { target: 'ours', env: noCache, prepare },
+        { target: 'shared', prepare },
+      ]
+      const name = `${backlog.toLocaleString('en')} waiting`
+      const settings = [{ name, load: { connections: 10 } }]
+      const { rows: both, of } = await compare(this.name, sides, settings, effort)
+      rows.push(...both)
+      const [ours, shared] = [of('ours'), of('shared')]
+      first ??= ours.redisUs
+      if (backlog === backlogs[0]) continue
+      goals.push({
+        what: `Redis CPU with ${name}, against 1,000`,
+        measured: ours.redisUs / first,
+        atMost: 1.3,
+      })
+      const measured = ours.requestsPerS / Math.max(1, shared.requestsPerS)
+      if (backlog >= 500_000)
+        goals.push({ what: `rate with ${name}, against shared`, measured, atLeast: 100 })
     }
+    return { rows, goals }
   },
 }
 
-/** Fills the queue and returns ids from all over it. */
-async function fill(redis: PrivateRedis, count: number): Promise<string[]> {
+/** Jobs `job-0`, `job-1`, …, that wait. */
+export async function add(redis: PrivateRedis, count: number): Promise<void> {
   const queue = new Queue('load', { connection: redis.client })
   for (let from = 0; from < count; from += 1_000) {
     const size = Math.min(1_000, count - from)
@@ -101,6 +91,4 @@ async function fill(redis: PrivateRedis, count: number): Promise<string[]> {
       })),
     )
   }
-  const step = Math.max(1, Math.floor(count / 200))
-  return Array.from({ length: Math.min(200, count) }, (_, i) => `job-${i * step}`)
 }

@@ -1,6 +1,7 @@
 /** What a scenario is, the job that all of them use, and how targets are compared. */
 import { type Load, type Measure, measure, medianOf, startTarget, type Target } from '../bench.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { progress } from '../progress.ts'
 
 export interface Goal {
   what: string
@@ -24,8 +25,9 @@ export interface Scenario {
 export interface Effort {
   rounds: number
   seconds: number
-  /** Jobs of a long queue. */
-  backlog: number
+  warmUpS: number
+  /** One setting of each scenario, and few clients: does it work at all? */
+  isQuick: boolean
 }
 
 export const json = { 'content-type': 'application/json' }
@@ -35,35 +37,76 @@ export const job = {
   data: { to: 'ann@example.com', template: 'welcome', locale: 'en', userId: 4711 },
 }
 
-/** Each target on a Redis of its own; a warm-up; then rounds in turn, so that a noisy machine hits all alike. */
+/** What is varied: a name for the tables, and the load. */
+export interface Setting {
+  name: string
+  load: Load
+}
+
+export interface Side {
+  /** Of the table; the target's own where it is not said. */
+  label?: string
+  target: string
+  /** Settings of the target; asked for when the sides before it are ready. */
+  env?(): Record<string, string>
+  /** Fills its Redis, which is then not emptied between rounds; what it returns goes before the setting's load. */
+  prepare?(redis: PrivateRedis, target: Target): Promise<Partial<Load>>
+}
+
+/**
+ * Each side on a Redis of its own; for each setting a warm-up, then rounds in turn, so that a noisy machine hits all alike.
+ */
 export async function compare(
-  names: string[],
+  scenario: string,
+  sides: (Side | string)[],
+  settings: Setting[],
   effort: Effort,
-  load: Load,
-  env: Record<string, string> = {},
-): Promise<Record<string, Measure>> {
-  const redises: PrivateRedis[] = []
-  const targets: { target: Target; redis: PrivateRedis }[] = []
+): Promise<Comparison> {
+  const open: { label: string; target: Target; redis: PrivateRedis; own: Partial<Load> | undefined }[] = []
+  const rows: Measure[] = []
   try {
-    for (const name of names) {
+    for (const side of sides.map((one) => (typeof one === 'string' ? { target: one } : one))) {
+      const { target: name, label = name, env, prepare }: Side = side
+      progress(`${scenario} · ${label} starts`)
       const redis = await startRedis()
-      redises.push(redis)
-      targets.push({ target: await startTarget(name, { REDIS_SOCKET: redis.socket, ...env }), redis })
+      const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0', ...env?.() })
+      open.push({ label, target, redis, own: undefined })
+      if (prepare) open.at(-1)!.own = await prepare(redis, target)
     }
-    for (const { target } of targets) await measure(target, undefined, { ...load, duration: 2 })
-    const rounds: Record<string, Measure[]> = {}
-    for (let round = 0; round < effort.rounds; round++) {
-      for (const { target, redis } of targets) {
-        await redis.client.flushall()
-        const measured = await measure(target, redis.client, { ...load, duration: effort.seconds })
-        const list = rounds[target.name] ?? []
-        list.push(measured)
-        rounds[target.name] = list
+    for (const { name, load } of settings) {
+      const rounds = open.map((): Measure[] => [])
+      for (const { target, own } of open)
+        await measure(target, undefined, { ...load, ...own, duration: effort.warmUpS })
+      for (let round = 0; round < effort.rounds; round++) {
+        for (const [i, { label, target, redis, own }] of open.entries()) {
+          progress(`${scenario} · ${name} · round ${round + 1} of ${effort.rounds} · ${label}`)
+          if (!own) await redis.client.flushall()
+          const measured = await measure(target, redis.client, { ...load, ...own, duration: effort.seconds })
+          rounds[i]!.push({ ...measured, target: label, setting: name })
+        }
       }
+      rows.push(...rounds.map(medianOf))
     }
-    return Object.fromEntries(Object.entries(rounds).map(([name, list]) => [name, medianOf(list)]))
   } finally {
-    for (const { target } of targets) await target.stop()
-    for (const redis of redises) await redis.stop()
+    for (const { target, redis } of open) {
+      await target.stop()
+      await redis.stop()
+    }
   }
+  return {
+    rows,
+    of(target, setting) {
+      const row = rows.find(
+        (one) => one.target === target && (setting === undefined || one.setting === setting),
+      )
+      if (!row) throw new Error(`${target} at ${setting} was not measured`)
+      return row
+    },
+  }
+}
+
+export interface Comparison {
+  /** Of each setting the sides, in their order: medians of the rounds. */
+  rows: Measure[]
+  of(target: string, setting?: string): Measure
 }

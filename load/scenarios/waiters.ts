@@ -10,7 +10,7 @@ export const waiters: Scenario = {
   shows:
     'Clients that are held until their job is done: memory and connections while they wait, and how soon they know.',
   async run(effort) {
-    const count = effort.seconds > 2 ? 10_000 : 500
+    const count = effort.isQuick ? 500 : 10_000
     const shared = await hold(count, count / 100)
     const own = await hold(count, count)
     const bare = await holdBare(count)

@@ -1,0 +1,35 @@
+/** What an application does all day: most ask, some enqueue. */
+
+import { add } from './read.ts'
+import { compare, job, json, type Scenario } from './scenario.ts'
+
+export const mixed: Scenario = {
+  name: 'mixed',
+  shows: 'Seven of ten requests ask for one of 200 jobs, three enqueue; fifty connections.',
+  async run(effort) {
+    const post = { method: 'POST' as const, path: '/jobs', headers: json, body: JSON.stringify(job) }
+    const get = (i: number) => ({ method: 'GET' as const, path: `/jobs/load:job-${i % 200}` })
+    const requests = Array.from({ length: 1_000 }, (_, i) => (i % 10 < 3 ? post : get(i)))
+    const sides = ['ours', 'shared'].map((target) => ({
+      target,
+      prepare: async (redis: Parameters<typeof add>[0]) => {
+        await add(redis, 200)
+        return {}
+      },
+    }))
+    const settings = [{ name: '50 connections', load: { requests, connections: 50 } }]
+    const { rows, of } = await compare(this.name, sides, settings, effort)
+    const [ours, shared] = [of('ours'), of('shared')]
+    return {
+      rows,
+      goals: [
+        { what: 'rate, against shared', measured: ours.requestsPerS / shared.requestsPerS, atLeast: 1.5 },
+        {
+          what: 'Redis commands a request, against shared',
+          measured: ours.commands / shared.commands,
+          atMost: 0.1,
+        },
+      ],
+    }
+  },
+}
