@@ -27,6 +27,8 @@ export async function redisCost(
     'client|id',
     'client|unblock',
     'xread',
+    // BullMQ's getJob. (Of the scripts only those of workers call it, and no target has workers.)
+    'hgetall',
   ])
   return {
     cpuUs: (number('used_cpu_user') + number('used_cpu_sys')) * 1e6,

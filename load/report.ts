@@ -1,4 +1,4 @@
-/** `npm run load -- --report`: load/results/README.md and its charts, from the newest run that is kept there. */
+/** `npm run load -- --report`: load/results/README.md and its charts, of each scenario from the newest run that is kept there. */
 import { writeFile } from 'node:fs/promises'
 import * as echarts from 'echarts'
 import type { Measure } from './bench.ts'
@@ -14,32 +14,44 @@ const MAX_LINEAR = 40
 const COLOURS: Record<string, string> = { ours: '#2563eb', bare: '#94a3b8' }
 const OTHER_COLOUR = '#cbd5e1'
 
-export async function writeReport(run: Run): Promise<string> {
-  const parts = [head(run)]
-  for (const result of run.scenarios) {
-    parts.push(`## ${capital(result.name)}\n\n${result.shows}\n`)
-    const measured = result.rows.filter(({ requestsPerS }) => requestsPerS > 0)
-    if (measured.length >= MIN_BARS) {
-      const file = `${result.name.replaceAll(' ', '-')}.svg`
-      await writeFile(`${resultsDir}/${file}`, `${chart(result, measured)}\n`)
-      parts.push(`![Requests a second: ${result.name}](${file})\n`)
-    }
-    if (result.rows.length > 0) parts.push(table(result.rows))
-    if (result.goals.length > 0) parts.push(goals(result))
-  }
+/** `runs`: the newest last. */
+export async function writeReport(runs: Run[]): Promise<string> {
+  const newest = new Map<string, { run: Run; result: Result }>()
+  for (const run of runs) for (const result of run.scenarios) newest.set(result.name, { run, result })
+  const parts = [
+    head(
+      runs.at(-1)!,
+      [...newest.values()].map(({ result }) => result),
+    ),
+  ]
+  for (const { run, result } of newest.values()) parts.push(...(await section(run, result)))
   const file = `${resultsDir}/README.md`
   await writeFile(file, parts.join('\n'))
   return file
 }
 
-function head({ at, commit, machine, versions, rounds, seconds, scenarios }: Run): string {
-  const all = scenarios.flatMap((result) => result.goals)
+async function section({ at, commit, rounds, seconds }: Run, result: Result): Promise<string[]> {
+  const parts = [`## ${capital(result.name)}\n\n${result.shows}\n`]
+  const measured = result.rows.filter(({ requestsPerS }) => requestsPerS > 0)
+  if (measured.length >= MIN_BARS) {
+    const file = `${result.name.replaceAll(' ', '-')}.svg`
+    await writeFile(`${resultsDir}/${file}`, `${chart(result, measured)}\n`)
+    parts.push(`![Requests a second: ${result.name}](${file})\n`)
+  }
+  if (result.rows.length > 0) parts.push(table(result.rows))
+  if (result.goals.length > 0) parts.push(goals(result))
+  parts.push(`*${at.slice(0, 10)}, commit ${commit}; ${rounds} rounds of ${seconds} s.*\n`)
+  return parts
+}
+
+function head({ machine, versions }: Run, results: Result[]): string {
+  const all = results.flatMap((result) => result.goals)
   const met = all.filter(isMet).length
   return `# Figures
 
-Made by \`npm run load -- --save\` and \`npm run load -- --report\`; ${at.slice(0, 10)}, commit ${commit}. ${machine.cores} × ${machine.cpu},
-${machine.memoryGb} GB; Node ${versions.node}, Redis ${versions.redis}, BullMQ ${versions.bullmq}, Fastify ${versions.fastify}, autocannon ${versions.autocannon}. The load runs on the
-same machine. Medians of ${rounds} rounds of ${seconds} s, the targets in turn, each on a Redis of its own without persistence. ${met} of ${all.length} goals are met.
+Made by \`npm run load -- --save\` and \`npm run load -- --report\`. ${machine.cores} × ${machine.cpu}, ${machine.memoryGb} GB; Node ${versions.node},
+Redis ${versions.redis}, BullMQ ${versions.bullmq}, Fastify ${versions.fastify}, autocannon ${versions.autocannon}. The load runs on the same machine. Medians of the
+rounds, the targets in turn, each on a Redis of its own without persistence. ${met} of ${all.length} goals are met.
 
 \`ours\` is the service as it ships. \`shared\` is one Fastify handler with one Queue: \`queue.add\`, \`getJob\`, \`getState\`. \`naive\` opens a connection for every
 request. \`bare\` is Fastify with the same schema and nothing behind it. CPU times and command counts are the figures to compare; rates are weather.
@@ -62,7 +74,7 @@ function goals(result: Result): string {
 }
 
 /** Bars of requests a second, the first row on top. */
-function chart({ rows: _, ...result }: Result, rows: Measure[]): string {
+function chart(result: Result, rows: Measure[]): string {
   const rates = rows.map(({ requestsPerS }) => requestsPerS)
   const isLog = Math.max(...rates) > MAX_LINEAR * Math.min(...rates)
   const plot = echarts.init(null, null, {

@@ -68,7 +68,7 @@ function failOnErrors({ scenarios: results }: Run): void {
 }
 
 async function report(): Promise<void> {
-  const newest = (await loadRuns()).at(-1)
-  if (!newest) throw new Error('No run is kept. Make one: npm run load -- --save')
-  console.log(`wrote ${await writeReport(newest)}`)
+  const runs = await loadRuns()
+  if (runs.length === 0) throw new Error('No run is kept. Make one: npm run load -- --save')
+  console.log(`wrote ${await writeReport(runs)}`)
 }

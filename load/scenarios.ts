@@ -1,5 +1,6 @@
 /** Every scenario of `npm run load`, in the order in which they run. */
 import { burst } from './scenarios/burst.ts'
+import { claims } from './scenarios/claims.ts'
 import { batch, payloads, single } from './scenarios/enqueue.ts'
 import { idle } from './scenarios/idle.ts'
 import { mixed } from './scenarios/mixed.ts'
@@ -19,4 +20,5 @@ export const scenarios: Scenario[] = [
   pollers,
   waiters,
   idle,
+  claims,
 ]
