@@ -5,7 +5,7 @@
  * job: then it is thrown out, and read again at once if anybody had asked for it. While events are not heard, nothing
  * is served for longer than DEGRADED_TTL_MS. TTLs are the net below, for what BullMQ announces to nobody.
  *
- * Reads of one id that miss at the same time share one look (single flight). One that was under way when its job
+ * Reads of one id that miss at the same time share one look (flights.ts). One that was under way when its job
  * changed is answered to those who had asked before, and is kept only if it was read after the change. What has expired
  * stays for a while, to be served as stale while Redis is away.
  */
@@ -14,6 +14,7 @@ import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
 import type { Feed, QueueEvent, QueueEvents } from '../queues/events.ts'
 import { isAfter, START } from '../redis/stream-place.ts'
+import { createFlights, type Flight } from './flights.ts'
 import type { JobRef } from './id.ts'
 import type { Include, JobReader, Reading } from './job-reader.ts'
 import { type JobResource, type Representation, represent } from './job-resource.ts'
@@ -75,14 +76,6 @@ interface Entry {
   used: boolean
 }
 
-interface Flight {
-  promise: Promise<Entry>
-  /** The job was written here meanwhile. */
-  cancelled: boolean
-  /** The last event that spoke of the job meanwhile. */
-  newestEvent: string
-}
-
 /** What an entry costs beside its text: the key, the objects, the slots of the cache. */
 const ENTRY_OVERHEAD_BYTES = 400
 const DEGRADED_TTL_MS = 1_000
@@ -102,7 +95,7 @@ export function createStatusCache(
     sizeCalculation: ({ job }, cacheKey) =>
       ENTRY_OVERHEAD_BYTES + cacheKey.length + 2 * (job?.body.length ?? 0),
   })
-  const flights = new Map<string, Flight>()
+  const flights = createFlights<Entry>()
   let hits = 0
   let misses = 0
   const sweeper = enabled ? setInterval(sweep, config.CACHE_SWEEP_INTERVAL) : undefined
@@ -148,27 +141,26 @@ export function createStatusCache(
     }
   }
 
-  function fly(cacheKey: string, ref: JobRef, include: Include): Flight {
+  function fly(cacheKey: string, ref: JobRef, include: Include): Flight<Entry> {
     const before = events.feed(ref.queue)
     const epoch = before?.epoch
-    const flight: Flight = {
-      cancelled: false,
-      newestEvent: START,
-      promise: reader
-        .read(ref, include)
-        .then((reading) => {
-          const entry = toEntry(ref, reading)
-          const overtaken = flight.cancelled || isAfter(flight.newestEvent, reading.place)
-          const unheard = before !== undefined && (entry.feed !== before || before.epoch !== epoch)
-          if (!overtaken && !unheard && entry.ttlMs > 0) entries.set(cacheKey, entry)
-          return entry
-        })
-        .finally(() => {
-          if (flights.get(cacheKey) === flight) flights.delete(cacheKey)
-        }),
-    }
-    flights.set(cacheKey, flight)
-    return flight
+    return flights.begin(
+      cacheKey,
+      () => reader.read(ref, include),
+      (reading, flight) => {
+        const entry = toEntry(ref, reading)
+        const isSound = flight.isUpToDate(reading.place) && hasHeardAll(entry, before, epoch)
+        if (isSound && entry.ttlMs > 0) entries.set(cacheKey, entry)
+        return entry
+      },
+    )
+  }
+
+  /** Whether every event between the reading and now has been heard here. `before`: the feed when the read began. */
+  function hasHeardAll({ feed, place }: Entry, before: Feed | undefined, epoch: number | undefined): boolean {
+    if (before) return feed === before && feed.epoch === epoch
+    // Somebody else may have begun to follow the queue meanwhile, at a place beyond this.
+    return !feed || !isAfter(feed.place, place)
   }
 
   function onEvent({ queue, key, id: eventId }: QueueEvent): void {
@@ -179,12 +171,7 @@ export function createStatusCache(
   }
 
   function change(cacheKey: string, ref: JobRef, include: Include, eventId: string): void {
-    const flight = flights.get(cacheKey)
-    if (flight) {
-      flight.newestEvent = eventId
-      // Whoever asks from now on may not be answered by a look that was before.
-      flights.delete(cacheKey)
-    }
+    flights.overtake(cacheKey, eventId)
     const entry = entries.peek(cacheKey)
     if (!entry || !isAfter(eventId, entry.place)) return
     entries.delete(cacheKey)
@@ -230,7 +217,7 @@ export function createStatusCache(
       }
       const cacheKey = cacheKeyOf(`${ref.queue}:${ref.key}`, include)
       // A read that is to be fresh may not join one that began before it was asked for.
-      const flight = (bypass ? undefined : flights.get(cacheKey)) ?? fly(cacheKey, ref, include)
+      const flight = (bypass ? undefined : flights.joinable(cacheKey)) ?? fly(cacheKey, ref, include)
       try {
         return answer(await flight.promise, source, now())
       } catch (error) {
@@ -241,10 +228,7 @@ export function createStatusCache(
       const id = `${queue}:${key}`
       for (const cacheKey of [id, id + DATA_VARIANT]) {
         entries.delete(cacheKey)
-        const flight = flights.get(cacheKey)
-        if (!flight) continue
-        flight.cancelled = true
-        flights.delete(cacheKey)
+        flights.cancel(cacheKey)
       }
     },
     stats() {

@@ -291,3 +291,33 @@ t.test('while workers are at it and many read, no state goes back and nothing go
     }
   }
 })
+
+t.test(
+  'a job that is looked at once, in the very moment it changes twice, is not remembered as it was',
+  async (t) => {
+    const { apps, queue, prefix } = await open(t)
+    const keys = Array.from({ length: 600 }, (_, i) => `k${i}`)
+    await queue.addBulk(keys.map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
+    // So that the queue is followed before anything happens.
+    await cacheAt(apps, 'k599')
+    const looks: Promise<Read>[] = []
+    // As long as the worker has a job in hand, others of its jobs are looked at; taken and completed are a moment apart.
+    const worker = new Worker(
+      'q',
+      async (job) => {
+        const next = Number(job.id!.slice(1))
+        for (const app of apps) looks.push(read(app, `k${next}`), read(app, `k${next + 1}`))
+      },
+      { connection, prefix, concurrency: 3 },
+    )
+    t.teardown(() => worker.close(true))
+    await eventually(async () => (await queue.getCompletedCount()) === keys.length)
+    await Promise.all(looks)
+    await new Promise((resolve) => setTimeout(resolve, BOUND_MS))
+    for (const app of apps) {
+      const states = await Promise.all(keys.map(async (key) => (await read(app, key)).state))
+      const stale = keys.filter((_, i) => states[i] !== 'completed')
+      t.same(stale, [], 'none is still as it was seen once')
+    }
+  },
+)

@@ -148,6 +148,50 @@ t.test('a read that an event overtakes is kept where it was made after what the 
   t.match(peek()?.job?.body, /"active"/)
 })
 
+t.test('a read that two events overtake is kept only where it was made after both', async (t) => {
+  for (const [place, isKept] of [
+    ['5-9', false],
+    ['6-5', false],
+    ['7-0', true],
+  ] as const) {
+    const { cache, reads, peek, happens, fill } = setUp()
+    await fill(job(), '5-0')
+    const asked = cache.fetch(ref, plain, { bypass: true })
+    happens('6-0')
+    happens('7-0', 'completed')
+    reads[1]!.resolve({ job: job('active'), place })
+    await asked
+    t.equal(peek() !== undefined, isKept, `read at ${place}`)
+  }
+})
+
+t.test('a read is overtaken though others of the same job have begun since', async (t) => {
+  const { cache, reads, peek, happens, fill } = setUp()
+  await fill(job(), '5-0')
+  const asked = [1, 2, 3].map(() => cache.fetch(ref, plain, { bypass: true }))
+  happens('6-0')
+  reads[3]!.resolve({ job: job('active'), place: '6-0' })
+  reads[1]!.resolve({ job: job(), place: '5-0' })
+  reads[2]!.resolve({ job: job(), place: '5-0' })
+  await Promise.all(asked)
+  t.match(peek()?.job?.body, /"active"/)
+  const before = [4, 5].map(() => cache.fetch(ref, plain, { bypass: true }))
+  cache.forget('q', 'a')
+  reads[4]!.resolve({ job: job(), place: '6-0' })
+  reads[5]!.resolve({ job: job(), place: '6-0' })
+  await Promise.all(before)
+  t.equal(peek(), undefined, 'and so when it was written here')
+})
+
+t.test('the first read of a queue is not kept when others had begun to follow it beyond that', async (t) => {
+  const { cache, reads, peek, feed } = setUp()
+  const first = cache.fetch(ref, plain)
+  feed.place = '6-0'
+  reads[0]!.resolve({ job: job(), place: '5-0' })
+  await first
+  t.equal(peek(), undefined, 'what happened in between was heard by nobody')
+})
+
 t.test('an older read that comes back later does not take the place of a newer one', async (t) => {
   const { cache, reads, peek, happens, fill } = setUp()
   await fill(job(), '5-0')
