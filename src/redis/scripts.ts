@@ -53,8 +53,8 @@ function read(name: string): string {
 }
 
 /**
- * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for, and beside it
- * how many keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
+ * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for (as do the libraries
+ * of once-a-batch.lua), and beside it how many keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
  * of it, unchanged: they use nothing of it but `rcall`, and made anew for every job of a batch, or for a script that no
  * job of the batch needs, they would cost a tenth of Redis' time.
  */
@@ -71,6 +71,7 @@ function asFunction(name: string): string {
     // Prefixed: BullMQ has helpers of the same names as scripts.
     `local bullmq_${name}Keys = ${script.keys}`,
     `local function bullmq_${name}()`,
+    'local redis, cmsgpack, cjson = onceRedis, onceCmsgpack, onceCjson',
     'local rcall = redis.call',
     ...helpers,
     'return function(KEYS, ARGV)',

@@ -15,6 +15,7 @@ import { createGateway } from '../../src/redis/gateway.ts'
 import { createSemaphore } from '../../src/redis/semaphore.ts'
 import { eventually, testConfig } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
+import { callsByCommand } from '../helpers/streams.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())
@@ -295,6 +296,20 @@ t.test('a queue at its global concurrency gets jobs as BullMQ puts them there', 
     await client.rpush(`${prefix}:q:active`, 'x')
   }),
 )
+
+t.test('a batch asks and says once what is the same for all of its jobs', async (t) => {
+  const steps = Array.from({ length: 100 }, (_, i) => ({ opts: { jobId: `job-${i}` } }))
+  const before = await callsByCommand(redis.client)
+  await withOurs(uniquePrefix(), steps, true, async () => {})
+  const after = await callsByCommand(redis.client)
+  const calls = (command: string) => (after[command] ?? 0) - (before[command] ?? 0)
+  t.equal(calls('hmset'), 100)
+  t.equal(calls('xadd'), 200)
+  t.match(
+    { incrby: calls('incrby'), hmget: calls('hmget'), zadd: calls('zadd'), incr: calls('incr') },
+    { incrby: 1, hmget: 1, zadd: 1, incr: 0 },
+  )
+})
 
 t.test('a job without a key of its own is stored as one that BullMQ numbers, under another id', async (t) => {
   const prefix = uniquePrefix()

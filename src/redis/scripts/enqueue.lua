@@ -6,11 +6,14 @@
 -- Returns a value a job: 1 created · {2, key, state, name, timestamp} it was already there (name and what follows
 -- missing when that job is gone by now) · {3, text} failed, and nothing of it is left.
 --@include job-state
+
+local base = ARGV[1]
+local jobs = cmsgpack.unpack(ARGV[2])
+--@include once-a-batch
 --@bullmq addStandardJob
 --@bullmq addDelayedJob
 --@bullmq addPrioritizedJob
 
-local base = ARGV[1]
 local makers = {bullmq_addStandardJob, bullmq_addDelayedJob, bullmq_addPrioritizedJob}
 local keyCounts = {bullmq_addStandardJobKeys, bullmq_addDelayedJobKeys, bullmq_addPrioritizedJobKeys}
 local adders = {}
@@ -50,11 +53,11 @@ local function existing(key)
   return {2, key, ok and state or false, found[3], found[2]}
 end
 
-local jobs = cmsgpack.unpack(ARGV[2])
 local results = {}
 for i = 1, #jobs, 6 do
   local kind, key, packedArgs = jobs[i], jobs[i + 2], jobs[i + 3]
   if not adders[kind] then make(kind) end
+  beginJob(jobs[i + 5])
   local existed = jobs[i + 1] == 1 and redis.call('EXISTS', base .. key) == 1
   local ok, added = pcall(adders[kind], adderKeys[kind], {packedArgs, jobs[i + 4], jobs[i + 5]})
   if not ok then
