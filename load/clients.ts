@@ -1,6 +1,6 @@
 /**
  * HTTP clients by the thousand, each on a socket of its own, cheap enough not to be what is measured: they know
- * GET, Content-Length and nothing else.
+ * GET, POST, Content-Length and nothing else.
  */
 import { connect, type Socket } from 'node:net'
 
@@ -10,9 +10,11 @@ export interface Answer {
   body: string
 }
 
+/** One request at a time. */
 export interface Client {
-  /** One at a time. */
   get(path: string, etag?: string): Promise<Answer>
+  /** JSON text. */
+  post(path: string, body: string): Promise<Answer>
   close(): void
 }
 
@@ -49,14 +51,21 @@ async function openClient(url: string): Promise<Client> {
     },
     (error) => pending?.reject(error),
   )
+  const ask = (requestText: string) =>
+    new Promise<Answer>((resolve, reject) => {
+      if (pending) throw new Error('a client asks for one thing at a time')
+      pending = { resolve, reject }
+      socket.write(requestText)
+    })
   return {
-    get: (path, etag) =>
-      new Promise((resolve, reject) => {
-        if (pending) throw new Error('a client asks for one thing at a time')
-        pending = { resolve, reject }
-        const condition = etag === undefined ? '' : `If-None-Match: ${etag}\r\n`
-        socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)
-      }),
+    get(path, etag) {
+      const condition = etag === undefined ? '' : `If-None-Match: ${etag}\r\n`
+      return ask(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)
+    },
+    post(path, body) {
+      const head = `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\n`
+      return ask(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+    },
     close: () => void socket.destroy(),
   }
 }

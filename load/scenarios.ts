@@ -4,9 +4,11 @@ import { claims } from './scenarios/claims.ts'
 import { batch, payloads, single } from './scenarios/enqueue.ts'
 import { idle } from './scenarios/idle.ts'
 import { mixed } from './scenarios/mixed.ts'
+import { overload } from './scenarios/overload.ts'
 import { pollers } from './scenarios/pollers.ts'
 import { cold, hot } from './scenarios/read.ts'
 import type { Scenario } from './scenarios/scenario.ts'
+import { soak } from './scenarios/soak.ts'
 import { waiters } from './scenarios/waiters.ts'
 
 export const scenarios: Scenario[] = [
@@ -16,9 +18,11 @@ export const scenarios: Scenario[] = [
   hot,
   cold,
   mixed,
+  overload,
   burst,
   pollers,
   waiters,
   idle,
+  soak,
   claims,
 ]

@@ -7,11 +7,13 @@
 import type { JobsOptions } from 'bullmq'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
-import type { EncodedJob, Registry, State } from '../queues/registry.ts'
+import type { Registry, State } from '../queues/registry.ts'
 import { faultOf } from '../redis/faults.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
+import { type EncodedOptions, encodeOptions } from '../redis/job-encoder.ts'
 import { enqueueScript, runScript } from '../redis/scripts.ts'
 import { type CoalescerStats, createCoalescer } from './coalescer.ts'
+import { type Item, packItems } from './enqueue-message.ts'
 import { uuidv7 } from './id.ts'
 
 /** A job as a client asks for it, already valid. */
@@ -49,15 +51,6 @@ export interface Enqueuer {
   close(): Promise<void>
 }
 
-interface Item extends EncodedJob {
-  key: string
-  name: string
-  timestamp: number
-  state: State
-  /** The client chose the key, so a job that has it already is another's. A key of ours can only be our own, re-sent. */
-  chosen: boolean
-}
-
 /** An item of a call for many: its place in the call. */
 interface Entry {
   index: number
@@ -78,6 +71,9 @@ export interface EnqueuerDeps {
 
 /** A batch for more queues than this goes in parts, or it alone would fill the line for the semaphore. */
 const QUEUES_AT_ONCE = 50
+
+/** By the kind of the options. */
+const STATES: State[] = ['waiting', 'delayed', 'prioritized']
 
 const ENQUEUE: Operation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
 
@@ -100,6 +96,7 @@ export function createEnqueuer({
   })
   // As BullMQ's Job constructor has it: attempts 0 unless said.
   const plain: JobsOptions = { attempts: 0, ...defaultOptions(config) }
+  const plainEncoded = encodeOptions(plain)
 
   function prepare(job: NewJob): Item {
     const timestamp = now()
@@ -107,33 +104,31 @@ export function createEnqueuer({
     const key = job.opts.jobId ?? job.key ?? uuidv7(timestamp)
     const data = JSON.stringify(job.data)
     checkSize(job, data)
+    return {
+      key,
+      chosen,
+      name: job.name,
+      timestamp,
+      deduplicationId: job.opts.deduplication?.id,
+      data,
+      options: job.opts === noOptions ? plainEncoded : encode(job.opts),
+    }
+  }
+
+  function encode(own: JobsOptions): EncodedOptions {
     // A key of ours stands in no option, as with a job that BullMQ numbers itself.
-    const opts = job.opts === noOptions ? plain : { ...plain, ...job.opts }
+    const opts = { ...plain, ...own }
     // … and a number of a backoff is a fixed one.
     if (typeof opts.backoff === 'number') opts.backoff = { type: 'fixed', delay: opts.backoff }
-    const deduplicationId = opts.deduplication?.id
-    const item = registry.open(job.queue).encode({
-      id: key,
-      name: job.name,
-      data,
-      opts,
-      timestamp,
-      ...(deduplicationId === undefined ? {} : { deduplicationId }),
-    }) as Item
-    item.key = key
-    item.name = job.name
-    item.timestamp = timestamp
-    item.state = item.kind === 2 ? 'delayed' : item.kind === 3 ? 'prioritized' : 'waiting'
-    item.chosen = chosen
-    return item
+    return encodeOptions(opts)
   }
 
   /** One command; what became of each job, or why it is not known. */
   async function send(queueName: string, items: Item[]): Promise<(Stored | SluiceError)[]> {
-    const queue = registry.open(queueName)
+    const base = registry.base(queueName)
     try {
       const results = (await gateway.onQueue(queueName, ENQUEUE, (client) =>
-        runScript(client, enqueueScript, queue.addKeys, [queue.base, packItems(items)]),
+        runScript(client, enqueueScript, [`${base}meta`], [base, packItems(items)]),
       )) as ScriptResult[]
       registry.remember(queueName)
       return items.map((item, index) => outcome(queueName, item, results[index]!))
@@ -200,37 +195,6 @@ export function createEnqueuer({
   }
 }
 
-/**
- * The second argument of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
- * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here everything but
- * the two small numbers is a str 32 (0xdb), the array an array 32 (0xdd).
- */
-function packItems(items: Item[]): Buffer {
-  let size = 5
-  for (const { key, args, data, opts } of items) {
-    size += 2 + 4 * 5 + key.length + args.length + Buffer.byteLength(data) + opts.length
-  }
-  const packed = Buffer.allocUnsafe(size)
-  let at = packed.writeUInt8(0xdd, 0)
-  at = packed.writeUInt32BE(items.length * 6, at)
-  const put = (value: string | Buffer) => {
-    const start = at + 5
-    const length = typeof value === 'string' ? packed.write(value, start) : value.copy(packed, start)
-    packed[at] = 0xdb
-    packed.writeUInt32BE(length, at + 1)
-    at = start + length
-  }
-  for (const { kind, chosen, key, args, data, opts } of items) {
-    packed[at++] = kind
-    packed[at++] = chosen ? 1 : 0
-    put(key)
-    put(args)
-    put(data)
-    put(opts)
-  }
-  return packed
-}
-
 /** Without retention a queue grows until Redis is full; BullMQ's own default keeps everything for ever. */
 function defaultOptions(config: Config): JobsOptions {
   const { DEFAULT_KEEP_COMPLETED_AGE: completed, DEFAULT_KEEP_FAILED_AGE: failed } = config
@@ -250,7 +214,8 @@ function checkSize(job: NewJob, data: string): void {
 }
 
 function outcome(queue: string, item: Item, result: ScriptResult): Stored | SluiceError {
-  const { key, name, state, timestamp } = item
+  const { key, name, timestamp, options } = item
+  const state = STATES[options.kind - 1]!
   const created: Stored = { queue, key, name, state, timestamp, deduplicated: false }
   if (result === 1) return created
   if (result[0] === 3) return withId(jobError(result[1]), queue, key)

@@ -55,7 +55,7 @@ export function createJobLister(registry: Registry, gateway: Gateway): JobLister
       const { queue, state, limit, cursor } = request
       const places = (state === undefined ? LISTED_STATES : [state]).flatMap(placesOf)
       const begin = cursor === undefined ? undefined : openCursor(cursor, request, places)
-      const { base } = registry.open(queue)
+      const base = registry.base(queue)
       const left = begin === undefined ? places : places.slice(places.indexOf(begin.place))
       const keys = left.map((place) => base + place)
       const args = [base, limit, FIELDS.length, ...FIELDS, ...(begin?.mark ?? [])]

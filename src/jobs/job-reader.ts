@@ -60,7 +60,7 @@ export function createJobReader(registry: Registry, gateway: Gateway): JobReader
   })
 
   async function send(queue: string, items: Item[]): Promise<Reading[]> {
-    const { base } = registry.open(queue)
+    const base = registry.base(queue)
     const args = [base, FIELDS_AND_DATA.length, ...FIELDS_AND_DATA, ...items.map(({ arg }) => arg)]
     const [place, views] = (await gateway.onQueue(queue, READ, (client) =>
       runScript(client, jobViewsScript, [`${base}events`], args),

@@ -271,7 +271,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       events: eventsStats(),
       waiting: waiting(),
       commandsSent: gateway.commandsSent(),
-      openQueues: registry.openCount(),
+      openQueues: registry.seen(),
     }),
     drain() {
       draining = true

@@ -197,7 +197,7 @@ export const Stats = Type.Object(
     events: Events,
     waiting: integer('Requests that are held until their job has finished or changed.'),
     commandsSent: CommandsSent,
-    openQueues: integer('Queues this process has open; they cost no connection.'),
+    openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
   },
   { title: 'Stats' },
 )

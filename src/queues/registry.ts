@@ -1,10 +1,10 @@
 /**
- * Queues by name, any number of them on the sockets there are. An open queue costs no command: BullMQ's Queue is given
- * a backend on a connection that is already there, and is only asked to encode jobs and to count.
+ * Queues by name, any number of them on the sockets there are. BullMQ's own Queue is given a backend on a connection that
+ * is already there, costs no command by itself, and is only asked to count.
  *
  * The names of queues that hold jobs are kept in a Redis set, since BullMQ keeps no list of queues.
  */
-import { type JobJson, Queue, QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
+import { Queue, QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
@@ -24,49 +24,27 @@ export const states = [
 ] as const
 export type State = (typeof states)[number]
 
-export interface OpenQueue {
-  readonly name: string
-  /** What every key of the queue begins with: `bull:emails:`. */
-  readonly base: string
-  /** The keys of BullMQ's three add scripts, one list after the other, as `enqueue.lua` wants them. */
-  readonly addKeys: string[]
-  /** A job as the arguments of the add script that BullMQ picks for it. */
-  encode(job: EncodableJob): EncodedJob
-}
-
-/** The part of BullMQ's `JobJson` that its add scripts read. `data` is JSON text. */
-export type EncodableJob = Pick<JobJson, 'id' | 'name' | 'data' | 'opts' | 'timestamp' | 'deduplicationId'>
-
-export interface EncodedJob {
-  /** Which script: 1 addStandardJob, 2 addDelayedJob, 3 addPrioritizedJob. */
-  kind: number
-  /** msgpack of BullMQ's argument list. */
-  args: Buffer
-  /** JSON text. */
-  data: string
-  /** msgpack of the options under BullMQ's short names. */
-  opts: Buffer
-}
-
 export interface Registry {
-  open(name: string): OpenQueue
+  /** What every key of the queue begins with: `bull:emails:`. */
+  base(name: string): string
   /** Remembers in Redis that the queue has jobs; once per process and queue, in the background. */
   remember(name: string): void
   /** Names of known queues, sorted, at most `limit`, and how many there are in all. */
   known(limit: number): Promise<{ names: string[]; total: number }>
   /** Jobs per state. One command; its cost does not grow with the queue. */
   counts(name: string): Promise<Record<State, number>>
-  openCount(): number
+  /** How many queues this process has found to hold jobs; of more than ten thousand, that many. */
+  seen(): number
   close(): Promise<void>
 }
 
-/** Open queues are cheap (about 5 KB) but callers choose their names: past this many the oldest is dropped. */
-const MAX_OPEN = 10_000
+/** Callers choose the names of queues: past this many the oldest are forgotten. */
+const MAX_REMEMBERED = 10_000
+/** Queues that are counted; about 5 KB each. */
+const MAX_OPEN = 1_000
 
 /** How long the name of a new queue is held for more of them. Nobody waits for it: it is for listings. */
 const REMEMBER_AFTER_MS = 100
-
-const addScripts = ['addStandardJob', 'addDelayedJob', 'addPrioritizedJob']
 
 const REMEMBER: Operation = { label: 'rememberQueue', priority: 'list', isWrite: true, commands: 1 }
 const KNOWN: Operation = { label: 'listQueues', priority: 'list', isWrite: false, commands: 1 }
@@ -84,8 +62,8 @@ export function createRegistry(prefix: string, connections: Connections, gateway
     // Told by connections.ts, which owns the socket.
   })
   const queueKeys = new QueueKeys(prefix)
-  const openQueues = new LRUCache<string, OpenQueue & { queue: Queue }>({ max: MAX_OPEN })
-  const remembered = new LRUCache<string, true>({ max: MAX_OPEN })
+  const openQueues = new LRUCache<string, Queue>({ max: MAX_OPEN })
+  const remembered = new LRUCache<string, true>({ max: MAX_REMEMBERED })
   // No queue name is empty, so no job of any queue can spell this key.
   const knownKey = `${prefix}::sluice:queues`
   const unwritten: string[] = []
@@ -100,26 +78,14 @@ export function createRegistry(prefix: string, connections: Connections, gateway
     return new RedisQueueBackend(connection, name, queueKeys.getKeys(name), toKey, opts, undefined, false)
   }
 
-  function openQueue(name: string): OpenQueue & { queue: Queue } {
-    const queue = new Queue(
-      name,
-      { connection: connections.admin.client, prefix, skipMetasUpdate: true },
-      (queueName, opts) => backendOf(queueName, opts),
-    )
-    const encode = createEncoder(queue.getBackend() as RedisQueueBackend)
-    return {
-      name,
-      base: `${prefix}:${name}:`,
-      addKeys: addKeysOf(encode),
-      encode,
-      queue,
-    }
-  }
-
-  function open(name: string) {
+  function open(name: string): Queue {
     let queue = openQueues.get(name)
     if (!queue) {
-      queue = openQueue(name)
+      queue = new Queue(
+        name,
+        { connection: connections.admin.client, prefix, skipMetasUpdate: true },
+        (queueName, opts) => backendOf(queueName, opts),
+      )
       openQueues.set(name, queue)
     }
     return queue
@@ -141,7 +107,7 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   }
 
   return {
-    open,
+    base: (name) => `${prefix}:${name}:`,
     remember(name) {
       if (remembered.get(name)) return
       remembered.set(name, true)
@@ -154,47 +120,14 @@ export function createRegistry(prefix: string, connections: Connections, gateway
       return { names: names.sort().slice(0, limit), total: names.length }
     },
     async counts(name) {
-      const counts = await gateway.onAdmin(COUNTS, () => open(name).queue.getJobCounts(...states))
+      const counts = await gateway.onAdmin(COUNTS, () => open(name).getJobCounts(...states))
       return counts as Record<State, number>
     },
-    openCount: () => openQueues.size,
+    seen: () => remembered.size,
     async close() {
       writeNames()
       await Promise.allSettled(background)
       openQueues.clear()
     },
   }
-}
-
-type Recorded = { script: string; list: (string | Buffer)[] }
-
-/** BullMQ's own encoder: it is handed a client that only notes what it is told to send. */
-function createEncoder(backend: RedisQueueBackend): (job: EncodableJob) => EncodedJob & { keys: string[] } {
-  let recorded: Recorded | undefined
-  const recorder = {
-    runCommand(script: string, list: (string | Buffer)[]) {
-      recorded = { script, list }
-    },
-  } as unknown as Parameters<RedisQueueBackend['addJobToTransaction']>[0]
-
-  return (job) => {
-    recorded = undefined
-    // Everything up to the recorder happens synchronously; what the promise brings is the recorder's nothing.
-    void backend.addJobToTransaction(recorder, job as JobJson, job.id, {})
-    const { script, list } = recorded as unknown as Recorded
-    const keyCount = list.length - 3
-    return {
-      kind: addScripts.indexOf(script.slice(0, script.indexOf(':'))) + 1,
-      keys: list.slice(0, keyCount) as string[],
-      args: list[keyCount] as Buffer,
-      data: list[keyCount + 1] as string,
-      opts: list[keyCount + 2] as Buffer,
-    }
-  }
-}
-
-/** Which keys each script takes, learnt from BullMQ by encoding a job of each kind. */
-function addKeysOf(encode: ReturnType<typeof createEncoder>): string[] {
-  const probe = { id: 'probe', name: 'probe', data: '{}', timestamp: 0 }
-  return [{}, { delay: 1 }, { priority: 1 }].flatMap((opts) => encode({ ...probe, opts }).keys)
 }

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { Redis } from 'ioredis'
+import { addKeyNames, type addScripts } from './job-encoder.ts'
 
 export interface Script {
   readonly text: string
@@ -54,12 +55,13 @@ function read(name: string): string {
 
 /**
  * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for (as do the libraries
- * of once-a-batch.lua), and beside it how many keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
+ * of once-a-batch.lua), and beside it the names of the keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
  * of it, unchanged: they use nothing of it but `rcall`, and made anew for every job of a batch, or for a script that no
  * job of the batch needs, they would cost a tenth of Redis' time.
  */
 function asFunction(name: string): string {
   const script = bullmqScripts[name]
+  const keyNames = addKeyNames(name as (typeof addScripts)[number])
   if (!script)
     throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
   const helpers: string[] = []
@@ -69,7 +71,7 @@ function asFunction(name: string): string {
   })
   return [
     // Prefixed: BullMQ has helpers of the same names as scripts.
-    `local bullmq_${name}Keys = ${script.keys}`,
+    `local bullmq_${name}Keys = {${keyNames.map((key) => `'${key}'`).join(', ')}}`,
     `local function bullmq_${name}()`,
     'local redis, cmsgpack, cjson = onceRedis, onceCmsgpack, onceCjson',
     'local rcall = redis.call',

@@ -786,7 +786,7 @@ export interface components {
             commandsSent: {
                 [key: string]: number;
             };
-            /** @description Queues this process has open; they cost no connection. */
+            /** @description Queues in which this process has seen jobs; they cost no connection. */
             openQueues: number;
         };
     };

@@ -1,7 +1,7 @@
 /** `GET /jobs?ids=`, and what many reads at once cost Redis. */
 import { Queue } from 'bullmq'
 import t, { type Test } from 'tap'
-import { startApp } from '../helpers/app.ts'
+import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
 
 const redis = await startRedis()
@@ -61,6 +61,9 @@ t.test('two hundred are one look, then none, and an unchanged page is 304', asyn
   t.equal(same.status, 304)
   t.equal(same.text, '')
   t.equal((await looks()) - before, 1)
+  // On a slow machine a second may have gone by before events were heard: then all of it was read again, once.
+  await eventually(async () => !`${(await get(url)).headers['cache-status']}`.includes('degraded'))
+  const atRemoval = await looks()
   await queue.remove('k7')
   const until = performance.now() + 5_000
   let changed = await get(url, { 'if-none-match': etag })
@@ -68,7 +71,8 @@ t.test('two hundred are one look, then none, and an unchanged page is 304', asyn
     changed = await get(url, { 'if-none-match': etag })
   t.equal(changed.body.json().jobs[7], null)
   t.not(changed.headers['etag'], etag)
-  t.ok((await looks()) - before <= 3, 'only what has changed')
+  const again = (await looks()) - atRemoval
+  t.ok(again <= 2, `only what has changed: ${again} looks`)
 })
 
 t.test('ids of many queues that are not in memory are one look each, in one write', async (t) => {

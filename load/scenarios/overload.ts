@@ -1,0 +1,122 @@
+/** More than it can do: by the clock, five times what it does at most. */
+import { Queue } from 'bullmq'
+import { type Measure, redisCost, startTarget, type Target } from '../bench.ts'
+import { type Client, openClients } from '../clients.ts'
+import { type Offered, offer } from '../open-loop.ts'
+import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { progress } from '../progress.ts'
+import { type Goal, job, type Scenario } from './scenario.ts'
+
+const TIMES = 5
+/** Those that find what it can do at most. */
+const FEW = 100
+
+export const overload: Scenario = {
+  name: 'overload',
+  shows:
+    'Jobs offered by the clock at five times the rate it can take: how many it still takes, what the others are told, and whether each job that was acknowledged is there.',
+  async run({ isQuick, seconds }) {
+    const rows: Measure[] = []
+    const goals: Goal[] = []
+    for (const name of isQuick ? ['ours'] : ['ours', 'shared']) {
+      const redis = await startRedis()
+      const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
+      const clients = await openClients(target.url, isQuick ? 500 : 2_000, '/health/live')
+      try {
+        const run = await overloaded(target, redis, clients, seconds)
+        rows.push(...run.rows)
+        if (name === 'ours') goals.push(...run.goals)
+      } finally {
+        for (const client of clients) client.close()
+        await target.stop()
+        await redis.stop()
+      }
+    }
+    return { rows, goals }
+  },
+}
+
+async function overloaded(target: Target, redis: PrivateRedis, clients: Client[], seconds: number) {
+  const body = JSON.stringify(job)
+  const ask = (client: Client) => client.post('/jobs', body)
+  const load = async (setting: string, ratePerS: number, some: Client[]) => {
+    progress(`overload · ${target.name} · ${setting}`)
+    return costOf(target, redis, setting, () => offer({ clients: some, ask, ratePerS, seconds }))
+  }
+  const atFullSpeed = Number.POSITIVE_INFINITY
+  const few = clients.slice(0, FEW)
+  await load('warm-up', atFullSpeed, few)
+  await redis.client.flushall()
+  const peak = await load('as fast as it answers', atFullSpeed, few)
+  const capacity = peak.row.requestsPerS
+  const half = await load('half of that', capacity / 2, few)
+  const five = await load(`${TIMES} times that`, TIMES * capacity, clients)
+  const after = await load('as fast as it answers, right after', atFullSpeed, few)
+  const all = [peak, half, five, after]
+  const acknowledged = all.reduce((sum, { offered }) => sum + count(offered, 201), 0)
+  const unanswered = all.reduce((sum, { offered }) => sum + count(offered, 0), 0)
+  const stored = await new Queue('load', { connection: redis.client }).getWaitingCount()
+  const { unsent, sent, answers, drainMs } = five.offered
+  console.log(
+    `  ${target.name}: offered ${sent + unsent}, sent ${sent}, ` +
+      [...answers].map(([status, { count }]) => `${status || 'no answer'}: ${count}`).join(', '),
+  )
+  const goals: Goal[] = [
+    {
+      what: 'jobs taken a second, against the most it can',
+      measured: five.row.requestsPerS / capacity,
+      atLeast: 0.9,
+    },
+    { what: 'and right after', measured: after.row.requestsPerS / capacity, atLeast: 0.9 },
+    { what: 'p99 against p50 at half of what it can', measured: half.row.p99Ms / half.row.p50Ms, atMost: 3 },
+    { what: 'jobs acknowledged and not there', measured: Math.max(0, acknowledged - stored), atMost: 0 },
+    {
+      what: 'jobs there that nobody was told of',
+      measured: Math.max(0, stored - acknowledged - unanswered),
+      atMost: 0,
+    },
+    { what: 'the last answer after the last request, ms', measured: Math.round(drainMs), atMost: 1_000 },
+    { what: 'RSS, MB', measured: five.row.rssMb, atMost: 150 },
+  ]
+  return { rows: all.map(({ row }) => row), goals }
+}
+
+interface Costed {
+  row: Measure
+  offered: Offered
+}
+
+/** Rates and times are of the jobs that were taken, costs are for each answer. */
+async function costOf(
+  target: Target,
+  redis: PrivateRedis,
+  setting: string,
+  work: () => Promise<Offered>,
+): Promise<Costed> {
+  const before = { node: await target.cost(), redis: await redisCost(redis.client) }
+  const offered = await work()
+  const after = { node: await target.cost(), redis: await redisCost(redis.client) }
+  const taken = offered.answers.get(201)
+  const ms = (percentile: number) => Math.round((taken?.percentile(percentile) ?? Number.NaN) / 100) / 10
+  const answered = offered.sent - count(offered, 0)
+  const row: Measure = {
+    target: target.name,
+    setting,
+    requestsPerS: Math.round((taken?.count ?? 0) / (offered.seconds + offered.drainMs / 1_000)),
+    p50Ms: ms(50),
+    p99Ms: ms(99),
+    p999Ms: ms(99.9),
+    nodeUs: (after.node.cpuUs - before.node.cpuUs) / answered,
+    redisUs: (after.redis.cpuUs - before.redis.cpuUs) / answered,
+    commands: (after.redis.commands - before.redis.commands) / answered,
+    connections: Math.max(0, after.redis.connections - 1),
+    rssMb: Math.round(after.node.rssBytes / 1_048_576),
+    // 503 is an answer: not now.
+    errors: answered - count(offered, 201) - count(offered, 503) + count(offered, 0),
+  }
+  return { row, offered }
+}
+
+function count({ answers }: Offered, status: number): number {
+  return answers.get(status)?.count ?? 0
+}

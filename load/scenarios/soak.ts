@@ -1,0 +1,86 @@
+/** The same for a long time: does anything grow, slow down or fail? */
+import { type Measure, measure, startTarget, type Target } from '../bench.ts'
+import { openClients } from '../clients.ts'
+import { type PrivateRedis, startRedis } from '../private-redis.ts'
+import { progress } from '../progress.ts'
+import { add } from './read.ts'
+import { job, json, type Scenario } from './scenario.ts'
+
+/** More than are asked for again before they are forgotten, so that the cache turns over. */
+const JOBS = 20_000
+const WAITERS = 50
+
+export const soak: Scenario = {
+  name: 'soak',
+  shows:
+    'Reads of 20,000 jobs, enqueues, and clients that wait and hang up, part after part; Redis is emptied and filled between them. Rates and memory of each part.',
+  async run({ isQuick, seconds }) {
+    const parts = isQuick ? 2 : 8
+    const redis = await startRedis()
+    const target = await startTarget('ours', {
+      ...{ REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' },
+      // It says that Redis was emptied, each time.
+      LOG_LEVEL: 'error',
+    })
+    try {
+      const rows: Measure[] = []
+      const memory: number[] = []
+      for (let part = 1; part <= parts; part++) {
+        progress(`soak · part ${part} of ${parts}`)
+        rows.push({
+          ...(await runPart(target, redis, isQuick ? seconds : 2 * seconds)),
+          setting: `part ${part}`,
+        })
+        memory.push(await target.memory())
+      }
+      // The first part compiles, and fills the cache.
+      const [second = rows[0]!] = rows.slice(1)
+      const grown = (memory.at(-1)! - (memory[1] ?? memory[0]!)) / 1_048_576
+      return {
+        rows,
+        goals: [
+          {
+            what: 'Node CPU of the last part, against the second',
+            measured: rows.at(-1)!.nodeUs / second.nodeUs,
+            atMost: 1.25,
+          },
+          { what: 'heap and buffers grown since the second part, MB', measured: grown, atMost: 10 },
+          { what: 'connections to Redis', measured: rows.at(-1)!.connections, atMost: 4 },
+        ],
+      }
+    } finally {
+      await target.stop()
+      await redis.stop()
+    }
+  },
+}
+
+async function runPart(target: Target, redis: PrivateRedis, seconds: number): Promise<Measure> {
+  await redis.client.flushall()
+  await add(redis, JOBS)
+  const post = { method: 'POST' as const, path: '/jobs', headers: json, body: JSON.stringify(job) }
+  const get = () => ({
+    method: 'GET' as const,
+    path: `/jobs/load:job-${Math.floor(Math.random() * JOBS)}`,
+  })
+  const requests = Array.from({ length: 5_000 }, (_, i) => (i % 10 < 3 ? post : get()))
+  const leaving = comeAndGo(target, seconds)
+  const measured = await measure(target, redis.client, { requests, connections: 50, duration: seconds })
+  await leaving
+  return measured
+}
+
+/** Clients that wait for a job that nobody does; every other hangs up before it is answered. */
+async function comeAndGo(target: Target, seconds: number): Promise<void> {
+  const until = performance.now() + seconds * 1_000
+  while (performance.now() < until) {
+    const clients = await openClients(target.url, WAITERS, '/health/live')
+    const answers = clients.map((client, i) => client.get(`/jobs/load:job-${i}?wait=1`))
+    const stayed = answers.filter((_, i) => i % 2 === 0)
+    for (const answer of answers) answer.catch(() => {})
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    for (const [i, client] of clients.entries()) if (i % 2 === 1) client.close()
+    await Promise.all(stayed)
+    for (const client of clients) client.close()
+  }
+}

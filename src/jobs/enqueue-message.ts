@@ -1,0 +1,59 @@
+/** What enqueue.lua is sent: the jobs of a batch, in the order in which they came. */
+import type { EncodedOptions } from '../redis/job-encoder.ts'
+
+export interface Item {
+  key: string
+  /** The client chose the key, so a job that has it already is another's. A key of ours can only be our own, re-sent. */
+  chosen: boolean
+  name: string
+  timestamp: number
+  deduplicationId: string | undefined
+  /** JSON text. */
+  data: string
+  options: EncodedOptions
+}
+
+/** As enqueue.lua has them. */
+const VALUES_PER_JOB = 8
+
+/**
+ * The second argument of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
+ * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here texts are str 32
+ * (0xdb), the array an array 32 (0xdd), times float 64 (0xcb), and 0xc2 is false.
+ */
+export function packItems(items: Item[]): Buffer {
+  let size = 5
+  for (const { key, name, deduplicationId = '', data, options } of items) {
+    // Two small numbers, a time, five texts; a UTF-16 unit is three bytes at most.
+    size += 2 + 9 + 4 * 5 + key.length + 3 * (name.length + deduplicationId.length) + options.packed.length
+    size += 5 + Buffer.byteLength(data)
+  }
+  const packed = Buffer.allocUnsafe(size)
+  let at = packed.writeUInt8(0xdd, 0)
+  at = packed.writeUInt32BE(items.length * VALUES_PER_JOB, at)
+  const put = (value: string | Buffer | undefined) => {
+    if (value === undefined) {
+      packed[at++] = 0xc2
+      return
+    }
+    const start = at + 5
+    const length = typeof value === 'string' ? packed.write(value, start) : value.copy(packed, start)
+    packed[at] = 0xdb
+    packed.writeUInt32BE(length, at + 1)
+    at = start + length
+  }
+  let before: EncodedOptions | undefined
+  for (const { key, chosen, name, timestamp, deduplicationId, data, options } of items) {
+    packed[at++] = options.kind
+    packed[at++] = chosen ? 1 : 0
+    put(key)
+    put(name)
+    packed[at++] = 0xcb
+    at = packed.writeDoubleBE(timestamp, at)
+    put(deduplicationId)
+    put(data)
+    put(options === before ? undefined : options.packed)
+    before = options
+  }
+  return packed.subarray(0, at)
+}
