@@ -122,7 +122,7 @@ export async function measure(target: Target, redis: Redis | undefined, load: Lo
   return {
     target: target.name,
     setting: '',
-    requestsPerS: Math.round(result.requests.average),
+    requestsPerS: Math.round(requests / result.duration),
     p50Ms: result.latency.p50,
     p99Ms: result.latency.p99,
     p999Ms: result.latency.p99_9,

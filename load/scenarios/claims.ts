@@ -25,7 +25,7 @@ export const claims: Scenario = {
   name: 'claims',
   shows:
     'What the field reports gained or hoped for, against a shared connection and against one for each request.',
-  async run() {
+  async run({ isQuick }) {
     const ours = await open('ours')
     const shared = await open('shared')
     const naive = await open('naive')
@@ -59,7 +59,7 @@ export const claims: Scenario = {
       progress('claims · copies')
       less(`jobs stored of ${JOBS} that are sent ${COPIES} times`, JOBS * COPIES, await copiesOf(ours), 80)
       progress('claims · a day')
-      const day = await commandsOfADay(ours)
+      const day = await commandsOfADay(ours, isQuick ? 2 : 6)
       goals.push({
         what: 'Redis requests of a day on which somebody polls all the time',
         measured: day,
@@ -114,7 +114,8 @@ async function poll(subject: Subject): Promise<void> {
 }
 
 async function perJob({ target, redis }: Subject): Promise<number> {
-  return (await measure(target, redis.client, { ...post(job), connections: 50, amount: JOBS })).commands
+  return (await measure(target, redis.client, { ...post(job), connections: 50, amount: JOBS, sampleInt: 50 }))
+    .commands
 }
 
 async function millisecondsOf(subject: Subject): Promise<number> {
@@ -137,7 +138,12 @@ async function probe({ target }: Subject): Promise<void> {
 async function connectionsOf({ target, redis }: Subject): Promise<number> {
   let most = 0
   let isOver = false
-  const loaded = measure(target, undefined, { ...post(job), connections: HELD, duration: 2 }).then(() => {
+  const loaded = measure(target, undefined, {
+    ...post(job),
+    connections: HELD,
+    amount: JOBS,
+    sampleInt: 50,
+  }).then(() => {
     isOver = true
   })
   while (!isOver) {
@@ -163,8 +169,7 @@ async function copiesOf({ target, redis }: Subject): Promise<number> {
 }
 
 /** What listening costs all day, and the looks of the report's own pace: a job a minute, asked for every two seconds. */
-async function commandsOfADay(subject: Subject): Promise<number> {
-  const seconds = 6
+async function commandsOfADay(subject: Subject, seconds: number): Promise<number> {
   const listening = await withClients(subject, 1, async ([client]) =>
     commandsOf(subject, async () => {
       for (let n = 0; n < seconds / 2; n++) {

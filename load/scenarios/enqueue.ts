@@ -3,7 +3,7 @@ import { Queue } from 'bullmq'
 import { type Measure, measure, median, medianOf, startTarget } from '../bench.ts'
 import { startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
-import { compare, type Goal, job, json, type Scenario, type Setting } from './scenario.ts'
+import { compare, type Effort, type Goal, job, json, type Scenario, type Setting } from './scenario.ts'
 
 const post = { path: '/jobs', method: 'POST' as const, headers: json }
 
@@ -72,7 +72,7 @@ export const batch: Scenario = {
     const rows: Measure[] = []
     const goals: Goal[] = []
     for (const size of effort.isQuick ? [500] : [10, 100, 500]) {
-      const { ours, direct } = await compareBatches(size, effort.rounds, effort.seconds)
+      const { ours, direct } = await compareBatches(size, effort)
       rows.push(ours, direct)
       goals.push({
         what: `jobs a second in batches of ${size}: ${ours.requestsPerS * size} against ${direct.requestsPerS * size}`,
@@ -85,7 +85,8 @@ export const batch: Scenario = {
   },
 }
 
-async function compareBatches(size: number, rounds: number, seconds: number) {
+async function compareBatches(size: number, effort: Effort) {
+  const { rounds, seconds, isQuick } = effort
   const redis = await startRedis()
   const own = await startRedis()
   const target = await startTarget('ours', { REDIS_SOCKET: redis.socket })
@@ -93,14 +94,21 @@ async function compareBatches(size: number, rounds: number, seconds: number) {
     const body = JSON.stringify({ jobs: Array.from({ length: size }, () => job) })
     const load = { path: '/jobs/batch', method: 'POST' as const, headers: json, body, connections: 4 }
     const queue = new Queue('load', { connection: own.client })
-    await measure(target, undefined, { ...load, duration: 1 })
-    await addBulkFor(queue, size, 1_000)
+    if (!isQuick) {
+      await measure(target, undefined, { ...load, duration: 1 })
+      await addBulkFor(queue, size, 1_000)
+    }
     const ours: Measure[] = []
     const direct: number[] = []
     for (let round = 0; round < rounds; round++) {
       progress(`batch · ${size} jobs · round ${round + 1} of ${rounds}`)
       await redis.client.flushall()
-      ours.push(await measure(target, redis.client, { ...load, duration: seconds }))
+      ours.push(
+        await measure(target, redis.client, {
+          ...load,
+          ...(isQuick ? { amount: 40, sampleInt: 50 } : { duration: seconds }),
+        }),
+      )
       await own.client.flushall()
       direct.push(await addBulkFor(queue, size, seconds * 1_000))
     }

@@ -5,6 +5,7 @@ import { type Client, openClients } from '../clients.ts'
 import { type Offered, offer } from '../open-loop.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
+import { round } from '../tables.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
 
 const TIMES = 5
@@ -14,29 +15,43 @@ const FEW = 100
 export const overload: Scenario = {
   name: 'overload',
   shows:
-    'Jobs offered by the clock at five times the rate it can take: how many it still takes, what the others are told, and whether each job that was acknowledged is there.',
+    'Jobs offered by the clock at five times the rate it can take: how many it still takes, how long they wait, and whether each job that was acknowledged is there.',
   async run({ isQuick, seconds }) {
-    const rows: Measure[] = []
-    const goals: Goal[] = []
-    for (const name of isQuick ? ['ours'] : ['ours', 'shared']) {
+    const runs: Overloaded[] = []
+    for (const name of isQuick ? ['ours'] : ['ours', 'shared', 'bare']) {
       const redis = await startRedis()
       const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
       const clients = await openClients(target.url, isQuick ? 500 : 2_000, '/health/live')
       try {
-        const run = await overloaded(target, redis, clients, seconds)
-        rows.push(...run.rows)
-        if (name === 'ours') goals.push(...run.goals)
+        runs.push(await overloaded(target, redis, clients, seconds))
       } finally {
         for (const client of clients) client.close()
         await target.stop()
         await redis.stop()
       }
     }
-    return { rows, goals }
+    const rows = runs.flatMap(({ peak, half, five, after }) =>
+      [peak, half, five, after].map(({ row }) => row),
+    )
+    return { rows, goals: judge(runs[0]!, runs.at(-1)!) }
   },
 }
 
-async function overloaded(target: Target, redis: PrivateRedis, clients: Client[], seconds: number) {
+interface Overloaded {
+  peak: Costed
+  half: Costed
+  five: Costed
+  after: Costed
+  /** Jobs that are in Redis in the end. */
+  stored: number
+}
+
+async function overloaded(
+  target: Target,
+  redis: PrivateRedis,
+  clients: Client[],
+  seconds: number,
+): Promise<Overloaded> {
   const body = JSON.stringify(job)
   const ask = (client: Client) => client.post('/jobs', body)
   const load = async (setting: string, ratePerS: number, some: Client[]) => {
@@ -52,23 +67,29 @@ async function overloaded(target: Target, redis: PrivateRedis, clients: Client[]
   const half = await load('half of that', capacity / 2, few)
   const five = await load(`${TIMES} times that`, TIMES * capacity, clients)
   const after = await load('as fast as it answers, right after', atFullSpeed, few)
+  const stored = await new Queue('load', { connection: redis.client }).getWaitingCount()
+  return { peak, half, five, after, stored }
+}
+
+function judge({ peak, half, five, after, stored }: Overloaded, last: Overloaded): Goal[] {
   const all = [peak, half, five, after]
   const acknowledged = all.reduce((sum, { offered }) => sum + count(offered, 201), 0)
   const unanswered = all.reduce((sum, { offered }) => sum + count(offered, 0), 0)
-  const stored = await new Queue('load', { connection: redis.client }).getWaitingCount()
-  const { unsent, sent, answers, drainMs } = five.offered
-  console.log(
-    `  ${target.name}: offered ${sent + unsent}, sent ${sent}, ` +
-      [...answers].map(([status, { count }]) => `${status || 'no answer'}: ${count}`).join(', '),
-  )
-  const goals: Goal[] = [
+  const spread = ({ row }: Costed) => row.p99Ms / row.p50Ms
+  const { sent, unsent, drainMs } = five.offered
+  const capacity = peak.row.requestsPerS
+  return [
     {
-      what: 'jobs taken a second, against the most it can',
+      what: `jobs taken a second, against the most it can (offered ${sent + unsent}, for ${unsent} no client was free)`,
       measured: five.row.requestsPerS / capacity,
       atLeast: 0.9,
     },
     { what: 'and right after', measured: after.row.requestsPerS / capacity, atLeast: 0.9 },
-    { what: 'p99 against p50 at half of what it can', measured: half.row.p99Ms / half.row.p50Ms, atMost: 3 },
+    {
+      what: `p99 against p50 at half of what it can (${last.half.row.target}: ${round(spread(last.half))})`,
+      measured: spread(half),
+      atMost: 3,
+    },
     { what: 'jobs acknowledged and not there', measured: Math.max(0, acknowledged - stored), atMost: 0 },
     {
       what: 'jobs there that nobody was told of',
@@ -76,9 +97,7 @@ async function overloaded(target: Target, redis: PrivateRedis, clients: Client[]
       atMost: 0,
     },
     { what: 'the last answer after the last request, ms', measured: Math.round(drainMs), atMost: 1_000 },
-    { what: 'RSS, MB', measured: five.row.rssMb, atMost: 150 },
   ]
-  return { rows: all.map(({ row }) => row), goals }
 }
 
 interface Costed {

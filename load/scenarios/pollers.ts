@@ -71,7 +71,7 @@ export const pollers: Scenario = {
 
 async function runSide(side: string, count: number, effort: Effort): Promise<Round> {
   const [name, ...options] = side.split(', ')
-  const seconds = Math.max(3, effort.seconds * 2)
+  const seconds = effort.isQuick ? 1 : Math.max(3, effort.seconds * 2)
   const redis = await startRedis()
   const target = await startTarget(name!, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
   const clients = await openClients(target.url, count, '/jobs/none')

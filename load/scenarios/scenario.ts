@@ -25,9 +25,18 @@ export interface Scenario {
 export interface Effort {
   rounds: number
   seconds: number
-  warmUpS: number
   /** One setting of each scenario, and few clients: does it work at all? */
   isQuick: boolean
+}
+
+const WARM_UP_S = 2
+/** Enough to see whether it works at all. */
+const QUICK_REQUESTS = 500
+
+/** How long a round of it lasts. */
+export function lasting({ isQuick, seconds }: Effort): Partial<Load> {
+  // autocannon looks up, also for its end, once a sample.
+  return isQuick ? { amount: QUICK_REQUESTS, sampleInt: 50 } : { duration: seconds }
 }
 
 export const json = { 'content-type': 'application/json' }
@@ -75,13 +84,16 @@ export async function compare(
     }
     for (const { name, load } of settings) {
       const rounds = open.map((): Measure[] => [])
-      for (const { target, own } of open)
-        await measure(target, undefined, { ...load, ...own, duration: effort.warmUpS })
+      if (!effort.isQuick) {
+        for (const { target, own } of open) {
+          await measure(target, undefined, { ...load, ...own, duration: WARM_UP_S })
+        }
+      }
       for (let round = 0; round < effort.rounds; round++) {
         for (const [i, { label, target, redis, own }] of open.entries()) {
           progress(`${scenario} · ${name} · round ${round + 1} of ${effort.rounds} · ${label}`)
           if (!own) await redis.client.flushall()
-          const measured = await measure(target, redis.client, { ...load, ...own, duration: effort.seconds })
+          const measured = await measure(target, redis.client, { ...load, ...own, ...lasting(effort) })
           rounds[i]!.push({ ...measured, target: label, setting: name })
         }
       }

@@ -28,7 +28,7 @@ export const soak: Scenario = {
       for (let part = 1; part <= parts; part++) {
         progress(`soak · part ${part} of ${parts}`)
         rows.push({
-          ...(await runPart(target, redis, isQuick ? seconds : 2 * seconds)),
+          ...(await runPart(target, redis, isQuick ? 2_000 : JOBS, isQuick ? 1 : 2 * seconds)),
           setting: `part ${part}`,
         })
         memory.push(await target.memory())
@@ -55,13 +55,13 @@ export const soak: Scenario = {
   },
 }
 
-async function runPart(target: Target, redis: PrivateRedis, seconds: number): Promise<Measure> {
+async function runPart(target: Target, redis: PrivateRedis, jobs: number, seconds: number): Promise<Measure> {
   await redis.client.flushall()
-  await add(redis, JOBS)
+  await add(redis, jobs)
   const post = { method: 'POST' as const, path: '/jobs', headers: json, body: JSON.stringify(job) }
   const get = () => ({
     method: 'GET' as const,
-    path: `/jobs/load:job-${Math.floor(Math.random() * JOBS)}`,
+    path: `/jobs/load:job-${Math.floor(Math.random() * jobs)}`,
   })
   const requests = Array.from({ length: 5_000 }, (_, i) => (i % 10 < 3 ? post : get()))
   const leaving = comeAndGo(target, seconds)
