@@ -21,15 +21,16 @@ export const ConfigSchema = Type.Object({
     'production',
     'test',
   ]),
-  HOST: text(
-    'Address to listen on. Anything but loopback needs ALLOW_ANONYMOUS=true, since there are no keys yet.',
-    {
-      default: '127.0.0.1',
-    },
-  ),
+  HOST: text('Address to listen on. Anything but loopback needs API keys, or ALLOW_ANONYMOUS=true.', {
+    default: '127.0.0.1',
+  }),
   PORT: integer('TCP port to listen on; 0 takes a free one.', 3000, 0, 65_535),
+  API_KEYS_FILE: text(
+    'The API keys, as `npm run key` writes them; read anew when it changes. While there is none, loopback is served without.',
+    { default: 'data/keys.json' },
+  ),
   ALLOW_ANONYMOUS: flag(
-    'Serve beyond loopback without API keys: whoever reaches the port may enqueue and read.',
+    'Serve beyond loopback while there are no API keys: whoever reaches the port may do everything.',
   ),
   LOG_LEVEL: choice('Least severe line that is written.', 'info', [
     'fatal',
@@ -64,6 +65,12 @@ export const ConfigSchema = Type.Object({
   BATCH_BODY_LIMIT: integer('Largest body of POST /jobs/batch, bytes.', 5_242_880, 1_024, 104_857_600),
   BATCH_MAX_ITEMS: integer('Most jobs in one POST /jobs/batch.', 1_000, 1, 10_000),
   REQUEST_TIMEOUT: integer('Time in which a request must have arrived whole, ms.', 30_000, 1_000, 600_000),
+  MAX_EVENT_LOOP_DELAY: integer(
+    'Mean lag of the event loop, ms, past which requests are refused at once (503 OVERLOADED); 0: never.',
+    500,
+    0,
+    60_000,
+  ),
   MAX_CONNECTIONS: integer('Most client sockets open at once; 0: no limit.', 10_000, 0, 1_000_000),
 
   SSE_HEARTBEAT: integer('How often an event stream carries a comment, ms.', 15_000, 1_000, 600_000),
@@ -113,6 +120,24 @@ export const ConfigSchema = Type.Object({
     1,
     1_000_000,
   ),
+  IDEMPOTENCY_TTL: integer(
+    'How long an Idempotency-Key leads to its job, ms; about 200 bytes of Redis a key.',
+    DAY_MS,
+    1_000,
+    30 * DAY_MS,
+  ),
+  DURABILITY_REPLICAS: integer(
+    'Replicas of Redis that must have a job before it is acknowledged (WAIT); 0: none is waited for.',
+    0,
+    0,
+    16,
+  ),
+  DURABILITY_TIMEOUT: integer(
+    'Longest wait for them, ms; then 503 NOT_REPLICATED, outcome unknown.',
+    1_000,
+    10,
+    60_000,
+  ),
 
   // The cache; all CACHE_TTL_* at 0 switch it off
   CACHE_MAX_BYTES: integer('Memory for cached answers, bytes.', 67_108_864, 65_536, 17_179_869_184),
@@ -147,10 +172,21 @@ export const ConfigSchema = Type.Object({
 
   // Redis
   REDIS_URL: optional(
-    text('redis://, rediss:// or unix:// address. Unset: a private redis-server is started on DATA_DIR.', {
-      pattern: '^(redis|rediss|unix)://',
-    }),
+    text(
+      'redis://, rediss:// or unix:// address, `user:password@` before the host or the path if need be. Unset: a private ' +
+        'redis-server is started on DATA_DIR.',
+      { pattern: '^(redis|rediss|unix)://' },
+    ),
   ),
+  REDIS_TLS_CA: optional(
+    text(
+      "PEM file of the authority that signed the server's certificate, for rediss://. Unset: those that Node.js knows.",
+    ),
+  ),
+  REDIS_TLS_CERT: optional(
+    text('PEM file of the certificate that this service shows to the server, for rediss://.'),
+  ),
+  REDIS_TLS_KEY: optional(text('PEM file of the key of REDIS_TLS_CERT, not encrypted.')),
   DATA_DIR: text(
     'Where the private redis-server keeps its data (append-only file) when REDIS_URL is unset.',
     {
@@ -204,6 +240,12 @@ export const ConfigSchema = Type.Object({
   REDIS_ADMIN_TIMEOUT: integer('The same for health, counts and other slow work, ms.', 10_000, 50, 600_000),
   REDIS_CONNECT_TIMEOUT: integer('Longest wait for a TCP connection to Redis, ms.', 10_000, 100, 600_000),
   REDIS_KEEP_ALIVE: integer('Idle time before TCP keep-alive probes, ms.', 5_000, 0, 600_000),
+  REDIS_MEMORY_WATERMARK: integer(
+    "Percentage of Redis' maxmemory from which on no more jobs are taken (503 REDIS_FULL), so that workers can drain it; 0: never refuse.",
+    80,
+    0,
+    100,
+  ),
   REDIS_MAX_RETRIES: integer('How often a command that never left is tried again; 0: never.', 3, 0, 10),
 })
 

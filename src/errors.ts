@@ -56,6 +56,11 @@ export const errorTable = {
   BAD_HTTP: row(400, 'The request is not valid HTTP', 'Check the request line, the headers and the length.'),
   INVALID_NAME: row(422, 'A name or id may not be used', 'Choose another; `errors` says what is allowed.'),
   INVALID_OPTION: row(422, 'An option cannot hold', 'Mend what `errors` points at.'),
+  IDEMPOTENCY_KEY_REUSED: row(
+    422,
+    'The idempotency key belongs to another payload',
+    'Use a new key for a new job; repeat a job exactly as it was.',
+  ),
   INVALID_ITEM: row(422, 'A job of the batch does not fit the schema', 'Mend what `errors` points at.'),
   ROUTE_NOT_FOUND: row(404, 'There is no such resource', 'See /openapi.json for what there is.'),
   METHOD_NOT_ALLOWED: row(405, 'The method is not allowed here', 'See `Allow`.'),
@@ -73,7 +78,13 @@ export const errorTable = {
   HEADERS_TOO_LARGE: row(431, 'The headers are too large', 'Send at most 16 KiB of headers; the URL counts.'),
   NOT_IMPLEMENTED: row(501, 'This is not supported yet', 'See the CHANGELOG for what is.'),
 
+  // Who sent it
+  UNAUTHORIZED: row(401, 'A valid API key is needed', 'Send Authorization: Bearer <key>.'),
+  MISSING_SCOPE: row(403, 'The API key does not have the scope', 'Use a key that has it.'),
+  RATE_LIMITED: row(429, 'The API key has sent too many requests', 'Repeat after `Retry-After`.', true),
+
   // What it asks for
+  QUEUE_NOT_FOUND: row(404, 'There is no such queue', 'Check its name, and whether the API key is for it.'),
   JOB_NOT_FOUND: row(404, 'There is no such job', 'Check the id. Retention may have removed a finished job.'),
 
   // Whether it can be had now
@@ -100,6 +111,12 @@ export const errorTable = {
     true,
   ),
   REDIS_LIMIT: row(503, "The Redis provider's limit is reached", 'Operator: see /health/redis.', true),
+  NOT_REPLICATED: row(
+    503,
+    'Too few replicas have confirmed the job in time',
+    'Repeat with the same ids: that is safe. Operator: see DURABILITY_REPLICAS.',
+    true,
+  ),
   REDIS_DENIED: row(
     503,
     'Redis denies access',
@@ -165,7 +182,9 @@ export const Problem = Type.Object(
 export type Problem = Static<typeof Problem>
 
 /** What any route may answer, whatever it does. */
-const EVERYWHERE: ErrorCode[] = ['INVALID_REQUEST', 'INTERNAL']
+const EVERYWHERE: ErrorCode[] = ['INVALID_REQUEST', 'INTERNAL', 'UNAUTHORIZED']
+/** What a route may answer that has a scope. */
+export const GUARD_PROBLEMS: ErrorCode[] = ['MISSING_SCOPE', 'RATE_LIMITED', 'OVERLOADED']
 /** What a route may answer that asks Redis. */
 export const REDIS_PROBLEMS: ErrorCode[] = [
   'OVERLOADED',
@@ -193,7 +212,7 @@ export const BODY_PROBLEMS: ErrorCode[] = [
 /** The `response` entries of a route's schema for the problems it can give, by status. */
 export function problemResponses(codes: ErrorCode[]): Record<number, object> {
   const responses: Record<number, { description: string; content: object }> = {}
-  for (const code of [...EVERYWHERE, ...codes]) {
+  for (const code of new Set([...EVERYWHERE, ...codes])) {
     const { status, title } = errorTable[code]
     const known = responses[status]
     const line = `\`${code}\`: ${title}.`

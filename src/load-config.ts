@@ -81,11 +81,16 @@ function contradictions(config: Config): string[] {
   ) {
     problems.push('REDIS_RESERVED_CONNECTIONS must be below REDIS_PROVIDER_LIMIT')
   }
-  if (!isLoopback(config.HOST) && !config.ALLOW_ANONYMOUS) {
+  if (config.DURABILITY_REPLICAS > 0 && 2 * config.DURABILITY_TIMEOUT >= config.REDIS_COMMAND_TIMEOUT) {
     problems.push(
-      'HOST can be reached from other machines and there are no API keys: ' +
-        'set ALLOW_ANONYMOUS=true if the network keeps strangers out, or HOST=127.0.0.1',
+      'REDIS_COMMAND_TIMEOUT must be more than twice DURABILITY_TIMEOUT: a job may wait for two WAITs',
     )
+  }
+  if ((config.REDIS_TLS_CERT === undefined) !== (config.REDIS_TLS_KEY === undefined))
+    problems.push('REDIS_TLS_CERT and REDIS_TLS_KEY go together: set both or neither')
+  for (const name of ['REDIS_TLS_CA', 'REDIS_TLS_CERT', 'REDIS_TLS_KEY'] as const) {
+    if (config[name] !== undefined && !config.REDIS_URL?.startsWith('rediss://'))
+      problems.push(`${name} is for a REDIS_URL that begins with rediss://`)
   }
   return problems
 }

@@ -115,14 +115,21 @@ t.test('a reserve that leaves no connection is refused, unless the total is give
   t.ok(loadConfig({ ...env, REDIS_POOL_ABSOLUTE_MAX: '5' }))
 })
 
-t.test('without API keys nothing listens beyond loopback, unless the operator says so', async (t) => {
-  for (const host of ['127.0.0.1', '127.1.2.3', '::1', 'localhost']) {
-    t.ok(isLoopback(host), host)
-    t.equal(loadConfig({ HOST: host }).HOST, host)
-  }
+t.test('loopback is what only this machine can reach', async (t) => {
+  for (const host of ['127.0.0.1', '127.1.2.3', '::1', 'localhost']) t.ok(isLoopback(host), host)
   for (const host of ['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com', 'localhost.example.com']) {
     t.notOk(isLoopback(host), host)
-    t.match(problemsOf({ HOST: host }), [/^HOST .*ALLOW_ANONYMOUS=true/])
-    t.equal(loadConfig({ HOST: host, ALLOW_ANONYMOUS: 'true' }).HOST, host)
   }
+})
+
+t.test('a wait for replicas has to fit into the time of a command, twice', async (t) => {
+  const env = { DURABILITY_REPLICAS: '1', REDIS_COMMAND_TIMEOUT: '2000' }
+  t.match(problemsOf({ ...env, DURABILITY_TIMEOUT: '1000' }), [
+    /^REDIS_COMMAND_TIMEOUT must be more than twice/,
+  ])
+  t.ok(loadConfig({ ...env, DURABILITY_TIMEOUT: '999' }))
+  t.ok(
+    loadConfig({ REDIS_COMMAND_TIMEOUT: '2000', DURABILITY_TIMEOUT: '1000' }),
+    'without replicas it is nothing',
+  )
 })

@@ -17,7 +17,7 @@ export interface Budget {
   replicas: number
   /** What this process may hold. Opening one more is refused, never tried. */
   perProcess: number
-  /** What this process opens: the command connections, the admin one and the one for events. */
+  /** What this process opens: the command connections, the admin one, the one for events, and one for durable writes. */
   wanted: number
   /** Concurrent operations + 20: more could not be used at once. */
   usefulMax: number
@@ -37,7 +37,7 @@ export function computeBudget(config: Config, cpus: number): Budget {
     usable,
     replicas,
     perProcess: Math.min(perProcess, usable),
-    wanted: config.REDIS_POOL_SIZE + 2,
+    wanted: config.REDIS_POOL_SIZE + (config.DURABILITY_REPLICAS > 0 ? 3 : 2),
     usefulMax: config.REDIS_MAX_CONCURRENT_OPS + OVERHEAD,
   }
 }

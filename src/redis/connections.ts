@@ -10,6 +10,7 @@ import { nextTick } from 'node:process'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
+import { type Target, targetOf } from './address.ts'
 import type { Budget } from './budget.ts'
 import { isLimit } from './faults.ts'
 
@@ -42,6 +43,8 @@ export interface Connections {
   commands(queue: string): Connection
   readonly admin: Connection
   readonly events: Connection
+  /** With DURABILITY_REPLICAS: for what has to be confirmed, so that a read never stands behind a WAIT. */
+  readonly writes: Connection | undefined
   readonly all: readonly Connection[]
   stats(): ConnectionStats
   /** Calls back when Redis becomes usable or ceases to be. */
@@ -61,6 +64,9 @@ export interface ConnectionStats {
   lastLimitError: string | null
 }
 
+/** That there is no connection, or none any more, without saying why. */
+const VAGUE = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
+
 /** At the end of the service, for what is on the wire. */
 const QUIT_MS = 1_000
 
@@ -76,15 +82,18 @@ export function createConnections(
         'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), lower REPLICAS or REDIS_POOL_SIZE',
     )
   }
+  const target = targetOf(config, address, log)
   let closing = false
   let errors = 0
   let reconnects = 0
   let lastError: string | null = null
+  /** `lastError` says why, and nothing has been connected since. */
+  let isExplained = false
   let lastLimitError: string | null = null
   const listeners: (() => void)[] = []
 
   function open(role: Role, name: string): Connection {
-    const client = createClient(config, address, name)
+    const client = createClient(config, target, name)
     let everReady = false
     let downSince = performance.now()
     let suspectSince: number | undefined
@@ -93,7 +102,10 @@ export function createConnections(
 
     const noteError = (text: string) => {
       errors++
-      lastError = text
+      // A server that turns us away says why, and breaks the connection, and what comes last is chance.
+      const isVague = VAGUE.test(text)
+      if (!isExplained || !isVague) lastError = text
+      isExplained ||= !isVague
       if (isLimit(text)) lastLimitError = text
     }
     const changed = () => {
@@ -103,6 +115,7 @@ export function createConnections(
       if (everReady) reconnects++
       log.info({ connection: name }, 'Redis is connected')
       everReady = true
+      isExplained = false
       downSince = 0
       connection.answered()
       changed()
@@ -115,10 +128,13 @@ export function createConnections(
       }
     })
     client.on('error', (error: Error) => {
+      // ioredis listens for one error of a socket. TLS may give two: what is wrong with the server's certificate, and
+      // what the server says to being left for it. The second would end the process.
+      client.stream?.on('error', () => {})
       // Told once per new text: a Redis that is away says the same thing every second.
-      if (error.message !== lastError)
-        log.warn({ connection: name, reason: error.message }, 'Redis connection error')
-      noteError(error.message)
+      const reason = reasonOf(error)
+      if (reason !== lastError) log.warn({ connection: name, reason }, 'Redis connection error')
+      noteError(reason)
     })
     // Rejects while Redis is away; ioredis goes on trying by itself and says so through the events above.
     if (!config.BUILDING) client.connect().catch(() => {})
@@ -168,12 +184,14 @@ export function createConnections(
   )
   const admin = open('admin', 'admin')
   const events = open('events', 'events')
-  const all = [...pool, admin, events]
+  const writes = config.DURABILITY_REPLICAS > 0 ? open('commands', 'writes') : undefined
+  const all = [...pool, ...(writes ? [writes] : []), admin, events]
 
   return {
     commands: (queue) => pool[hash(queue) % pool.length]!,
     admin,
     events,
+    writes,
     all,
     stats() {
       const ready = all.filter((connection) => connection.ready)
@@ -184,7 +202,7 @@ export function createConnections(
         idle: ready.length - busy,
         errors,
         reconnects,
-        byRole: { commands: pool.length, admin: 1, events: 1 },
+        byRole: { commands: all.length - 2, admin: 1, events: 1 },
         lastError,
         lastLimitError,
       }
@@ -209,10 +227,12 @@ export function createConnections(
   }
 }
 
-function createClient(config: Config, address: RedisAddress, name: string): Redis {
+function createClient(config: Config, { url, options: where }: Target, name: string): Redis {
   const options = {
     lazyConnect: true,
     connectionName: `sluice:${name}`,
+    // CLIENT SETINFO would say less, and before Redis 7.2 no ACL can allow it by name.
+    disableClientInfo: true,
     // Refused at once while there is no connection, rejected at once when it breaks: nothing piles up, nothing is
     // sent twice by the library, and the caller learns which of the two it was.
     enableOfflineQueue: false,
@@ -222,11 +242,15 @@ function createClient(config: Config, address: RedisAddress, name: string): Redi
     retryStrategy: (attempt: number) => jitter(Math.min(50 * 2 ** Math.min(attempt - 1, 5), 1_000)),
     // After a failover the old address may answer as a replica: connect anew and so find the master.
     reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
+    ...where,
   } satisfies RedisOptions
-  if ('socket' in address) return new Redis({ ...options, path: address.socket })
-  if (address.url.startsWith('unix://'))
-    return new Redis({ ...options, path: address.url.slice('unix://'.length) })
-  return new Redis(address.url, options)
+  return url === undefined ? new Redis(options) : new Redis(url, options)
+}
+
+/** Of OpenSSL the reason alone, without the numbers around it; of an attempt at several addresses the code. */
+function reasonOf(error: Error & { reason?: string; code?: string }): string {
+  const { code = error.name, reason, message } = error
+  return code.startsWith('ERR_SSL_') && reason ? `TLS: ${reason}` : message || code
 }
 
 function inFlight(client: Redis): number {

@@ -9,12 +9,15 @@ export interface RedisFault {
   outcome: Outcome
   /** True for a passing state of a command that was certainly not executed. */
   worthRetrying: boolean
+  /** A provider's limit on all commands, not on this one: the next will be refused as well. */
+  isQuota: boolean
 }
 
-const fault = (code: ErrorCode, outcome: Outcome, worthRetrying = false): RedisFault => ({
+const fault = (code: ErrorCode, outcome: Outcome, worthRetrying = false, isQuota = false): RedisFault => ({
   code,
   outcome,
   worthRetrying,
+  isQuota,
 })
 
 const UNREACHABLE_UNSENT = fault('REDIS_UNAVAILABLE', 'not_executed', true)
@@ -37,7 +40,7 @@ const faults: [RegExp, RedisFault][] = [
   // Limits of the server (maxclients) and of Upstash
   [
     /max number of clients reached|max (daily )?requests? limit exceeded|max concurrent connections exceeded/i,
-    fault('REDIS_LIMIT', 'not_executed'),
+    fault('REDIS_LIMIT', 'not_executed', false, true),
   ],
   [/max (request|key|single record) size exceeded/i, fault('REDIS_LIMIT', 'not_executed')],
   // A key that is not what BullMQ makes of it, which a script may have found out only after it had written elsewhere.

@@ -5,6 +5,7 @@
 import type { Redis } from 'ioredis'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
+import { type BreakerStats, createBreaker } from './breaker.ts'
 import { type Connection, type Connections, jitter } from './connections.ts'
 import { createDeadlines, type Deadline } from './deadlines.ts'
 import { faultOf, toSluiceError } from './faults.ts'
@@ -20,7 +21,7 @@ export interface Operation {
 }
 
 export interface Gateway {
-  /** Runs `send` on the connection of `queue`. Rejects with a {@link SluiceError} only. */
+  /** Runs `send` on the connection of `queue`, or on that for writes where there is one. Rejects with a {@link SluiceError} only. */
   onQueue<T>(queue: string, operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
   /** The same on the connection for slow work, so that it never stands before fast work. */
   onAdmin<T>(operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
@@ -28,6 +29,8 @@ export interface Gateway {
   count(label: string, commands: number): void
   /** Commands sent since the start, by operation. */
   commandsSent(): Record<string, number>
+  /** Whether a provider's limit keeps commands back. */
+  breakerStats(): BreakerStats
   close(): void
 }
 
@@ -41,13 +44,19 @@ const KNOWN_DOWN_MS = 1_000
 export function createGateway(config: Config, connections: Connections, semaphore: Semaphore): Gateway {
   const soon = createDeadlines(config.REDIS_COMMAND_TIMEOUT)
   const late = createDeadlines(config.REDIS_ADMIN_TIMEOUT)
+  const breaker = createBreaker()
   const sent = new Map<string, number>()
 
   function count(label: string, commands: number): void {
     sent.set(label, (sent.get(label) ?? 0) + commands)
   }
 
+  function connectionFor(queue: string, { isWrite }: Operation): Connection {
+    return (isWrite ? connections.writes : undefined) ?? connections.commands(queue)
+  }
+
   async function run<T>(connection: Connection, operation: Operation, send: (client: Redis) => Promise<T>) {
+    breaker.admit()
     if (connection.suspect) throw unavailable('Redis has not answered for a while', operation)
     const deadline = (connection.role === 'admin' ? late : soon).start()
     try {
@@ -86,6 +95,10 @@ export function createGateway(config: Config, connections: Connections, semaphor
     deadline: Deadline,
   ): Promise<T> {
     const startedAt = performance.now()
+    const answered = () => {
+      connection.answered()
+      breaker.answered()
+    }
     let first: unknown
     for (let tries = 0; ; tries++) {
       // Somebody before us is being tried again: stay behind, or the order of arrival is lost.
@@ -94,7 +107,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
         count(operation.label, operation.commands)
         connection.cork()
         const reply = send(connection.client)
-        reply.then(connection.answered, () => {})
+        reply.then(answered, () => {})
         return await deadline.race(reply, () => {
           connection.timedOut()
           return new SluiceError('REDIS_TIMEOUT', {
@@ -107,7 +120,8 @@ export function createGateway(config: Config, connections: Connections, semaphor
         connection.failed((error as Error).message)
         const delay = jitter(FIRST_RETRY_MS * 2 ** tries)
         const elapsed = performance.now() - startedAt
-        const { worthRetrying } = faultOf((error as Error).message)
+        const { worthRetrying, isQuota } = faultOf((error as Error).message)
+        if (isQuota) breaker.refused((error as Error).message)
         const goOn =
           worthRetrying &&
           tries < config.REDIS_MAX_RETRIES &&
@@ -122,10 +136,11 @@ export function createGateway(config: Config, connections: Connections, semaphor
   }
 
   return {
-    onQueue: (queue, operation, send) => run(connections.commands(queue), operation, send),
+    onQueue: (queue, operation, send) => run(connectionFor(queue, operation), operation, send),
     onAdmin: (operation, send) => run(connections.admin, operation, send),
     count,
     commandsSent: () => Object.fromEntries(sent),
+    breakerStats: breaker.stats,
     close() {
       soon.close()
       late.close()
