@@ -44,16 +44,30 @@ async function serve(): Promise<void> {
   ends.push(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
   const embedded = await starting
   const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
-  const { http, drain } = await createApp(config, address, log)
+  const { http, drain, demandsKey } = await createApp(config, address, log)
   ends.push(() => http.close())
+  guardDoor(demandsKey())
   ends.push(async () => {
     drain()
     if (config.SHUTDOWN_DELAY > 0) await new Promise((resolve) => setTimeout(resolve, config.SHUTDOWN_DELAY))
   })
   const url = await http.listen({ host: config.HOST, port: config.PORT })
   log.info(`Server listening at ${url}`)
-  if (!isLoopback(config.HOST))
+}
+
+/** Without keys whoever reaches the port may do everything, so it is for this machine alone, unless that is meant. */
+function guardDoor(demandsKey: boolean): void {
+  if (demandsKey) return
+  if (isLoopback(config.HOST)) {
+    log.warn('serving without API keys, on loopback only; make one with: npm run key -- create')
+  } else if (config.ALLOW_ANONYMOUS) {
     log.warn('serving without API keys beyond loopback, as ALLOW_ANONYMOUS=true says')
+  } else {
+    throw new Error(
+      `HOST ${config.HOST} can be reached from other machines and ${config.API_KEYS_FILE} holds no API keys: make one ` +
+        '(npm run key -- create), or set HOST=127.0.0.1, or ALLOW_ANONYMOUS=true where the network keeps strangers out',
+    )
+  }
 }
 
 async function endAll(): Promise<void> {

@@ -1,11 +1,14 @@
 /** The process as an operator meets it: real signals, real sockets, a real restart. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+
+const run = promisify(execFile)
 
 interface Running {
   child: ChildProcess
@@ -15,7 +18,10 @@ interface Running {
 
 async function start(t: Test, env: Record<string, string>): Promise<Running> {
   const child = spawn(process.execPath, ['--import', 'tsx', 'src/server.ts'], {
-    env: { PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', PORT: '0', REPLICAS: '1', ...env },
+    env: {
+      ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', PORT: '0', REPLICAS: '1' },
+      ...{ API_KEYS_FILE: join(env['DATA_DIR'] ?? '/nowhere', 'keys.json'), ...env },
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   t.teardown(() => {
@@ -107,6 +113,29 @@ t.test('beyond loopback it serves only who says that strangers may', async (t) =
   t.ok(lines.length > 0)
   child.kill('SIGTERM')
   await once(child, 'exit')
+})
+
+t.test('with a key it serves beyond loopback, and nobody without that key', async (t) => {
+  const DATA_DIR = await dataDir(t)
+  const words = ['create', '--id', 'mailer', '--scopes', 'enqueue,read', '--queues', 'q']
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/key.ts', ...words], {
+    env: { PATH: process.env['PATH'] ?? '', API_KEYS_FILE: join(DATA_DIR, 'keys.json') },
+  })
+  const secret = stdout.split('\n')[0]!
+  const { child, url, lines } = await start(t, { DATA_DIR, HOST: '0.0.0.0' })
+  const get = (authorization?: string) =>
+    fetch(`${url}/jobs/q:x`, authorization === undefined ? {} : { headers: { authorization } })
+  t.equal((await get()).status, 401)
+  t.equal((await get(`Bearer ${secret}`)).status, 404)
+  t.equal((await fetch(`${url}/health/live`)).status, 200)
+  child.kill('SIGTERM')
+  await once(child, 'exit')
+  t.notMatch(JSON.stringify(lines), secret.split('.')[1]!)
+})
+
+t.test('a command of the keys that is wrong says so and ends with 1', async (t) => {
+  const bad = run(process.execPath, ['--import', 'tsx', 'src/key.ts', 'create', '--id', 'a'])
+  await t.rejects(bad, { code: 1, stderr: /--scopes is missing/ })
 })
 
 t.test('a bad setting ends the start with a sentence for each, and none of the values', async (t) => {

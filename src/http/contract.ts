@@ -3,20 +3,22 @@
  * response it can give. The boot fails for a route that does not say so, since nobody can be refused what nobody declared.
  */
 import fp from 'fastify-plugin'
-
-export type Scope = 'none' | 'enqueue' | 'read' | 'work' | 'schedule' | 'manage'
+import type { Scope } from '../keys/access.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** Who may call it; `none`: anyone. */
-    scope?: Scope
+    scope?: Scope | 'none'
   }
 }
 
+/** Where the documentation is served. */
+export const DOCS = '/docs'
+
 export const contractPlugin = fp(async (app) => {
   app.addHook('onRoute', (route) => {
-    // Pages of libraries (the documentation's own assets) are no part of the contract.
-    if (route.schema?.hide) return
+    // The documentation's own pages, which a library serves, are no part of the contract. They show nothing but that.
+    if (route.schema?.hide && route.url.startsWith(DOCS)) return
     const missing = [
       route.config?.scope ? '' : 'config.scope',
       route.schema?.operationId ? '' : 'schema.operationId',

@@ -4,9 +4,12 @@
  */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
+import type { FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import { type ErrorCode, errorTable, problemResponses, problemType, SluiceError } from '../errors.ts'
+import type { Scope } from '../keys/access.ts'
+import { DOCS } from './contract.ts'
 
 export interface OpenapiOptions {
   version: string
@@ -28,19 +31,30 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
         license: { name: 'MIT', identifier: 'MIT' },
       },
       servers: [{ url: '/', description: 'This service' }],
-      // Keys do not exist yet: the service serves loopback only, or whoever ALLOW_ANONYMOUS lets in.
-      security: [{}],
+      // Said of each operation: see withSecurity.
+      security: [],
+      components: {
+        securitySchemes: {
+          apiKey: {
+            type: 'http',
+            scheme: 'bearer',
+            description:
+              'A key that `npm run key -- create` has made. A service without any key serves whoever reaches it, on loopback.',
+          },
+        },
+      },
       tags: [
         { name: 'jobs', description: 'Enqueue jobs and follow them.' },
         { name: 'queues', description: 'Follow queues.' },
         { name: 'operations', description: 'How things are.' },
       ],
     },
+    transform: ({ schema, url, route }) => ({ schema: withSecurity(schema, route.config?.scope), url }),
     transformObject: (document) =>
       ('openapiObject' in document ? hoistTitled(document.openapiObject as Json) : {}) as never,
   })
 
-  await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { tryItOutEnabled: true } })
+  await app.register(swaggerUi, { routePrefix: DOCS, uiConfig: { tryItOutEnabled: true } })
 
   app.get('/openapi.json', {
     config: { scope: 'none' },
@@ -84,6 +98,12 @@ function problemTypeOf(name: string) {
   const code = name.toUpperCase().replaceAll('-', '_') as ErrorCode
   if (!Object.hasOwn(errorTable, code)) throw new SluiceError('ROUTE_NOT_FOUND')
   return { type: problemType(code), code, ...errorTable[code] }
+}
+
+/** Which key an operation asks for; `{}`: none, where the service has no keys. */
+function withSecurity(schema: FastifySchema, scope: Scope | 'none' | undefined): FastifySchema {
+  if (scope === undefined || scope === 'none') return schema
+  return { ...schema, security: [{ apiKey: [scope] }, {}] }
 }
 
 /** Moves each schema with a title to `components.schemas`, once, and leaves a `$ref`. */

@@ -1,0 +1,87 @@
+/**
+ * The keys in force: API_KEYS_FILE, read anew when it changes. A file that vanishes or breaks while the service runs
+ * changes nothing and is told in the log and in /health: the door never opens by accident.
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { unwatchFile, watchFile } from 'node:fs'
+import type { Logger } from 'pino'
+import { type Access, anyone, createQueueMatcher } from './access.ts'
+import { digestOf, idOf, type Key, type KeyFile, readKeyFile } from './key-file.ts'
+
+export interface KeyRing {
+  /** False while there is no key at all, not even a revoked one: then everyone is {@link anyone}. */
+  demandsKey(): boolean
+  /** Who sent this secret; `undefined` when nobody may be known by it. */
+  find(secret: string): Access | undefined
+  /** Why the file could not be read anew; `undefined` when it could. */
+  problem(): string | undefined
+  close(): void
+}
+
+/** By looking, since an event for a file is not had on every file system, nor when a mounted secret is swapped. */
+const LOOK_EVERY_MS = 1_000
+
+interface LiveKey {
+  access: Access
+  digests: Buffer[]
+}
+
+/** For an id that nobody has: compared like the others, so that the time tells no ids. */
+const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)] }
+
+/** Throws a KeyFileError when the file is there and cannot be understood. */
+export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
+  let problem: string | undefined
+  let keys = new Map<string, LiveKey>()
+  let demandsKey = false
+
+  function use(file: KeyFile): void {
+    keys = new Map(file.keys.map((key) => [key.id, toLiveKey(key)]))
+    demandsKey = file.keys.length > 0 || demandsKey
+  }
+
+  async function reload(): Promise<void> {
+    try {
+      const file = await readKeyFile(path)
+      if (!file && demandsKey) throw new Error(`API_KEYS_FILE (${path}) is gone`)
+      problem = undefined
+      if (!file) return
+      use(file)
+      log.info({ keys: keys.size }, 'API keys read anew')
+    } catch (error) {
+      problem = `${(error as Error).message}; the keys of before are in force`
+      log.error({ reason: problem }, 'API keys not read anew')
+    }
+  }
+
+  const file = await readKeyFile(path)
+  if (file) use(file)
+  const looked = () => void reload()
+  watchFile(path, { interval: LOOK_EVERY_MS }, looked)
+
+  return {
+    demandsKey: () => demandsKey,
+    find(secret) {
+      const key = keys.get(idOf(secret) ?? '') ?? decoy
+      const digest = digestOf(secret)
+      let isLive = false
+      for (const live of key.digests) {
+        if (timingSafeEqual(digest, live)) isLive = true
+      }
+      return isLive ? key.access : undefined
+    },
+    problem: () => problem,
+    close: () => unwatchFile(path, looked),
+  }
+}
+
+function toLiveKey({ id, scopes, queues, rate, secrets }: Key): LiveKey {
+  const granted = new Set<string>(scopes)
+  const access: Access = {
+    keyId: id,
+    has: (scope) => granted.has(scope),
+    mayEnter: createQueueMatcher(queues),
+    rate: rate ?? undefined,
+  }
+  return { access, digests: secrets.map(({ sha256 }) => Buffer.from(sha256, 'hex')) }
+}

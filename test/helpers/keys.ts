@@ -1,0 +1,36 @@
+/** A service with API keys: its file is made first, as an operator would with `npm run key`. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import type { Rate, Scope } from '../../src/keys/access.ts'
+import { addKey, createSecret, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
+import { startApp } from './app.ts'
+
+export interface Grant {
+  scopes: Scope[]
+  queues?: string[]
+  rate?: Rate
+}
+
+/** @returns the service, the secret of each id, and the path of the file. */
+export async function startAppWithKeys<Id extends string>(
+  t: Test,
+  redis: { socket: string },
+  grants: Record<Id, Grant>,
+  settings: Record<string, string> = {},
+) {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-keys-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'keys.json')
+  let file: KeyFile = { version: 1, keys: [] }
+  const secrets = {} as Record<Id, string>
+  for (const [id, { scopes, queues = ['*'], rate = null }] of Object.entries<Grant>(grants)) {
+    secrets[id as Id] = createSecret(id)
+    file = addKey(file, { id, scopes, queues, rate }, secrets[id as Id], new Date().toISOString())
+  }
+  await writeKeyFile(path, file)
+  const app = await startApp(redis, { ...settings, API_KEYS_FILE: path })
+  t.teardown(() => app.http.close())
+  return { app, secrets, path }
+}
