@@ -3,9 +3,10 @@
  * became of each, in the order of the request.
  */
 import { SluiceError, toProblem } from '../errors.ts'
+import type { Access } from '../keys/access.ts'
 import { createValidator } from '../validation.ts'
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
-import { type BatchResult, NewJobBody } from './schemas.ts'
+import { BatchItem, type BatchResult, type NewJobBody } from './schemas.ts'
 
 export interface BatchAnswer {
   /** 201: all are there. 207: some are not. 422: none is. */
@@ -13,30 +14,42 @@ export interface BatchAnswer {
   body: BatchResult
 }
 
-export type AddBatch = (items: unknown[]) => Promise<BatchAnswer>
+/** `idempotencyKey`: of the batch, for each job that has none of its own. */
+export type AddBatch = (
+  items: unknown[],
+  access: Access,
+  idempotencyKey: string | undefined,
+) => Promise<BatchAnswer>
 
 type Item = BatchResult['results'][number]
+type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
 
 /** `toNewJob` fills in what a job leaves out. Rejects when nothing could be stored for a reason that may pass. */
-export function createBatch(enqueuer: Enqueuer, toNewJob: (body: NewJobBody) => NewJob): AddBatch {
-  const validate = createValidator(NewJobBody)
+export function createBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
+  const validate = createValidator(BatchItem)
 
-  function check(item: unknown): SluiceError | undefined {
+  /** The job that an item asks for, or why it cannot be had. */
+  function read(item: unknown, index: number, access: Access, batchKey: string | undefined) {
     const invalid = validate(item)
-    if (!invalid) return undefined
-    return new SluiceError(invalid.code === 'INVALID_NAME' ? 'INVALID_NAME' : 'INVALID_ITEM', {
-      errors: invalid.faults,
-      outcome: 'not_executed',
-    })
+    if (invalid) {
+      return new SluiceError(invalid.code === 'INVALID_NAME' ? 'INVALID_NAME' : 'INVALID_ITEM', {
+        errors: invalid.faults,
+        outcome: 'not_executed',
+      })
+    }
+    // With a space no client's own key can be the same.
+    const { idempotencyKey: key = batchKey && `${batchKey} ${index}` } = item as BatchItem
+    const job = toNewJob(item as BatchItem, key ? { owner: access.keyId, key } : undefined)
+    if (access.mayEnter(job.queue)) return job
+    return new SluiceError('QUEUE_NOT_FOUND', { outcome: 'not_executed' })
   }
 
-  return async (items) => {
-    const refused = items.map((item) => check(item))
-    const accepted = items.filter((_, index) => !refused[index]) as NewJobBody[]
-    const added = enqueuer.addMany(accepted.map(toNewJob))
+  return async (items, access, batchKey) => {
+    const asked = items.map((item, index) => read(item, index, access, batchKey))
+    const added = enqueuer.addMany(asked.filter((job): job is NewJob => !(job instanceof SluiceError)))
     let next = 0
     const settled = await Promise.allSettled(
-      refused.map((error) => (error ? Promise.reject(error) : added[next++]!)),
+      asked.map((job) => (job instanceof SluiceError ? Promise.reject(job) : added[next++]!)),
     )
     const failures = settled.flatMap((result) =>
       result.status === 'rejected' ? [result.reason as SluiceError] : [],

@@ -1,5 +1,6 @@
 /** What enqueue.lua is sent: the jobs of a batch, in the order in which they came. */
 import type { EncodedOptions } from '../redis/job-encoder.ts'
+import type { IdempotencyRecord } from './idempotency.ts'
 
 export interface Item {
   key: string
@@ -8,25 +9,40 @@ export interface Item {
   name: string
   timestamp: number
   deduplicationId: string | undefined
+  /** Where and what the idempotency key of the client is written as. */
+  idempotency: IdempotencyRecord | undefined
   /** JSON text. */
   data: string
   options: EncodedOptions
 }
 
 /** As enqueue.lua has them. */
-const VALUES_PER_JOB = 8
+const VALUES_PER_JOB = 10
+
+/** Data longer than this, in UTF-16 units, is an argument of its own: it costs less than being copied twice more. */
+const LARGE = 2_048
+
+export interface Message {
+  /** What is said of the jobs. */
+  packed: Buffer
+  /** The data of those that have much, in their order. */
+  large: string[]
+}
 
 /**
- * The second argument of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
+ * The jobs as arguments of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
  * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here texts are str 32
  * (0xdb), the array an array 32 (0xdd), times float 64 (0xcb), and 0xc2 is false.
  */
-export function packItems(items: Item[]): Buffer {
+export function packItems(items: Item[]): Message {
+  const large: string[] = []
   let size = 5
-  for (const { key, name, deduplicationId = '', data, options } of items) {
-    // Two small numbers, a time, five texts; a UTF-16 unit is three bytes at most.
-    size += 2 + 9 + 4 * 5 + key.length + 3 * (name.length + deduplicationId.length) + options.packed.length
-    size += 5 + Buffer.byteLength(data)
+  for (const { key, name, deduplicationId = '', idempotency, data, options } of items) {
+    // Two small numbers, a time, seven texts; a UTF-16 unit is three bytes at most.
+    size += 2 + 9 + 7 * 5 + key.length + 3 * (name.length + deduplicationId.length) + options.packed.length
+    if (idempotency) size += idempotency.key.length + idempotency.fingerprint.length
+    if (data.length <= LARGE) size += Buffer.byteLength(data)
+    else large.push(data)
   }
   const packed = Buffer.allocUnsafe(size)
   let at = packed.writeUInt8(0xdd, 0)
@@ -43,7 +59,7 @@ export function packItems(items: Item[]): Buffer {
     at = start + length
   }
   let before: EncodedOptions | undefined
-  for (const { key, chosen, name, timestamp, deduplicationId, data, options } of items) {
+  for (const { key, chosen, name, timestamp, deduplicationId, idempotency, data, options } of items) {
     packed[at++] = options.kind
     packed[at++] = chosen ? 1 : 0
     put(key)
@@ -51,9 +67,11 @@ export function packItems(items: Item[]): Buffer {
     packed[at++] = 0xcb
     at = packed.writeDoubleBE(timestamp, at)
     put(deduplicationId)
-    put(data)
+    put(data.length <= LARGE ? data : undefined)
     put(options === before ? undefined : options.packed)
+    put(idempotency?.key)
+    put(idempotency?.fingerprint)
     before = options
   }
-  return packed.subarray(0, at)
+  return { packed: packed.subarray(0, at), large }
 }

@@ -8,13 +8,15 @@ import type { JobsOptions } from 'bullmq'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
 import type { Registry, State } from '../queues/registry.ts'
-import { faultOf } from '../redis/faults.ts'
+import { faultOf, toSluiceError } from '../redis/faults.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
 import { type EncodedOptions, encodeOptions } from '../redis/job-encoder.ts'
+import type { Confirm } from '../redis/replication.ts'
 import { enqueueScript, runScript } from '../redis/scripts.ts'
 import { type CoalescerStats, createCoalescer } from './coalescer.ts'
 import { type Item, packItems } from './enqueue-message.ts'
 import { uuidv7 } from './id.ts'
+import { createIdempotency } from './idempotency.ts'
 
 /** A job as a client asks for it, already valid. */
 export interface NewJob {
@@ -24,6 +26,8 @@ export interface NewJob {
   opts: JobsOptions
   /** A key that was made here (uuidv7) before the job was handed over, where the client has chosen none. */
   key?: string
+  /** The client's Idempotency-Key, and the API key that it came with. */
+  idempotency?: { owner: string; key: string }
 }
 
 /** For a job that was asked for without any. */
@@ -39,6 +43,8 @@ export interface Stored {
   /** Milliseconds since 1970. */
   timestamp: number | null
   deduplicated: boolean
+  /** An idempotency key led to it: this is what became of the first request with that key. */
+  replayed: boolean
 }
 
 export interface Enqueuer {
@@ -58,12 +64,21 @@ interface Entry {
   bytes: number
 }
 
-type ScriptResult = 1 | [2, key: string, state?: State, name?: string, timestamp?: string] | [3, text: string]
+/** As enqueue.lua has it. */
+type ScriptResult =
+  | 1
+  | [2 | 4, key: string, state?: State, name?: string, timestamp?: string]
+  | [3, text: string]
+  | [5]
 
 export interface EnqueuerDeps {
   config: Config
   registry: Registry
   gateway: Gateway
+  /** Throws while Redis has no room for more jobs. */
+  admit(): void
+  /** Resolves when what was written on this connection is as safe as it has to be. `undefined`: it is. */
+  confirm: Confirm | undefined
   /** Called with the queue and key of each job that may be there now, before anyone is told of it. */
   onWrite(queue: string, key: string): void
   now?: () => number
@@ -81,6 +96,8 @@ export function createEnqueuer({
   config,
   registry,
   gateway,
+  admit,
+  confirm,
   onWrite,
   now = Date.now,
 }: EnqueuerDeps): Enqueuer {
@@ -97,8 +114,15 @@ export function createEnqueuer({
   // As BullMQ's Job constructor has it: attempts 0 unless said.
   const plain: JobsOptions = { attempts: 0, ...defaultOptions(config) }
   const plainEncoded = encodeOptions(plain)
+  const idempotency = createIdempotency(config.QUEUE_PREFIX)
+
+  /** Of a client's idempotency key, if it came with one. */
+  function recordOf({ idempotency: asked, queue, name, data, opts }: NewJob) {
+    return asked && idempotency(asked.owner, asked.key, { queue, name, data, opts })
+  }
 
   function prepare(job: NewJob): Item {
+    admit()
     const timestamp = now()
     const chosen = job.opts.jobId !== undefined
     const key = job.opts.jobId ?? job.key ?? uuidv7(timestamp)
@@ -110,6 +134,7 @@ export function createEnqueuer({
       name: job.name,
       timestamp,
       deduplicationId: job.opts.deduplication?.id,
+      idempotency: recordOf(job),
       data,
       options: job.opts === noOptions ? plainEncoded : encode(job.opts),
     }
@@ -126,12 +151,20 @@ export function createEnqueuer({
   /** One command; what became of each job, or why it is not known. */
   async function send(queueName: string, items: Item[]): Promise<(Stored | SluiceError)[]> {
     const base = registry.base(queueName)
+    const { packed, large } = packItems(items)
     try {
-      const results = (await gateway.onQueue(queueName, ENQUEUE, (client) =>
-        runScript(client, enqueueScript, [`${base}meta`], [base, packItems(items)]),
-      )) as ScriptResult[]
+      const { results, unconfirmed } = await gateway.onQueue(queueName, ENQUEUE, async (client) => {
+        const args = [base, packed, config.IDEMPOTENCY_TTL, ...large]
+        const results = (await runScript(client, enqueueScript, [`${base}meta`], args)) as ScriptResult[]
+        const unconfirmed = await confirm?.(client).catch((error: unknown) => toSluiceError(error, true))
+        return { results, unconfirmed: unconfirmed as SluiceError | undefined }
+      })
       registry.remember(queueName)
-      return items.map((item, index) => outcome(queueName, item, results[index]!))
+      return items.map((item, index) => {
+        const result = outcome(queueName, item, results[index]!)
+        if (!unconfirmed || result instanceof SluiceError) return result
+        return withId(unconfirmed, queueName, result.key)
+      })
     } catch (error) {
       return items.map((item) => withId(error as SluiceError, queueName, item.key))
     } finally {
@@ -216,10 +249,11 @@ function checkSize(job: NewJob, data: string): void {
 function outcome(queue: string, item: Item, result: ScriptResult): Stored | SluiceError {
   const { key, name, timestamp, options } = item
   const state = STATES[options.kind - 1]!
-  const created: Stored = { queue, key, name, state, timestamp, deduplicated: false }
+  const created: Stored = { queue, key, name, state, timestamp, deduplicated: false, replayed: false }
   if (result === 1) return created
   if (result[0] === 3) return withId(jobError(result[1]), queue, key)
-  const [, existingKey, existingState = null, existingName = null, existingTimestamp] = result
+  if (result[0] === 5) return new SluiceError('IDEMPOTENCY_KEY_REUSED', { outcome: 'not_executed' })
+  const [how, existingKey, existingState = null, existingName = null, existingTimestamp] = result
   return {
     queue,
     key: existingKey,
@@ -227,6 +261,7 @@ function outcome(queue: string, item: Item, result: ScriptResult): Stored | Slui
     state: existingState,
     timestamp: existingTimestamp === undefined ? null : Number(existingTimestamp),
     deduplicated: true,
+    replayed: how === 4,
   }
 }
 
@@ -241,7 +276,8 @@ function jobError(text: string): SluiceError {
 }
 
 function withId(error: SluiceError, queue: string, key: string): SluiceError {
-  if (!(error instanceof SluiceError)) return error
+  // Of a key that belongs to another payload nothing was written, under no id.
+  if (!(error instanceof SluiceError) || error.code === 'IDEMPOTENCY_KEY_REUSED') return error
   // One error may be shared by a whole batch; each job gets its own, with its own id.
   return new SluiceError(error.code, { ...error.details, ids: [`${queue}:${key}`] })
 }

@@ -1,7 +1,7 @@
 /** `GET /jobs/:id/events`: what happens to one job, as it happens. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import { problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
+import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
 import type { Follower, Snapshot } from '../queues/follower.ts'
 import { EventHeaders, eventStreamResponses } from '../queues/schemas.ts'
 import { isAfter } from '../redis/stream-place.ts'
@@ -32,11 +32,14 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
       tags: ['jobs'],
       params: JobParams,
       headers: EventHeaders,
-      response: { ...eventStreamResponses, ...problemResponses(['JOB_NOT_FOUND', ...REDIS_PROBLEMS]) },
+      response: {
+        ...eventStreamResponses,
+        ...problemResponses(['JOB_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+      },
     },
     handler: async (request, reply) => {
       const ref = parseJobId(request.params.id, defaultQueue)
-      if (!ref) throw new SluiceError('JOB_NOT_FOUND')
+      if (!ref || !request.access.mayEnter(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
       const outcome = await follower.follow({
         ...ref,
         lastEventId: request.headers['last-event-id'],

@@ -2,20 +2,30 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
-import { BODY_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
+import { BODY_PROBLEMS, type ErrorCode, GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
+import { enter } from '../keys/access.ts'
 import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
 import type { AddBatch } from './batch.ts'
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
+import { idempotencyKeyOf } from './idempotency.ts'
 import { etagOf, resourceOfNewJob, rfc3339 } from './job-resource.ts'
 import { waitOf } from './polling.ts'
-import { AddQuery, BatchBody, BatchResult, NewJobBody, StoredJob } from './schemas.ts'
+import {
+  AddHeaders,
+  AddQuery,
+  BatchBody,
+  BatchHeaders,
+  BatchResult,
+  NewJobBody,
+  StoredJob,
+} from './schemas.ts'
 
 export interface JobRoutes {
   config: Config
   enqueuer: Enqueuer
   addAndWait: AddAndWait
   addBatch: AddBatch
-  toNewJob(body: NewJobBody): NewJob
+  toNewJob(body: NewJobBody, idempotency?: NewJob['idempotency']): NewJob
   /** Checks the frame of a batch; its items are checked one by one. */
   batchValidator(value: unknown): { value: unknown } | { error: Error }
 }
@@ -30,6 +40,13 @@ const located = {
   Location: header('Where to follow the job.'),
   'Preference-Applied': header('RFC 7240: the wait that was granted.'),
 }
+
+const replayed = {
+  ...located,
+  'Idempotency-Replayed': header('`true` where an Idempotency-Key led to the job.'),
+}
+/** What may become of a job that is stored in Redis, beyond what any command may end in. */
+const ENQUEUE_PROBLEMS: ErrorCode[] = ['IDEMPOTENCY_KEY_REUSED', 'NOT_REPLICATED']
 
 export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
@@ -46,25 +63,30 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
         'the time is up. A client that leaves cancels nothing.',
       tags: ['jobs'],
       querystring: AddQuery,
+      headers: AddHeaders,
       body: NewJobBody,
       response: {
         201: { ...StoredJob, description: 'Stored.', headers: located },
         200: {
           ...StoredJob,
-          description: 'It was there already (opts.jobId or opts.deduplication): the id is of that job.',
+          description:
+            'It was there already (opts.jobId, opts.deduplication or Idempotency-Key): the id is of that job.',
+          headers: replayed,
         },
         ...problemResponses([
           'INVALID_NAME',
           'INVALID_OPTION',
-          'NOT_IMPLEMENTED',
+          'QUEUE_NOT_FOUND',
+          ...ENQUEUE_PROBLEMS,
+          ...GUARD_PROBLEMS,
           ...BODY_PROBLEMS,
           ...REDIS_PROBLEMS,
         ]),
       },
     },
     handler: (request, reply) => {
-      refuseIdempotencyKey(request)
-      const job = toNewJob(request.body)
+      const job = toNewJob(request.body, idempotencyOf(request))
+      enter(request.access, job.queue)
       const wait = waitOf(request, reply)
       if (!wait) return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
       const onWait = (leave: () => void) => reply.raw.once('close', leave)
@@ -75,37 +97,33 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
   app.post('/jobs/batch', {
     config: { scope: 'enqueue' },
     bodyLimit: config.BATCH_BODY_LIMIT,
-    validatorCompiler: () => batchValidator,
+    validatorCompiler: ({ httpPart }) => (httpPart === 'body' ? batchValidator : (value) => ({ value })),
     schema: {
       operationId: 'addJobs',
       summary: 'Enqueue many jobs, each standing alone',
       description:
         'One bad item never costs the others. Jobs of one queue are one Redis command, 200 at most.',
       tags: ['jobs'],
+      headers: BatchHeaders,
       body: BatchBody,
       response: {
         201: { ...BatchResult, description: 'All are there.' },
         207: { ...BatchResult, description: 'Some are not.' },
-        ...problemResponses(['NOT_IMPLEMENTED', ...BODY_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses([...ENQUEUE_PROBLEMS, ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]),
         422: { ...BatchResult, description: 'None was stored; each says why.' },
       },
     },
     handler: async (request, reply) => {
-      refuseIdempotencyKey(request)
-      const { status, body } = await addBatch(request.body.jobs)
+      const { status, body } = await addBatch(request.body.jobs, request.access, idempotencyOf(request)?.key)
       return reply.code(status).send(body)
     },
   })
 }
 
-/** Ignored, it would promise what is not kept: a repeat would make a second job. */
-function refuseIdempotencyKey(request: FastifyRequest): void {
-  if (request.headers['idempotency-key'] === undefined) return
-  throw new SluiceError('NOT_IMPLEMENTED', {
-    detail:
-      'Idempotency-Key is not supported yet. Give the job an opts.jobId of its own: a repeat then finds the job.',
-    outcome: 'not_executed',
-  })
+/** Of the API key that it came with: those of two never meet. */
+function idempotencyOf({ headers, access }: FastifyRequest): NewJob['idempotency'] {
+  const key = idempotencyKeyOf(headers['idempotency-key'])
+  return key === undefined ? undefined : { owner: access.keyId, key }
 }
 
 /** The job as it is after the wait, in the bytes of `GET /jobs/:id`, and how it was stored. */
@@ -122,6 +140,7 @@ function sendWaited(reply: FastifyReply, { stored, job }: WaitedFor, newJob: New
 function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
   const { queue, key, name, state, timestamp, deduplicated } = stored
   const id = `${queue}:${key}`
+  if (stored.replayed) reply.header('idempotency-replayed', 'true')
   reply.header('location', `/jobs/${deduplicated ? encodeURI(id) : id}`)
   if (!deduplicated) {
     const created = { name: name!, state: state!, timestamp: timestamp! }

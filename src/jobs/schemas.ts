@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
 import { JOB_KEY_PATTERN } from './id.ts'
+import { IDEMPOTENCY_KEY_PATTERN } from './idempotency.ts'
 import { Job, nullable, QueueName, State, Time, WaitQuery } from './status-schemas.ts'
 
 const optional = Type.Optional
@@ -114,6 +115,43 @@ export const NewJobBody = Type.Object(
 )
 export type NewJobBody = Static<typeof NewJobBody>
 
+/** A job of a batch. */
+export const BatchItem = Type.Object(
+  {
+    ...NewJobBody.properties,
+    idempotencyKey: optional(
+      Type.String({
+        pattern: IDEMPOTENCY_KEY_PATTERN,
+        description:
+          'As the header Idempotency-Key of POST /jobs, for this one: 1 to 255 visible characters of ASCII.',
+      }),
+    ),
+  },
+  { ...strict, title: 'NewBatchJob' },
+)
+export type BatchItem = Static<typeof BatchItem>
+
+/** For the documentation: headers are read where they are used. */
+export const AddHeaders = Type.Object({
+  'idempotency-key': optional(
+    Type.String({
+      pattern: IDEMPOTENCY_KEY_PATTERN,
+      description:
+        'The same key again, from the same API key within IDEMPOTENCY_TTL (24 h), leads to the same job: 200, and ' +
+        '`Idempotency-Replayed: true`. With another payload: 422 IDEMPOTENCY_KEY_REUSED.',
+    }),
+  ),
+})
+
+export const BatchHeaders = Type.Object({
+  'idempotency-key': optional(
+    Type.String({
+      pattern: IDEMPOTENCY_KEY_PATTERN,
+      description: 'For each job of the batch without an idempotencyKey: this and its index in the batch.',
+    }),
+  ),
+})
+
 export const StoredJob = Type.Object(
   {
     id: Type.String({ description: '`queue:key`; GET /jobs/{id} follows it.' }),
@@ -140,7 +178,7 @@ export const AddQuery = Type.Object(WaitQuery, strict)
 
 export const BatchBody = Type.Object(
   {
-    jobs: Type.Array(NewJobBody, {
+    jobs: Type.Array(BatchItem, {
       minItems: 1,
       description: 'The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed.',
     }),

@@ -1,7 +1,8 @@
 /** `GET /jobs…`: one job, many, a page of a queue. Parse, one call of the domain, answer. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
+import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
+import { type Access, enter } from '../keys/access.ts'
 import { type JobRef, parseJobId } from './id.ts'
 import type { JobLister, ListRequest } from './job-lister.ts'
 import type { Include } from './job-reader.ts'
@@ -51,14 +52,14 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       response: {
         200: { description: 'The job.', headers: polled, ...jsonOf(Job) },
         304: { description: 'Unchanged since the ETag in If-None-Match.', headers: polled, type: 'null' },
-        ...problemResponses(['JOB_NOT_FOUND', ...REDIS_PROBLEMS]),
+        ...problemResponses(['JOB_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     // No async: what is in memory goes out without a promise in between.
     handler: (request, reply) => {
       const include = parseInclude(request.query.include)
       const ref = parseJobId(request.params.id, defaultQueue)
-      if (!ref) throw new SluiceError('JOB_NOT_FOUND')
+      if (!ref || !request.access.mayEnter(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
       const wait = waitOf(request, reply)
       if (wait) return waitFor(request, reply, { ref, include, ...wait })
       const bypass = wantsReadThrough(request.headers)
@@ -93,13 +94,13 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
           headers: polled,
           type: 'null',
         },
-        ...problemResponses(REDIS_PROBLEMS),
+        ...problemResponses(['QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const { ids } = request.query
-      if (ids === undefined) return jobLister.page(parsePage(request.query, defaultQueue))
-      const refs = parseIds(request.query, defaultQueue)
+      if (ids === undefined) return jobLister.page(parsePage(request, defaultQueue))
+      const refs = parseIds(request, defaultQueue)
       const include = parseInclude(request.query.include)
       return sendMany(request, reply, await findMany(refs, include, wantsReadThrough(request.headers)))
     },
@@ -112,19 +113,26 @@ function parseInclude(include: string | undefined): Include {
   return include === undefined ? PLAIN : { data: include.includes('data'), logs: include.includes('logs') }
 }
 
-function parsePage(query: JobsQuery, defaultQueue: string): ListRequest {
+type JobsRequest = { query: JobsQuery; access: Access }
+
+function parsePage({ query, access }: JobsRequest, defaultQueue: string): ListRequest {
   const { queue = defaultQueue, state, limit = PAGE, cursor, include } = query
   if (include !== undefined) throw invalid('include', 'goes with ids only.')
+  enter(access, queue)
   return { queue, state, limit, cursor }
 }
 
-function parseIds({ ids = '', queue, state, limit, cursor }: JobsQuery, defaultQueue: string) {
+function parseIds({ query, access }: JobsRequest, defaultQueue: string) {
+  const { ids = '', queue, state, limit, cursor } = query
   for (const [name, value] of Object.entries({ queue, state, limit, cursor })) {
     if (value !== undefined) throw invalid(name, 'does not go with ids: an id names its queue.')
   }
   const all = ids.split(',')
   if (all.length > MAX_JOBS) throw invalid('ids', `has ${all.length} ids, and ${MAX_JOBS} is the most.`)
-  return all.map((id): JobRef | undefined => parseJobId(id, defaultQueue))
+  return all.map((id): JobRef | undefined => {
+    const ref = parseJobId(id, defaultQueue)
+    return ref && access.mayEnter(ref.queue) ? ref : undefined
+  })
 }
 
 function invalid(name: string, detail: string): SluiceError {

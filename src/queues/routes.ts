@@ -1,7 +1,8 @@
 /** `GET /queues/:queue/events`: what happens to the jobs of a queue, as it happens. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import { problemResponses, REDIS_PROBLEMS } from '../errors.ts'
+import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
+import { enter } from '../keys/access.ts'
 import type { Follower } from './follower.ts'
 import type { Registry } from './registry.ts'
 import { EventHeaders, eventStreamResponses, QueueParams } from './schemas.ts'
@@ -27,10 +28,14 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
       tags: ['queues'],
       params: QueueParams,
       headers: EventHeaders,
-      response: { ...eventStreamResponses, ...problemResponses(['QUEUE_DAMAGED', ...REDIS_PROBLEMS]) },
+      response: {
+        ...eventStreamResponses,
+        ...problemResponses(['QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+      },
     },
     handler: async (request, reply) => {
       const { queue } = request.params
+      enter(request.access, queue)
       await follower.follow({
         queue,
         lastEventId: request.headers['last-event-id'],

@@ -61,7 +61,10 @@ async function withOurs(
   await eventually(() => connections.all.every((connection) => connection.ready))
   const gateway = createGateway(config, connections, createSemaphore(100, 100))
   const registry = createRegistry(prefix, connections, gateway)
-  const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: () => {}, now: () => TIMESTAMP })
+  const enqueuer = createEnqueuer({
+    ...{ config, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
+    ...{ admit: () => {}, onWrite: () => {} },
+  })
   await before(redis.client)
   const jobs = steps.map(({ name = 'n', data = {}, opts }) => ({ queue: 'q', name, data, opts }))
   const keys: string[] = []
