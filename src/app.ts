@@ -7,12 +7,15 @@ import { availableParallelism } from 'node:os'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
+import { authPlugin } from './http/auth.ts'
 import { closingPlugin } from './http/closing.ts'
 import { contractPlugin } from './http/contract.ts'
 import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
 import { openapiPlugin } from './http/openapi.ts'
+import { pressurePlugin } from './http/pressure.ts'
 import { answerClientError, problemPlugin } from './http/problem.ts'
+import { rateLimitPlugin } from './http/rate-limit.ts'
 import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
 import { createAddAndWait } from './jobs/add-and-wait.ts'
@@ -27,6 +30,7 @@ import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
 import { createStatusCache } from './jobs/status-cache.ts'
 import { statusRoutes } from './jobs/status-routes.ts'
 import { createWaiters } from './jobs/waiters.ts'
+import { openKeyRing } from './keys/key-ring.ts'
 import { createHealth } from './operations/health.ts'
 import { operationsRoutes } from './operations/routes.ts'
 import { createEventHistory } from './queues/event-history.ts'
@@ -36,7 +40,9 @@ import { createRegistry } from './queues/registry.ts'
 import { queueRoutes } from './queues/routes.ts'
 import { computeBudget, maxWaiting } from './redis/budget.ts'
 import { createConnections, type RedisAddress } from './redis/connections.ts'
-import { createGateway } from './redis/gateway.ts'
+import { createGateway, type Gateway } from './redis/gateway.ts'
+import { createMemoryGuard } from './redis/memory-guard.ts'
+import { type Confirm, createReplication } from './redis/replication.ts'
 import { createSemaphore } from './redis/semaphore.ts'
 
 export const version = (
@@ -45,6 +51,8 @@ export const version = (
 
 export interface App {
   http: FastifyInstance
+  /** Whether there are API keys, so that the door may stand open to other machines. */
+  demandsKey(): boolean
   /** From now on `/health/ready` says 503; all else is served. */
   drain(): void
 }
@@ -52,7 +60,23 @@ export interface App {
 /** Builds the service; nothing listens yet. `address`: where Redis is. Boots also while Redis is away. */
 export async function createApp(config: Config, address: RedisAddress, log: Logger): Promise<App> {
   const http = createHttp(config)
+  try {
+    return await assemble(http, config, address, log)
+  } catch (error) {
+    // What was begun before it failed has its end.
+    await http.close()
+    throw error
+  }
+}
 
+async function assemble(
+  http: FastifyInstance,
+  config: Config,
+  address: RedisAddress,
+  log: Logger,
+): Promise<App> {
+  const keyRing = await openKeyRing(config.API_KEYS_FILE, log)
+  http.addHook('onClose', async () => keyRing.close())
   const budget = computeBudget(config, availableParallelism())
   const connections = createConnections(config, address, budget, log)
   http.addHook('onClose', () => connections.close())
@@ -75,7 +99,9 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   const waiters = createWaiters(statusCache, events)
   // Before the listener closes, since it waits for the requests that wait.
   http.addHook('preClose', () => waiters.close())
-  const enqueuer = createEnqueuer({ config, registry, gateway, onWrite: statusCache.forget })
+  const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
+  const confirm = createConfirm(config, gateway)
+  const enqueuer = createEnqueuer({ config, registry, gateway, admit, confirm, onWrite: statusCache.forget })
   http.addHook('onClose', () => enqueuer.close())
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
@@ -83,11 +109,16 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
     waiting: waiters.count,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
+    replicasWanted: config.DURABILITY_REPLICAS,
+    keysProblem: keyRing.problem,
   })
 
   await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })
   await http.register(contractPlugin)
   await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
+  await http.register(pressurePlugin, { maxEventLoopDelayMs: config.MAX_EVENT_LOOP_DELAY })
+  await http.register(authPlugin, { keyRing })
+  await http.register(rateLimitPlugin)
   await http.register(jsonBodyPlugin)
   await http.register(validationPlugin)
   await http.register(openapiPlugin, { version })
@@ -97,8 +128,10 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   })
   await http.register(closingPlugin)
 
-  const toNewJob = ({ queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody) =>
-    ({ queue, name, data, opts }) as NewJob
+  const toNewJob = (
+    { queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody,
+    idempotency?: NewJob['idempotency'],
+  ) => ({ queue, name, data, opts, idempotency }) as NewJob
   const { DEFAULT_QUEUE: defaultQueue } = config
   await http.register(jobRoutes, {
     ...{ config, enqueuer, toNewJob },
@@ -114,10 +147,16 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   const follower = createFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
-  // Keys do not exist yet, and whoever reaches the service may `manage`.
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
-  return { http, drain: health.drain }
+  return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
+}
+
+/** `undefined`: nobody but the master has to have a job. */
+function createConfirm(config: Config, gateway: Gateway): Confirm | undefined {
+  if (config.DURABILITY_REPLICAS === 0) return undefined
+  const count = () => gateway.count('confirm', 1)
+  return createReplication(config.DURABILITY_REPLICAS, config.DURABILITY_TIMEOUT, count)
 }
 
 /** Room for 200 generated ids in a URL (GET /jobs?ids=). */
@@ -130,7 +169,12 @@ function createHttp(config: Config): FastifyInstance {
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
     requestTimeout: config.REQUEST_TIMEOUT,
-    http: { headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT), maxHeaderSize: MAX_HEADER_BYTES },
+    http: {
+      headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT),
+      maxHeaderSize: MAX_HEADER_BYTES,
+      // Node looks for slow senders every 30 s by itself, so that a timeout of 5 s would be one of 35.
+      connectionsCheckingInterval: 500,
+    },
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: answerClientError,
     // A request that is already here is answered; the listener takes no more.

@@ -2,16 +2,20 @@
  * How things are: a summary that is cheap to ask for (kept for HEALTH_TTL, or until Redis comes or goes), and the
  * details behind it. Redis is asked on the `admin` connection, so a health check never stands before a job.
  */
+
+import type { Access } from '../keys/access.ts'
 import type { EventsStats } from '../queues/events.ts'
 import type { Registry, State } from '../queues/registry.ts'
 import type { Budget } from '../redis/budget.ts'
-import type { ConnectionStats, Connections } from '../redis/connections.ts'
+import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
-import type { Semaphore, SemaphoreStats } from '../redis/semaphore.ts'
+import type { Semaphore } from '../redis/semaphore.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/server-info.ts'
-import { adviseOn } from './recommendations.ts'
+import type { ByQueue, Kept, PoolStats, RedisHealth, Stats, Status, Summary } from './answers.ts'
+import { type Advice, adviseOn } from './recommendations.ts'
+import { adviceFor, batchingFor, seenBy, summaryFor } from './visibility.ts'
 
-export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
+export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends ByQueue> {
   version: string
   budget: Budget
   connections: Connections
@@ -23,70 +27,23 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching> {
   waiting(): number
   cacheStats(): Cache
   batchStats(): Batching
+  /** Replicas that must confirm a job. */
+  replicasWanted: number
+  /** Why the API keys could not be read anew. */
+  keysProblem(): string | undefined
   now?: () => number
 }
 
-export type Status = 'pass' | 'warn' | 'fail'
-
 export interface Health<Cache, Batching> {
-  /** For anyone. `ttlMs`: how old a kept answer may be. */
-  summary(ttlMs: number): Promise<Summary<Cache, Batching>>
+  /** For anyone, as far as that one may see. `ttlMs`: how old a kept answer may be. */
+  summary(ttlMs: number, access: Access): Promise<Summary<Cache, Batching>>
   /** For the operator; always measured now. */
-  redis(): Promise<RedisHealth>
+  redis(access: Access): Promise<RedisHealth>
   /** Whether requests should be sent here; `reason` when not. */
   ready(): Promise<{ ready: boolean; reason: string | null }>
-  stats(): Stats<Cache, Batching>
+  stats(access: Access): Stats<Cache, Batching>
   /** From now on `ready` says no. */
   drain(): void
-}
-
-interface PoolStats extends ConnectionStats {
-  budget: number
-  headroom: number
-}
-
-export interface Summary<Cache, Batching> {
-  status: Status
-  version: string
-  checkedAt: string
-  cached: boolean
-  responseTimeMs: number
-  uptimeS: number
-  redis: { reachable: boolean; roundTripMs: number | null; error: string | null }
-  pool: PoolStats
-  cache: Cache
-  batching: Batching
-  queues: Record<string, Record<State, number>>
-  queuesKnown: number
-  recommendations: string[]
-}
-
-export interface RedisHealth {
-  status: Status
-  responseTimeMs: number
-  roundTripMs: number | null
-  connections: PoolStats
-  budget: Budget
-  semaphore: SemaphoreStats
-  events: EventsStats
-  commandsSent: Record<string, number>
-  server: ServerInfo | null
-  error: string | null
-  limitError: string | null
-  queues: Record<string, Record<State, number>>
-  queuesKnown: number
-  recommendations: string[]
-}
-
-export interface Stats<Cache, Batching> {
-  cache: Cache
-  batching: Batching
-  pool: PoolStats
-  semaphore: SemaphoreStats
-  events: EventsStats
-  waiting: number
-  commandsSent: Record<string, number>
-  openQueues: number
 }
 
 /** A health answer is read by people and probes; beyond this many queues it would be neither short nor cheap. */
@@ -112,7 +69,7 @@ interface Measured {
   queuesKnown: number
 }
 
-export function createHealth<Cache extends { enabled: boolean }, Batching>(
+export function createHealth<Cache extends { enabled: boolean }, Batching extends ByQueue>(
   deps: HealthDeps<Cache, Batching>,
 ): Health<Cache, Batching> {
   const {
@@ -126,11 +83,13 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     waiting,
     cacheStats,
     batchStats,
+    replicasWanted,
+    keysProblem,
     now = Date.now,
   } = deps
   const startedAt = now()
-  let kept: { summary: Summary<Cache, Batching>; at: number } | undefined
-  let measuring: Promise<Summary<Cache, Batching>> | undefined
+  let kept: Kept<Cache, Batching> | undefined
+  let measuring: Promise<Kept<Cache, Batching>> | undefined
   let draining = false
   // A summary that says "pass" must not outlive the connection it speaks of.
   connections.onChange(() => {
@@ -167,10 +126,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     }
   }
 
-  function judge({ server, error, queues, uncounted }: Measured): {
-    status: Status
-    recommendations: string[]
-  } {
+  function judge({ server, error, queues, uncounted }: Measured): { status: Status; advice: Advice[] } {
     const advice = adviseOn({
       server,
       redisError: error,
@@ -181,10 +137,12 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       queues,
       uncounted,
       cacheEnabled: cacheStats().enabled,
+      replicasWanted,
+      keysProblem: keysProblem(),
     })
     const levels = advice.map(({ level }) => level)
     const status = levels.includes('fail') ? 'fail' : levels.includes('warn') ? 'warn' : 'pass'
-    return { status, recommendations: advice.map(({ sentence }) => sentence) }
+    return { status, advice }
   }
 
   function poolStats(): PoolStats {
@@ -192,11 +150,12 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
     return { ...stats, budget: budget.perProcess, headroom: budget.perProcess - stats.created }
   }
 
-  async function summarise(): Promise<Summary<Cache, Batching>> {
+  async function summarise(): Promise<Kept<Cache, Batching>> {
     const began = performance.now()
     const measured = await measure()
+    const { status, advice } = judge(measured)
     const summary: Summary<Cache, Batching> = {
-      ...judge(measured),
+      status,
       version,
       checkedAt: new Date(now()).toISOString(),
       cached: false,
@@ -212,29 +171,31 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
       batching: batchStats(),
       queues: measured.queues,
       queuesKnown: measured.queuesKnown,
+      recommendations: [],
     }
-    kept = { summary, at: now() }
-    return summary
+    kept = { summary, advice, at: now() }
+    return kept
   }
 
   return {
-    async summary(ttlMs) {
+    async summary(ttlMs, access) {
       const began = performance.now()
       const maxAgeMs = kept?.summary.status === 'fail' ? Math.min(ttlMs, FAILURE_TTL_MS) : ttlMs
       if (kept && now() - kept.at < maxAgeMs) {
-        return { ...kept.summary, cached: true, responseTimeMs: millisecondsSince(began) }
+        return { ...summaryFor(access, kept), cached: true, responseTimeMs: millisecondsSince(began) }
       }
       // Probes that come together share one look.
       measuring ??= summarise().finally(() => {
         measuring = undefined
       })
-      return measuring
+      return summaryFor(access, await measuring)
     },
-    async redis() {
+    async redis(access) {
       const began = performance.now()
       const measured = await measure()
+      const { status, advice } = judge(measured)
       return {
-        ...judge(measured),
+        status,
         responseTimeMs: millisecondsSince(began),
         roundTripMs: measured.roundTripMs,
         connections: poolStats(),
@@ -245,8 +206,11 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
         server: measured.server ?? null,
         error: measured.error ?? null,
         limitError: connections.stats().lastLimitError,
-        queues: measured.queues,
+        breaker: gateway.breakerStats(),
+        replicasWanted,
+        queues: seenBy(access, measured.queues),
         queuesKnown: measured.queuesKnown,
+        recommendations: adviceFor(access, advice),
       }
     },
     async ready() {
@@ -263,9 +227,9 @@ export function createHealth<Cache extends { enabled: boolean }, Batching>(
         return { ready: false, reason: (error as Error).message }
       }
     },
-    stats: () => ({
+    stats: (access) => ({
       cache: cacheStats(),
-      batching: batchStats(),
+      batching: batchingFor(access, batchStats()),
       pool: poolStats(),
       semaphore: semaphore.stats(),
       events: eventsStats(),

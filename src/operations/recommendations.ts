@@ -18,12 +18,18 @@ export interface Situation {
   /** Queues that could not be counted. */
   uncounted: string[]
   cacheEnabled: boolean
+  /** Replicas that must confirm a job. */
+  replicasWanted: number
+  /** Why the API keys could not be read anew. */
+  keysProblem: string | undefined
 }
 
 export interface Advice {
   /** `fail`: it does not work. `warn`: it will not for long, or not as one may think. */
   level: 'fail' | 'warn'
   sentence: string
+  /** The queue that it names; whoever may not see that queue is not told. */
+  queue?: string
 }
 
 /** Redis nearly full: BullMQ's workers cannot even take jobs at maxmemory, since their scripts write. */
@@ -34,7 +40,14 @@ const MANY_FAILED = 100
 const MANY_WAITING = 1_000
 
 export function adviseOn(situation: Situation): Advice[] {
-  return [...onRedis(situation), ...onConnections(situation), ...onEvents(situation), ...onQueues(situation)]
+  return [
+    ...onRedis(situation),
+    ...onReplicas(situation),
+    ...onConnections(situation),
+    ...onEvents(situation),
+    ...onQueues(situation),
+    ...onKeys(situation),
+  ]
 }
 
 function onRedis({ server, redisError, pool }: Situation): Advice[] {
@@ -73,6 +86,18 @@ function onRedis({ server, redisError, pool }: Situation): Advice[] {
     warn(`${server.durability.meaning} Set appendonly yes and appendfsync always if no job may be lost.`)
   }
   return advice
+}
+
+function onReplicas({ server, replicasWanted }: Situation): Advice[] {
+  if (!server || server.replicas >= replicasWanted) return []
+  const sentence =
+    `DURABILITY_REPLICAS is ${replicasWanted} and Redis has ${server.replicas}: no job is acknowledged. ` +
+    'Bring the replicas back, or lower it.'
+  return [{ level: 'fail', sentence }]
+}
+
+function onKeys({ keysProblem }: Situation): Advice[] {
+  return keysProblem === undefined ? [] : [{ level: 'warn', sentence: `${keysProblem}. Mend the file.` }]
 }
 
 function onConnections({ server, budget, pool, semaphore }: Situation): Advice[] {
@@ -127,18 +152,23 @@ function onEvents({ server, events }: Situation): Advice[] {
 
 function onQueues({ queues, uncounted, cacheEnabled }: Situation): Advice[] {
   const advice: Advice[] = []
-  const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
+  const warn = (sentence: string, queue?: string) =>
+    advice.push({ level: 'warn', sentence, ...(queue === undefined ? {} : { queue }) })
   for (const [name, counts] of Object.entries(queues)) {
     const waiting = counts.waiting + counts.prioritized
     if (waiting >= MANY_WAITING && counts.active === 0) {
-      warn(`${waiting} jobs wait in ${name} and none is active: is a worker running, is the queue paused?`)
+      warn(
+        `${waiting} jobs wait in ${name} and none is active: is a worker running, is the queue paused?`,
+        name,
+      )
     }
     if (counts.failed >= MANY_FAILED)
-      warn(`${counts.failed} jobs of ${name} have failed. Look at one with GET /jobs/{id}.`)
+      warn(`${counts.failed} jobs of ${name} have failed. Look at one with GET /jobs/{id}.`, name)
   }
   for (const name of uncounted) {
     warn(
       `The jobs of ${name} could not be counted: something other than BullMQ may have written one of its keys.`,
+      name,
     )
   }
   if (!cacheEnabled) warn('The cache is off (all CACHE_TTL_* are 0): every status read is a Redis command.')

@@ -1,7 +1,7 @@
 /** `/health…` and `/stats`: for probes, people and dashboards. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import { problemResponses } from '../errors.ts'
+import { GUARD_PROBLEMS, problemResponses } from '../errors.ts'
 import type { Health } from './health.ts'
 import { HealthSummary, Live, Ready, RedisHealth, Stats } from './schemas.ts'
 
@@ -22,7 +22,9 @@ export async function operationsRoutes(instance: FastifyInstance, deps: Operatio
     schema: {
       operationId: 'getHealth',
       summary: 'How things are, in short',
-      description: 'Kept for HEALTH_TTL (`cached`), or until Redis comes or goes.',
+      description:
+        'Kept for HEALTH_TTL (`cached`), for twice that where the API key may not `manage`, or until Redis comes or goes. ' +
+        'Queues are those that the key may see, and `recommendations` are for keys that may `manage`.',
       tags,
       response: {
         200: { ...HealthSummary, description: 'It works; see `recommendations`.' },
@@ -30,8 +32,9 @@ export async function operationsRoutes(instance: FastifyInstance, deps: Operatio
         503: { ...HealthSummary, description: 'Jobs are not taken.' },
       },
     },
-    handler: async (_request, reply) => {
-      const summary = await health.summary(summaryTtlMs)
+    handler: async ({ access }, reply) => {
+      const ttlMs = access.has('manage') ? summaryTtlMs : 2 * summaryTtlMs
+      const summary = await health.summary(ttlMs, access)
       return reply.code(summary.status === 'fail' ? 503 : 200).send(summary)
     },
   })
@@ -75,12 +78,12 @@ export async function operationsRoutes(instance: FastifyInstance, deps: Operatio
       tags,
       response: {
         200: { ...RedisHealth, description: 'It works; see `recommendations`.' },
-        ...problemResponses([]),
+        ...problemResponses(GUARD_PROBLEMS),
         503: { ...RedisHealth, description: 'Redis does not answer, or takes no jobs.' },
       },
     },
-    handler: async (_request, reply) => {
-      const answer = await health.redis()
+    handler: async ({ access }, reply) => {
+      const answer = await health.redis(access)
       return reply.code(answer.status === 'fail' ? 503 : 200).send(answer)
     },
   })
@@ -91,8 +94,11 @@ export async function operationsRoutes(instance: FastifyInstance, deps: Operatio
       operationId: 'getStats',
       summary: 'Cache, batching, pool and commands, as counted by this process',
       tags,
-      response: { 200: { ...Stats, description: 'Asks Redis for nothing.' }, ...problemResponses([]) },
+      response: {
+        200: { ...Stats, description: 'Asks Redis for nothing.' },
+        ...problemResponses(GUARD_PROBLEMS),
+      },
     },
-    handler: () => health.stats(),
+    handler: ({ access }) => health.stats(access),
   })
 }

@@ -183,6 +183,18 @@ export const RedisHealth = Type.Object(
     }),
     error: orNull(Type.String(), 'Why Redis did not answer.'),
     limitError: orNull(Type.String(), 'What server or provider last said about a limit.'),
+    breaker: Type.Object(
+      {
+        open: Type.Boolean({
+          description: 'True: a limit is reached, and nothing is sent until it may have passed.',
+        }),
+        reason: orNull(Type.String(), 'What the provider said.'),
+        retryInMs: integer('Until one command may try it, ms.'),
+        opened: integer('How often it has opened since the start.'),
+      },
+      { description: "Keeps commands back while a provider's limit is reached." },
+    ),
+    replicasWanted: integer('DURABILITY_REPLICAS: as many have a job when it is acknowledged.'),
     ...common,
   },
   { title: 'RedisHealth' },

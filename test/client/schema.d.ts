@@ -151,7 +151,7 @@ export interface paths {
         };
         /**
          * How things are, in short
-         * @description Kept for HEALTH_TTL (`cached`), or until Redis comes or goes.
+         * @description Kept for HEALTH_TTL (`cached`), for twice that where the API key may not `manage`, or until Redis comes or goes. Queues are those that the key may see, and `recommendations` are for keys that may `manage`.
          */
         get: operations["getHealth"];
         put?: never;
@@ -475,10 +475,22 @@ export interface components {
             /** @description Of a queue: where the next page begins; null when there is none. Only this tells the end: a page may be short. */
             cursor?: string | null;
         };
+        /** NewBatchJob */
+        NewBatchJob: {
+            /** @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . - */
+            queue?: string;
+            /** @description What kind of job it is. */
+            name: string;
+            /** @description Any JSON value; {} if missing. */
+            data?: unknown;
+            opts?: components["schemas"]["JobOptions"];
+            /** @description As the header Idempotency-Key of POST /jobs, for this one: 1 to 255 visible characters of ASCII. */
+            idempotencyKey?: string;
+        };
         /** NewJobBatch */
         NewJobBatch: {
             /** @description The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed. */
-            jobs: components["schemas"]["NewJob"][];
+            jobs: components["schemas"]["NewBatchJob"][];
         };
         /** BatchResult */
         BatchResult: {
@@ -754,6 +766,19 @@ export interface components {
             error: string | null;
             /** @description What server or provider last said about a limit. */
             limitError: string | null;
+            /** @description Keeps commands back while a provider's limit is reached. */
+            breaker: {
+                /** @description True: a limit is reached, and nothing is sent until it may have passed. */
+                open: boolean;
+                /** @description What the provider said. */
+                reason: string | null;
+                /** @description Until one command may try it, ms. */
+                retryInMs: number;
+                /** @description How often it has opened since the start. */
+                opened: number;
+            };
+            /** @description DURABILITY_REPLICAS: as many have a job when it is acknowledged. */
+            replicasWanted: number;
             /** @description Jobs per state, by queue; the first 50 queues by name. */
             queues: {
                 [key: string]: {
@@ -825,6 +850,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -862,6 +896,15 @@ export interface operations {
             };
             /** @description `INVALID_REQUEST`: The request does not fit the schema. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -966,6 +1009,42 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -994,7 +1073,10 @@ export interface operations {
                 /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
                 until?: "finished" | "change";
             };
-            header?: never;
+            header?: {
+                /** @description The same key again, from the same API key within IDEMPOTENCY_TTL (24 h), leads to the same job: 200, and `Idempotency-Replayed: true`. With another payload: 422 IDEMPOTENCY_KEY_REUSED. */
+                "idempotency-key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1004,9 +1086,19 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It was there already (opts.jobId or opts.deduplication): the id is of that job. */
+            /** @description It was there already (opts.jobId, opts.deduplication or Idempotency-Key): the id is of that job. */
             200: {
                 headers: {
+                    /** @description Strong; for If-None-Match. */
+                    ETag?: string;
+                    /** @description The id of this request. */
+                    "X-Request-Id"?: string;
+                    /** @description Where to follow the job. */
+                    Location?: string;
+                    /** @description RFC 7240: the wait that was granted. */
+                    "Preference-Applied"?: string;
+                    /** @description `true` where an Idempotency-Key led to the job. */
+                    "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1032,6 +1124,33 @@ export interface operations {
             };
             /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1066,8 +1185,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. `INVALID_OPTION`: An option cannot hold. */
+            /** @description `INVALID_NAME`: A name or id may not be used. `INVALID_OPTION`: An option cannot hold. `IDEMPOTENCY_KEY_REUSED`: The idempotency key belongs to another payload. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1084,16 +1212,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `NOT_IMPLEMENTED`: This is not supported yet. */
-            501: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `NOT_REPLICATED`: Too few replicas have confirmed the job in time. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1107,7 +1226,10 @@ export interface operations {
     addJobs: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description For each job of the batch without an idempotencyKey: this and its index in the batch. */
+                "idempotency-key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1137,6 +1259,24 @@ export interface operations {
             };
             /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1180,6 +1320,15 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResult"];
                 };
             };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -1189,16 +1338,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `NOT_IMPLEMENTED`: This is not supported yet. */
-            501: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `NOT_REPLICATED`: Too few replicas have confirmed the job in time. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1283,8 +1423,35 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `JOB_NOT_FOUND`: There is no such job. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1355,8 +1522,35 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `JOB_NOT_FOUND`: There is no such job. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1427,6 +1621,42 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -1436,7 +1666,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1467,6 +1697,15 @@ export interface operations {
             };
             /** @description `INVALID_REQUEST`: The request does not fit the schema. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1521,6 +1760,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -1552,6 +1800,15 @@ export interface operations {
             };
             /** @description `INVALID_REQUEST`: The request does not fit the schema. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1606,6 +1863,33 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
                 headers: {
@@ -1653,8 +1937,44 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: Something broke here. */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -33,6 +33,8 @@ const healthy: Situation = {
   queues: { emails: counts({ completed: 5_000_000, active: 3 }) },
   uncounted: [],
   cacheEnabled: true,
+  replicasWanted: 0,
+  keysProblem: undefined,
 }
 
 function counts(some: Partial<Record<State, number>>): Record<State, number> {
@@ -151,11 +153,31 @@ const cases: {
     not: queue({ failed: 99 }),
   },
   {
+    brings: { replicasWanted: 2, ...server({ replicas: 1 }) },
+    level: 'fail',
+    sentence: /^DURABILITY_REPLICAS is 2 and Redis has 1: no job is acknowledged\. /,
+    not: { replicasWanted: 2, ...server({ replicas: 2 }) },
+  },
+  {
+    brings: { keysProblem: 'API_KEYS_FILE (k.json) is gone; the keys of before are in force' },
+    sentence: /^API_KEYS_FILE \(k\.json\) is gone; the keys of before are in force\. Mend the file\.$/,
+    not: { keysProblem: undefined },
+  },
+  {
     brings: { cacheEnabled: false },
     sentence: /^The cache is off \(all CACHE_TTL_\* are 0\)/,
     not: { cacheEnabled: true, queues: {} },
   },
 ]
+
+t.test('advice that names a queue says which, so that it can be kept from who may not see it', async (t) => {
+  const advice = [...adviceOn(queue({ failed: 100, waiting: 1_000 })), ...adviceOn({ uncounted: ['emails'] })]
+  t.same(
+    advice.map((one) => one.queue),
+    ['emails', 'emails', 'emails'],
+  )
+  t.ok(adviceOn({ cacheEnabled: false }).every((one) => one.queue === undefined))
+})
 
 t.test('a healthy service gets no advice', async (t) => {
   t.same(adviseOn(healthy), [])

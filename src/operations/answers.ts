@@ -1,0 +1,74 @@
+/** What health answers, before it is cut to what a caller may see (visibility.ts). In words: schemas.ts. */
+import type { EventsStats } from '../queues/events.ts'
+import type { State } from '../queues/registry.ts'
+import type { BreakerStats } from '../redis/breaker.ts'
+import type { Budget } from '../redis/budget.ts'
+import type { ConnectionStats } from '../redis/connections.ts'
+import type { SemaphoreStats } from '../redis/semaphore.ts'
+import type { ServerInfo } from '../redis/server-info.ts'
+import type { Advice } from './recommendations.ts'
+
+export type Status = 'pass' | 'warn' | 'fail'
+
+/** What is counted by queue, and so is for those who may see it. */
+export interface ByQueue {
+  batchesByType: Record<string, number>
+}
+
+export interface PoolStats extends ConnectionStats {
+  budget: number
+  headroom: number
+}
+
+export interface Summary<Cache, Batching> {
+  status: Status
+  version: string
+  checkedAt: string
+  cached: boolean
+  responseTimeMs: number
+  uptimeS: number
+  redis: { reachable: boolean; roundTripMs: number | null; error: string | null }
+  pool: PoolStats
+  cache: Cache
+  batching: Batching
+  queues: Record<string, Record<State, number>>
+  queuesKnown: number
+  recommendations: string[]
+}
+
+export interface RedisHealth {
+  status: Status
+  responseTimeMs: number
+  roundTripMs: number | null
+  connections: PoolStats
+  budget: Budget
+  semaphore: SemaphoreStats
+  events: EventsStats
+  commandsSent: Record<string, number>
+  server: ServerInfo | null
+  error: string | null
+  limitError: string | null
+  breaker: BreakerStats
+  replicasWanted: number
+  queues: Record<string, Record<State, number>>
+  queuesKnown: number
+  recommendations: string[]
+}
+
+export interface Stats<Cache, Batching> {
+  cache: Cache
+  batching: Batching
+  pool: PoolStats
+  semaphore: SemaphoreStats
+  events: EventsStats
+  waiting: number
+  commandsSent: Record<string, number>
+  openQueues: number
+}
+
+/** Measured once, shown to each as far as that one may see. */
+export interface Kept<Cache, Batching> {
+  summary: Summary<Cache, Batching>
+  advice: Advice[]
+  at: number
+}

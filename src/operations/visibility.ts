@@ -1,0 +1,41 @@
+/**
+ * Health is measured for all and shown to each as far as its key reaches: no queue that lies outside, and what an attacker
+ * would like to know (addresses in errors, advice) only to who may `manage`.
+ */
+import type { Access } from '../keys/access.ts'
+import type { ByQueue, Kept, Summary } from './answers.ts'
+import type { Advice } from './recommendations.ts'
+
+export function summaryFor<Cache, Batching extends ByQueue>(
+  access: Access,
+  { summary, advice }: Kept<Cache, Batching>,
+): Summary<Cache, Batching> {
+  const { redis, pool, queues, batching } = summary
+  const mayManage = access.has('manage')
+  return {
+    ...summary,
+    redis: mayManage || redis.error === null ? redis : { ...redis, error: 'Redis does not answer.' },
+    pool: mayManage ? pool : { ...pool, lastError: null, lastLimitError: null },
+    queues: seenBy(access, queues),
+    batching: batchingFor(access, batching),
+    recommendations: adviceFor(access, advice),
+  }
+}
+
+/** What is kept by queue, without the queues that this one may not see. */
+export function seenBy<T>(access: Access, byQueue: Record<string, T>): Record<string, T> {
+  if (!access.has('read') && !access.has('manage')) return {}
+  return Object.fromEntries(Object.entries(byQueue).filter(([queue]) => access.mayEnter(queue)))
+}
+
+export function batchingFor<Batching extends ByQueue>(access: Access, batching: Batching): Batching {
+  return { ...batching, batchesByType: seenBy(access, batching.batchesByType) }
+}
+
+/** Sentences for people who can act on them. */
+export function adviceFor(access: Access, advice: Advice[]): string[] {
+  if (!access.has('manage')) return []
+  return advice
+    .filter(({ queue }) => queue === undefined || access.mayEnter(queue))
+    .map(({ sentence }) => sentence)
+}
