@@ -51,7 +51,8 @@ export interface Target {
 export async function startTarget(name: string, env: Record<string, string>): Promise<Target> {
   const file = new URL(`./targets/${name}.js`, import.meta.url)
   const child = fork(file, {
-    env: { ...process.env, NODE_ENV: 'production', ...env },
+    // Keys only where a scenario brings them.
+    env: { ...process.env, NODE_ENV: 'production', API_KEYS_FILE: '/nowhere/keys.json', ...env },
     execArgv: ['--expose-gc', ...profiling(name)],
   })
   const { url } = (await reply(child)) as { url: string }

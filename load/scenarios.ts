@@ -2,6 +2,7 @@
 import { burst } from './scenarios/burst.ts'
 import { claims } from './scenarios/claims.ts'
 import { batch, payloads, single } from './scenarios/enqueue.ts'
+import { guards } from './scenarios/guards.ts'
 import { idle } from './scenarios/idle.ts'
 import { mixed } from './scenarios/mixed.ts'
 import { overload } from './scenarios/overload.ts'
@@ -18,6 +19,7 @@ export const scenarios: Scenario[] = [
   hot,
   cold,
   mixed,
+  guards,
   overload,
   burst,
   pollers,

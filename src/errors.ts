@@ -76,7 +76,6 @@ export const errorTable = {
     'Send Content-Type: application/json.',
   ),
   HEADERS_TOO_LARGE: row(431, 'The headers are too large', 'Send at most 16 KiB of headers; the URL counts.'),
-  NOT_IMPLEMENTED: row(501, 'This is not supported yet', 'See the CHANGELOG for what is.'),
 
   // Who sent it
   UNAUTHORIZED: row(401, 'A valid API key is needed', 'Send Authorization: Bearer <key>.'),

@@ -78,12 +78,13 @@ t.test('the answers of a route name every code, those of one status together', a
     number,
     { description: string; content: Record<string, unknown> }
   >
-  t.same(Object.keys(responses), ['400', '404', '408', '413', '415', '500', '503'])
+  t.same(Object.keys(responses), ['400', '401', '404', '408', '413', '415', '500', '503'])
   const expected: ErrorCode[] = [
     ...BODY_PROBLEMS,
     ...REDIS_PROBLEMS,
     'JOB_NOT_FOUND',
     'INVALID_REQUEST',
+    'UNAUTHORIZED',
     'INTERNAL',
   ]
   for (const code of expected) {
@@ -97,6 +98,14 @@ t.test('the answers of a route name every code, those of one status together', a
     t.same(Object.keys(content), ['application/problem+json'])
 })
 
+t.test('a code that is given twice is named once', async (t) => {
+  const responses = problemResponses(['OVERLOADED', ...REDIS_PROBLEMS]) as Record<
+    number,
+    { description: string }
+  >
+  t.equal(responses[503]!.description.split('`OVERLOADED`').length, 2)
+})
+
 t.test('what any route may answer is always named', async (t) => {
-  t.same(Object.keys(problemResponses([])), ['400', '500'])
+  t.same(Object.keys(problemResponses([])), ['400', '401', '500'])
 })

@@ -58,6 +58,8 @@ export interface Side {
   target: string
   /** Settings of the target; asked for when the sides before it are ready. */
   env?(): Record<string, string>
+  /** What it is asked differently; goes before the setting's load. */
+  load?: Partial<Load>
   /** Fills its Redis, which is then not emptied between rounds; what it returns goes before the setting's load. */
   prepare?(redis: PrivateRedis, target: Target): Promise<Partial<Load>>
 }
@@ -71,16 +73,22 @@ export async function compare(
   settings: Setting[],
   effort: Effort,
 ): Promise<Comparison> {
-  const open: { label: string; target: Target; redis: PrivateRedis; own: Partial<Load> | undefined }[] = []
+  const open: {
+    label: string
+    target: Target
+    redis: PrivateRedis
+    own: Partial<Load>
+    isFilled: boolean
+  }[] = []
   const rows: Measure[] = []
   try {
     for (const side of sides.map((one) => (typeof one === 'string' ? { target: one } : one))) {
-      const { target: name, label = name, env, prepare }: Side = side
+      const { target: name, label = name, env, load = {}, prepare }: Side = side
       progress(`${scenario} · ${label} starts`)
       const redis = await startRedis()
       const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0', ...env?.() })
-      open.push({ label, target, redis, own: undefined })
-      if (prepare) open.at(-1)!.own = await prepare(redis, target)
+      open.push({ label, target, redis, own: load, isFilled: prepare !== undefined })
+      if (prepare) open.at(-1)!.own = { ...load, ...(await prepare(redis, target)) }
     }
     for (const { name, load } of settings) {
       const rounds = open.map((): Measure[] => [])
@@ -90,9 +98,9 @@ export async function compare(
         }
       }
       for (let round = 0; round < effort.rounds; round++) {
-        for (const [i, { label, target, redis, own }] of open.entries()) {
+        for (const [i, { label, target, redis, own, isFilled }] of open.entries()) {
           progress(`${scenario} · ${name} · round ${round + 1} of ${effort.rounds} · ${label}`)
-          if (!own) await redis.client.flushall()
+          if (!isFilled) await redis.client.flushall()
           const measured = await measure(target, redis.client, { ...load, ...own, ...lasting(effort) })
           rounds[i]!.push({ ...measured, target: label, setting: name })
         }

@@ -6,6 +6,7 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Access } from '../keys/access.ts'
 
 export interface EventStream {
   send(frame: string): void
@@ -36,11 +37,14 @@ const GRACE_MS = 1_000
 const RETRY_MS = 2_000
 
 export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatMs, maxBufferedBytes }) => {
-  const open = new Set<ServerResponse>()
+  const open = new Map<ServerResponse, Access>()
   const slow = new WeakSet<ServerResponse>()
   const heartbeat = setInterval(() => {
-    // A comment: proxies keep the connection, and a client that has gone is found out.
-    for (const response of open) write(response, ':\n\n')
+    for (const [response, access] of open) {
+      // A comment: proxies keep the connection, and a client that has gone is found out. A key that is revoked ends it.
+      if (access.isLive()) write(response, ':\n\n')
+      else response.end()
+    }
   }, heartbeatMs)
 
   function write(response: ServerResponse, text: string): void {
@@ -69,7 +73,7 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
       'x-request-id': this.request.id,
     })
     response.on('error', () => response.destroy())
-    open.add(response)
+    open.set(response, this.request.access)
     response.once('close', () => open.delete(response))
     if (response.destroyed) open.delete(response)
     write(response, `retry: ${RETRY_MS}\n\n`)
@@ -99,7 +103,7 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
 
   app.addHook('preClose', async () => {
     clearInterval(heartbeat)
-    for (const response of open) response.end()
+    for (const response of open.keys()) response.end()
   })
   app.addHook('onClose', async () => clearInterval(heartbeat))
 })

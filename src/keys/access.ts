@@ -19,13 +19,21 @@ export interface Access {
   mayEnter(queue: string): boolean
   /** `undefined`: as many requests as it likes. */
   rate: Rate | undefined
+  /** False once the key is revoked or changed: what goes on for long looks at it again. */
+  isLive(): boolean
 }
 
 /** Where there are no keys: whoever reaches the port. */
-export const anyone: Access = { keyId: '', has: () => true, mayEnter: () => true, rate: undefined }
+export const anyone: Access = {
+  keyId: '',
+  has: () => true,
+  mayEnter: () => true,
+  rate: undefined,
+  isLive: () => true,
+}
 
 /** A caller who sent no key, where there are keys: the routes without a scope are open, and show nothing of any queue. */
-export const stranger: Access = { keyId: '', has: () => false, mayEnter: () => false, rate: undefined }
+export const stranger: Access = { ...anyone, has: () => false, mayEnter: () => false }
 
 /** Throws QUEUE_NOT_FOUND, whether the queue is there or not: a key learns nothing of what lies outside its patterns. */
 export function enter(access: Access, queue: string): void {

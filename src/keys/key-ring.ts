@@ -24,10 +24,13 @@ const LOOK_EVERY_MS = 1_000
 interface LiveKey {
   access: Access
   digests: Buffer[]
+  /** As it stands in the file. */
+  text: string
+  isLive: boolean
 }
 
 /** For an id that nobody has: compared like the others, so that the time tells no ids. */
-const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)] }
+const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)], text: '', isLive: false }
 
 /** Throws a KeyFileError when the file is there and cannot be understood. */
 export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
@@ -36,7 +39,9 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   let demandsKey = false
 
   function use(file: KeyFile): void {
-    keys = new Map(file.keys.map((key) => [key.id, toLiveKey(key)]))
+    const before = keys
+    keys = new Map(file.keys.map((key) => [key.id, unchanged(before.get(key.id), key) ?? toLiveKey(key)]))
+    for (const [id, key] of before) key.isLive = keys.get(id) === key
     demandsKey = file.keys.length > 0 || demandsKey
   }
 
@@ -75,13 +80,24 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   }
 }
 
-function toLiveKey({ id, scopes, queues, rate, secrets }: Key): LiveKey {
+function unchanged(live: LiveKey | undefined, key: Key): LiveKey | undefined {
+  return live?.text === JSON.stringify(key) ? live : undefined
+}
+
+function toLiveKey(key: Key): LiveKey {
+  const { id, scopes, queues, rate, secrets } = key
   const granted = new Set<string>(scopes)
-  const access: Access = {
-    keyId: id,
-    has: (scope) => granted.has(scope),
-    mayEnter: createQueueMatcher(queues),
-    rate: rate ?? undefined,
+  const live: LiveKey = {
+    access: {
+      keyId: id,
+      has: (scope) => granted.has(scope),
+      mayEnter: createQueueMatcher(queues),
+      rate: rate ?? undefined,
+      isLive: () => live.isLive,
+    },
+    digests: secrets.map(({ sha256 }) => Buffer.from(sha256, 'hex')),
+    text: JSON.stringify(key),
+    isLive: true,
   }
-  return { access, digests: secrets.map(({ sha256 }) => Buffer.from(sha256, 'hex')) }
+  return live
 }

@@ -1,9 +1,10 @@
 /** Event streams of a bare app over real sockets, read byte by byte; the clients here are as slow as a test wants them. */
 import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
+import { type Access, anyone } from '../../src/keys/access.ts'
 import { eventually } from '../helpers/app.ts'
 
 /** Longer than anything here takes. */
@@ -15,8 +16,17 @@ const GRACE_MS = 1_000
 
 const frameOf = (bytes: number) => `data: ${'x'.repeat(bytes)}\n\n`
 
+/** In place of http/auth.ts. */
+function letAnyoneIn(app: FastifyInstance): void {
+  app.decorateRequest('access', null as unknown as Access)
+  app.addHook('onRequest', async (request) => {
+    request.access = anyone
+  })
+}
+
 async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536 } = {}) {
   const app = Fastify({ logger: false })
+  letAnyoneIn(app)
   await app.register(eventStreamPlugin, { heartbeatMs, maxBufferedBytes })
   const opened: { stream: EventStream; raw: ServerResponse }[] = []
   app.get('/events', (_, reply) => {
@@ -169,6 +179,7 @@ t.test('that the service has ended the stream is told once as well', async (t) =
 
 t.test('a client that has left before its stream is opened is closed at once', async (t) => {
   const app = Fastify({ logger: false })
+  letAnyoneIn(app)
   await app.register(eventStreamPlugin, { heartbeatMs: 20, maxBufferedBytes: 65_536 })
   let stream: EventStream | undefined
   let arrived = false

@@ -380,10 +380,3 @@ t.test('a miss that is remembered never hides a job enqueued here', async (t) =>
   await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'soon' } })
   t.equal((await get('/jobs/q:soon')).statusCode, 200)
 })
-
-t.test('an Idempotency-Key is refused as long as it would not be honoured', async (t) => {
-  const { post } = await open(t)
-  const answer = await post('/jobs', { name: 'n' }, { 'idempotency-key': 'k' })
-  t.equal(answer.statusCode, 501)
-  t.match(answer.json(), { code: 'NOT_IMPLEMENTED', outcome: 'not_executed' })
-})

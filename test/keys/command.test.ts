@@ -87,26 +87,26 @@ t.test(
 
 t.test('what is wrong with a command is said, and nothing is written', async (t) => {
   const { folder, run } = await keyFile(t)
-  const create = (changes: Record<string, string>) => {
+  const created = (changes: Record<string, string>) => {
     const options = { id: 'a', scopes: 'read', queues: '*', ...changes }
-    return run('create', ...Object.entries(options).map(([name, value]) => `--${name}=${value}`))
+    return ['create', ...Object.entries(options).map(([name, value]) => `--${name}=${value}`)]
   }
-  const cases: [Promise<string>, RegExp][] = [
-    [run(), /^Usage/],
-    [run('make'), /^Usage/],
-    [run('list', 'all'), /^Usage/],
-    [run('create', '--name', 'x'), /Unknown option/],
-    [run('create', '--scopes', 'read', '--queues', '*'), /--id is missing/],
-    [create({ id: 'a:b' }), /--id must match/],
-    [create({ scopes: 'read,write' }), /write is no scope: there are enqueue, read/],
-    [create({ queues: 'a,b c' }), /b c is no pattern/],
-    [create({ queues: '' }), /--queues must match/],
-    ...['100', '0/s', '100/day', '-1/s', '1.5/s'].map((rate): [Promise<string>, RegExp] => [
-      create({ rate }),
+  const cases: [words: string[], message: RegExp][] = [
+    [[], /^Usage/],
+    [['make'], /^Usage/],
+    [['list', 'all'], /^Usage/],
+    [['create', '--name', 'x'], /Unknown option/],
+    [['create', '--scopes', 'read', '--queues', '*'], /--id is missing/],
+    [created({ id: 'a:b' }), /--id must match/],
+    [created({ scopes: 'read,write' }), /write is no scope: there are enqueue, read/],
+    [created({ queues: 'a,b c' }), /b c is no pattern/],
+    [created({ queues: '' }), /--queues must match/],
+    ...['100', '0/s', '100/day', '-1/s', '1.5/s'].map((rate): [string[], RegExp] => [
+      created({ rate }),
       /is not of the form/,
     ]),
-    [run('revoke', '--id', 'nobody'), /no live key with the id nobody/],
+    [['revoke', '--id', 'nobody'], /no live key with the id nobody/],
   ]
-  for (const [attempt, message] of cases) await t.rejects(attempt, { name: 'KeyFileError', message })
+  for (const [words, message] of cases) await t.rejects(run(...words), { name: 'KeyFileError', message })
   t.same(await readdir(folder), [])
 })

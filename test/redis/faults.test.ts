@@ -70,7 +70,20 @@ const texts: [string, ErrorCode, Outcome, boolean?][] = [
 
 t.test('every known text has its code, its outcome, and is retried only if it passes', async (t) => {
   for (const [text, code, outcome, worthRetrying = false] of texts) {
-    t.same(faultOf(text), { code, outcome, worthRetrying }, text)
+    t.match(faultOf(text), { code, outcome, worthRetrying }, text)
+  }
+})
+
+t.test('a limit on all commands is told from one on this command', async (t) => {
+  const quotas = texts.map(([text]) => text).filter((text) => faultOf(text).isQuota)
+  t.ok(quotas.length >= 3)
+  for (const text of quotas) t.match(text, /clients reached|requests? limit exceeded|concurrent connections/)
+  for (const text of [
+    'ERR max request size exceeded',
+    'ERR max key size exceeded',
+    'OOM command not allowed',
+  ]) {
+    t.notOk(faultOf(text).isQuota, text)
   }
 })
 

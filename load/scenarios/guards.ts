@@ -1,0 +1,59 @@
+/** What it costs to ask who is there: keys, scopes, queues, a rate, the lag of the event loop, the fill of Redis. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { addKey, createSecret, writeKeyFile } from '../../src/keys/key-file.ts'
+import type { Load } from '../bench.ts'
+import { add } from './read.ts'
+import { compare, type Goal, job, json, type Scenario, type Side } from './scenario.ts'
+
+const off = { MAX_EVENT_LOOP_DELAY: '0', REDIS_MEMORY_WATERMARK: '0' }
+
+export const guards: Scenario = {
+  name: 'guards',
+  shows:
+    'A hot read and an enqueue with an API key that has a rate and queues, and every other guard on; beside the same without any.',
+  async run(effort) {
+    const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
+    try {
+      const file = join(folder, 'keys.json')
+      const secret = createSecret('load')
+      const grant = { id: 'load', queues: ['other', 'lo*'], rate: { max: 1e9, windowMs: 1_000 } }
+      const request = { ...grant, scopes: ['enqueue' as const, 'read' as const] }
+      await writeKeyFile(file, addKey({ version: 1, keys: [] }, request, secret, new Date().toISOString()))
+      const authorization = `Bearer ${secret}`
+      const sides = (env: Record<string, string>, more: Partial<Side>): Side[] => [
+        {
+          ...{ label: 'guards off', target: 'ours', env: () => ({ ...off, ...env }), ...more },
+          load: { headers: json },
+        },
+        {
+          ...{ label: 'guards on', target: 'ours', env: () => ({ API_KEYS_FILE: file, ...env }), ...more },
+          load: { headers: { ...json, authorization } },
+        },
+      ]
+      const read: Load = { path: '/jobs/load:job-0', connections: 50 }
+      const prepare: Side['prepare'] = (redis) => add(redis, 1).then(() => ({}))
+      const post: Load = { path: '/jobs', method: 'POST', body: JSON.stringify(job), connections: 50 }
+      const kinds = [
+        { name: 'hot read', load: read, sides: sides({ CACHE_TTL_SHORT: '86400000' }, { prepare }) },
+        { name: 'one job', load: post, sides: sides({}, {}) },
+      ]
+      const rows = []
+      const goals: Goal[] = []
+      for (const { name, load, sides: both } of kinds) {
+        const { rows: measured, of } = await compare(this.name, both, [{ name, load }], effort)
+        rows.push(...measured)
+        const [without, withAll] = [of('guards off'), of('guards on')]
+        goals.push({
+          what: `${name}: Node CPU with guards, against without`,
+          measured: withAll.nodeUs / without.nodeUs,
+          atMost: 1.15,
+        })
+      }
+      return { rows, goals }
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  },
+}
