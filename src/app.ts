@@ -110,7 +110,7 @@ async function assemble(
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
     replicasWanted: config.DURABILITY_REPLICAS,
-    keysProblem: keyRing.problem,
+    keyRing,
   })
 
   await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })

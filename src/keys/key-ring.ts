@@ -13,6 +13,8 @@ export interface KeyRing {
   demandsKey(): boolean
   /** Who sent this secret; `undefined` when nobody may be known by it. */
   find(secret: string): Access | undefined
+  /** How often each key has been found since the start, by id. */
+  requests(): Record<string, number>
   /** Why the file could not be read anew; `undefined` when it could. */
   problem(): string | undefined
   close(): void
@@ -37,6 +39,7 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   let problem: string | undefined
   let keys = new Map<string, LiveKey>()
   let demandsKey = false
+  const requests = new Map<string, number>()
 
   function use(file: KeyFile): void {
     const before = keys
@@ -73,8 +76,12 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
       for (const live of key.digests) {
         if (timingSafeEqual(digest, live)) isLive = true
       }
-      return isLive ? key.access : undefined
+      if (!isLive) return undefined
+      const { access } = key
+      requests.set(access.keyId, (requests.get(access.keyId) ?? 0) + 1)
+      return access
     },
+    requests: () => Object.fromEntries(requests),
     problem: () => problem,
     close: () => unwatchFile(path, looked),
   }

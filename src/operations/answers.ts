@@ -64,6 +64,7 @@ export interface Stats<Cache, Batching> {
   waiting: number
   commandsSent: Record<string, number>
   openQueues: number
+  requestsByKey: Record<string, number>
 }
 
 /** Measured once, shown to each as far as that one may see. */

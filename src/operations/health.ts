@@ -4,6 +4,7 @@
  */
 
 import type { Access } from '../keys/access.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
 import type { EventsStats } from '../queues/events.ts'
 import type { Registry, State } from '../queues/registry.ts'
 import type { Budget } from '../redis/budget.ts'
@@ -29,8 +30,7 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends
   batchStats(): Batching
   /** Replicas that must confirm a job. */
   replicasWanted: number
-  /** Why the API keys could not be read anew. */
-  keysProblem(): string | undefined
+  keyRing: Pick<KeyRing, 'problem' | 'requests'>
   now?: () => number
 }
 
@@ -84,7 +84,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     cacheStats,
     batchStats,
     replicasWanted,
-    keysProblem,
+    keyRing,
     now = Date.now,
   } = deps
   const startedAt = now()
@@ -138,7 +138,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       uncounted,
       cacheEnabled: cacheStats().enabled,
       replicasWanted,
-      keysProblem: keysProblem(),
+      keysProblem: keyRing.problem(),
     })
     const levels = advice.map(({ level }) => level)
     const status = levels.includes('fail') ? 'fail' : levels.includes('warn') ? 'warn' : 'pass'
@@ -236,6 +236,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       waiting: waiting(),
       commandsSent: gateway.commandsSent(),
       openQueues: registry.seen(),
+      requestsByKey: keyRing.requests(),
     }),
     drain() {
       draining = true

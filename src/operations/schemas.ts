@@ -210,6 +210,10 @@ export const Stats = Type.Object(
     waiting: integer('Requests that are held until their job has finished or changed.'),
     commandsSent: CommandsSent,
     openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
+    requestsByKey: Type.Record(Type.String(), Type.Integer(), {
+      description:
+        'Requests since the start, by the id of the API key. Batches are shared: commands have no key.',
+    }),
   },
   { title: 'Stats' },
 )

@@ -813,6 +813,10 @@ export interface components {
             };
             /** @description Queues in which this process has seen jobs; they cost no connection. */
             openQueues: number;
+            /** @description Requests since the start, by the id of the API key. Batches are shared: commands have no key. */
+            requestsByKey: {
+                [key: string]: number;
+            };
         };
     };
     responses: never;

@@ -56,4 +56,6 @@ t.test('what is refused for the rate asks Redis nothing', async (t) => {
   const before = await sent()
   for (let round = 0; round < 20; round++) await get(app, secrets.a, '/jobs/q:two')
   t.same(await sent(), before)
+  const { requestsByKey } = (await get(app, secrets.ops, '/stats')).json()
+  t.same(requestsByKey, { a: 21, ops: 3 }, 'though they are counted')
 })

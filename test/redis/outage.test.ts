@@ -148,7 +148,8 @@ t.test(
 )
 
 t.test('a full Redis refuses the job, says so, and takes it again when there is room', async (t) => {
-  const { redis, app } = await open(t)
+  // Without the watermark, which would refuse it before.
+  const { redis, app } = await open(t, { REDIS_MEMORY_WATERMARK: '0' })
   await redis.client.config('SET', 'maxmemory', '1')
   t.match(await post(app, { queue: 'q', name: 'n', opts: { jobId: 'x' } }), {
     status: 503,
@@ -283,6 +284,13 @@ t.test("a provider's limit is told by name, stands in health, and passes with th
   t.match(await post(app), { status: 503, body: { code: 'REDIS_LIMIT', outcome: 'not_executed' } })
   const health = (await app.http.inject('/health/redis')).json()
   t.match(health.limitError, /max daily request limit exceeded/)
+  t.match(health.breaker, { open: true, reason: /max daily request limit exceeded/ })
+  const refused = await post(app)
+  t.match(refused, {
+    status: 503,
+    body: { code: 'REDIS_LIMIT', detail: /Nothing is sent to it for a while/ },
+  })
+  t.ok(refused.ms < 50, 'nothing is sent to a provider that refuses, and may bill it')
   t.match(
     health.recommendations.join('\n'),
     /The provider refused commands with "ERR max daily request limit exceeded/,
