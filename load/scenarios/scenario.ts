@@ -58,8 +58,6 @@ export interface Side {
   target: string
   /** Settings of the target; asked for when the sides before it are ready. */
   env?(): Record<string, string>
-  /** What it is asked differently; goes before the setting's load. */
-  load?: Partial<Load>
   /** Fills its Redis, which is then not emptied between rounds; what it returns goes before the setting's load. */
   prepare?(redis: PrivateRedis, target: Target): Promise<Partial<Load>>
 }
@@ -83,12 +81,12 @@ export async function compare(
   const rows: Measure[] = []
   try {
     for (const side of sides.map((one) => (typeof one === 'string' ? { target: one } : one))) {
-      const { target: name, label = name, env, load = {}, prepare }: Side = side
+      const { target: name, label = name, env, prepare }: Side = side
       progress(`${scenario} · ${label} starts`)
       const redis = await startRedis()
       const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0', ...env?.() })
-      open.push({ label, target, redis, own: load, isFilled: prepare !== undefined })
-      if (prepare) open.at(-1)!.own = { ...load, ...(await prepare(redis, target)) }
+      open.push({ label, target, redis, own: {}, isFilled: prepare !== undefined })
+      if (prepare) open.at(-1)!.own = await prepare(redis, target)
     }
     for (const { name, load } of settings) {
       const rounds = open.map((): Measure[] => [])

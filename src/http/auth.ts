@@ -5,8 +5,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
-import { type Access, anyone, stranger } from '../keys/access.ts'
+import { type Access, anyone, type Scope, stranger } from '../keys/access.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
+import { guard } from './route-guard.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -22,35 +23,40 @@ export interface AuthOptions {
 const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i
 
 export const authPlugin = fp<AuthOptions>(async (app, { keyRing }) => {
-  // Nobody yet: set before anything else looks at the request.
+  // Nobody yet: set before the route looks at it.
   app.decorateRequest('access', null as unknown as Access)
-  app.addHook('onRequest', (request, reply, done) => {
-    request.access = anyone
-    if (!keyRing.demandsKey()) return done()
-    const { scope = 'none' } = request.routeOptions.config
-    const { authorization } = request.headers
-    if (authorization !== undefined) request.access = authenticate(authorization, request, reply)
-    else if (scope === 'none') request.access = stranger
-    else refuse(request, reply, 'This service wants an API key. Send Authorization: Bearer <key>.')
-    if (scope !== 'none' && !request.access.has(scope)) {
-      reply.header('www-authenticate', `Bearer realm="sluice", error="insufficient_scope", scope="${scope}"`)
-      throw new SluiceError('MISSING_SCOPE', {
-        detail: `The key ${request.access.keyId} does not have the scope ${scope}. Ask whoever made it for one that has.`,
-      })
-    }
-    done()
+  app.addHook('onRoute', (route) => {
+    const { scope = 'none' } = route.config ?? {}
+    guard(route, (request, reply, done) => {
+      request.access = accessOf(request, reply, scope)
+      if (scope !== 'none' && !request.access.has(scope)) refuseScope(request.access, reply, scope)
+      done()
+    })
   })
 
-  function authenticate(header: string, request: FastifyRequest, reply: FastifyReply): Access {
+  function accessOf(request: FastifyRequest, reply: FastifyReply, scope: Scope | 'none'): Access {
+    if (!keyRing.demandsKey()) return anyone
+    const { authorization } = request.headers
+    if (authorization !== undefined) return authenticate(authorization, reply)
+    if (scope === 'none') return stranger
+    return refuse(reply, 'This service wants an API key. Send Authorization: Bearer <key>.')
+  }
+
+  function authenticate(header: string, reply: FastifyReply): Access {
     const secret = BEARER.exec(header)?.[1]
     const access = secret === undefined ? undefined : keyRing.find(secret)
-    return access ?? refuse(request, reply, 'This API key is not valid, or no longer.', 'invalid_token')
+    return access ?? refuse(reply, 'This API key is not valid, or no longer.', 'invalid_token')
   }
 })
 
-function refuse(request: FastifyRequest, reply: FastifyReply, detail: string, error?: string): never {
-  // Nothing of the queues is shown to somebody who is not known.
-  request.access = stranger
+function refuse(reply: FastifyReply, detail: string, error?: string): never {
   reply.header('www-authenticate', `Bearer realm="sluice"${error === undefined ? '' : `, error="${error}"`}`)
   throw new SluiceError('UNAUTHORIZED', { detail })
+}
+
+function refuseScope({ keyId }: Access, reply: FastifyReply, scope: Scope): never {
+  reply.header('www-authenticate', `Bearer realm="sluice", error="insufficient_scope", scope="${scope}"`)
+  throw new SluiceError('MISSING_SCOPE', {
+    detail: `The key ${keyId} does not have the scope ${scope}. Ask whoever made it for one that has.`,
+  })
 }

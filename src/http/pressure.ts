@@ -5,6 +5,7 @@
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
+import { guard } from './route-guard.ts'
 
 export interface PressureOptions {
   /** Mean lag over a sample past which requests are refused, ms; 0: never. */
@@ -14,22 +15,26 @@ export interface PressureOptions {
 const SAMPLE_MS = 250
 
 export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDelayMs }) => {
+  if (maxEventLoopDelayMs === 0) return
+  // Without limits of its own it only measures.
+  await app.register(underPressure, { sampleInterval: SAMPLE_MS })
   // What is put together at the start holds the loop as well, and says nothing of the load.
   let armedAt = Number.POSITIVE_INFINITY
   app.addHook('onReady', async () => {
     armedAt = performance.now() + 2 * SAMPLE_MS
   })
-  await app.register(underPressure, {
-    sampleInterval: SAMPLE_MS,
-    maxEventLoopDelay: maxEventLoopDelayMs,
-    pressureHandler(request, _reply, _type, value) {
-      const { scope = 'none' } = request.routeOptions.config
-      if (scope === 'none' || scope === 'work' || scope === 'manage' || performance.now() < armedAt) return
+
+  app.addHook('onRoute', (route) => {
+    const { scope = 'none' } = route.config ?? {}
+    if (scope === 'none' || scope === 'work' || scope === 'manage') return
+    guard(route, (_request, _reply, done) => {
+      const lagMs = app.memoryUsage().eventLoopDelay
+      if (lagMs <= maxEventLoopDelayMs || performance.now() < armedAt) return done()
       throw new SluiceError('OVERLOADED', {
-        detail: `The process is short of CPU: its event loop lags by ${Math.round(value ?? 0)} ms. Repeat after Retry-After.`,
+        detail: `The process is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat after Retry-After.`,
         outcome: 'not_executed',
         retryAfterS: 1,
       })
-    },
+    })
   })
 })

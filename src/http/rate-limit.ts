@@ -1,35 +1,47 @@
 /**
- * As many requests as a key's rate allows, counted in this process: asking Redis for each would cost more than most
- * requests do. Told in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10). A key without a
- * rate is not counted.
+ * As many requests as a key's rate allows, in windows of fixed length, counted in this process: asking Redis for each would
+ * cost more than most requests do. (`@fastify/rate-limit` awaits three promises for a count: 4 µs, a quarter of a hot read.)
+ * Told in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10). A key without a rate is not counted.
  */
-import rateLimit from '@fastify/rate-limit'
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
 import type { Rate } from '../keys/access.ts'
+import { guard } from './route-guard.ts'
+
+interface Window {
+  endsAt: number
+  count: number
+}
 
 export const rateLimitPlugin = fp(async (app) => {
-  await app.register(rateLimit, { global: false })
-  const count = app.createRateLimit({
-    keyGenerator: ({ access }) => access.keyId,
-    max: ({ access }) => access.rate!.max,
-    timeWindow: ({ access }) => access.rate!.windowMs,
-  })
+  /** By the id of the key, so there are no more than keys. */
+  const windows = new Map<string, Window>()
 
-  app.addHook('onRequest', (request, reply, done) => {
-    const { rate, keyId } = request.access
-    if (rate === undefined) return done()
-    count(request).then((counted) => {
-      // `isAllowed` is for callers on a list of exceptions, of which there is none.
-      if (counted.isAllowed) return done()
-      const { remaining, ttlInSeconds, isExceeded } = counted
-      reply.header('ratelimit-policy', policyOf(rate))
-      reply.header('ratelimit', `"key";r=${remaining};t=${ttlInSeconds}`)
-      if (!isExceeded) return done()
-      const detail = `The key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. Repeat after Retry-After.`
-      done(new SluiceError('RATE_LIMITED', { detail, outcome: 'not_executed', retryAfterS: ttlInSeconds }))
-    }, done)
+  function count(keyId: string, { windowMs }: Rate, now: number): Window {
+    let window = windows.get(keyId)
+    if (!window || window.endsAt <= now || window.endsAt > now + windowMs) {
+      window = { endsAt: now + windowMs, count: 0 }
+      windows.set(keyId, window)
+    }
+    window.count++
+    return window
+  }
+
+  app.addHook('onRoute', (route) => {
+    guard(route, (request, reply, done) => {
+      const { rate, keyId } = request.access
+      if (rate === undefined) return done()
+      const now = Date.now()
+      const window = count(keyId, rate, now)
+      const leftS = Math.ceil((window.endsAt - now) / 1_000)
+      reply.header('ratelimit-policy', `"key";q=${rate.max};w=${Math.ceil(rate.windowMs / 1_000)}`)
+      reply.header('ratelimit', `"key";r=${Math.max(0, rate.max - window.count)};t=${leftS}`)
+      if (window.count <= rate.max) return done()
+      throw new SluiceError('RATE_LIMITED', {
+        detail: `The key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. Repeat after Retry-After.`,
+        outcome: 'not_executed',
+        retryAfterS: leftS,
+      })
+    })
   })
 })
-
-const policyOf = ({ max, windowMs }: Rate) => `"key";q=${max};w=${Math.ceil(windowMs / 1_000)}`

@@ -13,7 +13,7 @@ export interface KeyRing {
   demandsKey(): boolean
   /** Who sent this secret; `undefined` when nobody may be known by it. */
   find(secret: string): Access | undefined
-  /** How often each key has been found since the start, by id. */
+  /** How often each key has been found since it was read, by id. */
   requests(): Record<string, number>
   /** Why the file could not be read anew; `undefined` when it could. */
   problem(): string | undefined
@@ -29,17 +29,17 @@ interface LiveKey {
   /** As it stands in the file. */
   text: string
   isLive: boolean
+  requests: number
 }
 
 /** For an id that nobody has: compared like the others, so that the time tells no ids. */
-const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)], text: '', isLive: false }
+const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)], text: '', isLive: false, requests: 0 }
 
 /** Throws a KeyFileError when the file is there and cannot be understood. */
 export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   let problem: string | undefined
   let keys = new Map<string, LiveKey>()
   let demandsKey = false
-  const requests = new Map<string, number>()
 
   function use(file: KeyFile): void {
     const before = keys
@@ -77,11 +77,10 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
         if (timingSafeEqual(digest, live)) isLive = true
       }
       if (!isLive) return undefined
-      const { access } = key
-      requests.set(access.keyId, (requests.get(access.keyId) ?? 0) + 1)
-      return access
+      key.requests++
+      return key.access
     },
-    requests: () => Object.fromEntries(requests),
+    requests: () => Object.fromEntries([...keys].map(([id, key]) => [id, key.requests])),
     problem: () => problem,
     close: () => unwatchFile(path, looked),
   }
@@ -105,6 +104,7 @@ function toLiveKey(key: Key): LiveKey {
     digests: secrets.map(({ sha256 }) => Buffer.from(sha256, 'hex')),
     text: JSON.stringify(key),
     isLive: true,
+    requests: 0,
   }
   return live
 }
