@@ -23,12 +23,16 @@ export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDela
   app.addHook('onReady', async () => {
     armedAt = performance.now() + 2 * SAMPLE_MS
   })
+  let lagMs = 0
+  const sampling = setInterval(() => {
+    lagMs = app.memoryUsage().eventLoopDelay
+  }, SAMPLE_MS)
+  app.addHook('onClose', async () => clearInterval(sampling))
 
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
     if (scope === 'none' || scope === 'work' || scope === 'manage') return
     guard(route, (_request, _reply, done) => {
-      const lagMs = app.memoryUsage().eventLoopDelay
       if (lagMs <= maxEventLoopDelayMs || performance.now() < armedAt) return done()
       throw new SluiceError('OVERLOADED', {
         detail: `The process is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat after Retry-After.`,

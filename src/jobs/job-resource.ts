@@ -72,6 +72,27 @@ export function etagOf(r: JobResource): string {
   return `"${hash('sha1', changing, 'base64url')}"`
 }
 
+let lastNew: JobResource | undefined
+let lastNewEtag = ''
+
+/** {@link etagOf} of a job that was just stored. Those that arrive together are often alike but for the id, which no tag holds. */
+export function etagOfNewJob(r: JobResource): string {
+  const isLike =
+    lastNew !== undefined &&
+    lastNew.createdAt === r.createdAt &&
+    lastNew.name === r.name &&
+    lastNew.state === r.state &&
+    lastNew.attempts === r.attempts &&
+    lastNew.priority === r.priority &&
+    lastNew.delayedUntil === r.delayedUntil &&
+    lastNew.deduplicationId === r.deduplicationId
+  if (!isLike) {
+    lastNew = r
+    lastNewEtag = etagOf(r)
+  }
+  return lastNewEtag
+}
+
 /** `delayedUntilMs`: from the delayed set, which alone knows when a retry is due. */
 export function resourceFromHash(
   ref: JobRef,

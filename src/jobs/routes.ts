@@ -8,7 +8,7 @@ import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
 import type { AddBatch } from './batch.ts'
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
 import { idempotencyKeyOf } from './idempotency.ts'
-import { etagOf, resourceOfNewJob, rfc3339 } from './job-resource.ts'
+import { etagOfNewJob, resourceOfNewJob, rfc3339 } from './job-resource.ts'
 import { waitOf } from './polling.ts'
 import {
   AddHeaders,
@@ -144,7 +144,7 @@ function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
   reply.header('location', `/jobs/${deduplicated ? encodeURI(id) : id}`)
   if (!deduplicated) {
     const created = { name: name!, state: state!, timestamp: timestamp! }
-    reply.header('etag', etagOf(resourceOfNewJob(stored, created, job.opts)))
+    reply.header('etag', etagOfNewJob(resourceOfNewJob(stored, created, job.opts)))
     reply.code(201)
   }
   return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }

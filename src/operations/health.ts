@@ -115,9 +115,11 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       return { server, error: undefined, roundTripMs, queues, uncounted, queuesKnown: total }
     } catch (error) {
       const { message } = error as Error
+      // What a command was told, and why: of the second only the connection knows.
+      const { lastError } = connections.stats()
       return {
         server: undefined,
-        error: message,
+        error: lastError === null ? message : `${message} (${lastError})`,
         roundTripMs: null,
         queues: {},
         uncounted: [],

@@ -36,6 +36,8 @@ const faults: [RegExp, RedisFault][] = [
   [/^(MISCONF|NOREPLICAS)\b/, fault('REDIS_MISCONFIGURED', 'not_executed')],
   [/^OOM\b|DB capacity quota exceeded/, fault('REDIS_FULL', 'not_executed')],
   [/^(NOAUTH|WRONGPASS|NOPERM)\b/, fault('REDIS_DENIED', 'not_executed')],
+  // The ACL, found out within a script, which may have written before.
+  [/^ERR The user executing the script can't /, fault('REDIS_DENIED', 'unknown')],
   [/^(BUSY|TRYAGAIN|CLUSTERDOWN)\b/, fault('REDIS_UNAVAILABLE', 'not_executed', true)],
   // Limits of the server (maxclients) and of Upstash
   [

@@ -75,6 +75,31 @@ t.test('the tag of a stored job is that of the resource, whatever its options', 
   }
 })
 
+t.test('jobs that are stored together have each the tag of its own resource', async (t) => {
+  const { post, get } = await open(t)
+  const names = ['a', 'b']
+  const options = [
+    {},
+    { priority: 1 },
+    { priority: 2 },
+    { delay: 60_000 },
+    { attempts: 2 },
+    { deduplication: { id: 'd' } },
+  ]
+  const jobs = names.flatMap((name) =>
+    options.flatMap((opts) => [
+      { name, opts },
+      { name, opts },
+    ]),
+  )
+  const answers = await Promise.all(jobs.map((job) => post('/jobs', job)))
+  for (const [i, answer] of answers.entries()) {
+    if (answer.statusCode !== 201) continue
+    const { headers } = await get(`/jobs/${answer.json().id}`)
+    t.equal(headers['etag'], answer.headers['etag'], JSON.stringify(jobs[i]))
+  }
+})
+
 t.test('a job without a queue goes to the default one, and a bare key finds it', async (t) => {
   const { post, get } = await open(t, { DEFAULT_QUEUE: 'main' })
   t.equal((await post('/jobs', { name: 'n', opts: { jobId: 'k' } })).json().id, 'main:k')

@@ -59,6 +59,17 @@ const texts: [string, ErrorCode, Outcome, boolean?][] = [
   ['ERR max key size exceeded', 'REDIS_LIMIT', 'not_executed'],
   ['ERR max single record size exceeded', 'REDIS_LIMIT', 'not_executed'],
   ['ERR DB capacity quota exceeded', 'REDIS_FULL', 'not_executed'],
+  // The ACL, as it speaks within a script.
+  [
+    "ERR The user executing the script can't run this command or subcommand script: 5a1f, on @user_script:1.",
+    'REDIS_DENIED',
+    'unknown',
+  ],
+  [
+    "ERR ERR The user executing the script can't access at least one of the keys mentioned in the command arguments",
+    'REDIS_DENIED',
+    'unknown',
+  ],
   // Nothing that passes, and nothing an operator could mend: a bug of ours, and the cautious outcome.
   ['NOSCRIPT No matching script. Please use EVAL.', 'INTERNAL', 'unknown'],
   ['EXECABORT Transaction discarded because of previous errors.', 'INTERNAL', 'unknown'],

@@ -15,6 +15,7 @@ local function view(flag, id)
   local withData = flag == '1' or flag == '3'
   local fields = redis.pcall('HMGET', base .. id, unpack(ARGV, 3, withData and lastField or lastField - 1))
   -- An id may spell another key of the queue (`42:lock`): what is no hash with a timestamp is no job.
+  if fields.err and not string.find(fields.err, 'WRONGTYPE', 1, true) then error(fields.err, 0) end
   if fields.err or not fields[2] then return false end
   local state, score = jobState(base, id, fields[1])
   if flag == '0' or flag == '1' then return {state, fields, score or false} end
