@@ -14,7 +14,7 @@ import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
 import { openapiPlugin } from './http/openapi.ts'
 import { pressurePlugin } from './http/pressure.ts'
-import { answerClientError, problemPlugin } from './http/problem.ts'
+import { answerClientError, answerFrameworkError, problemPlugin } from './http/problem.ts'
 import { rateLimitPlugin } from './http/rate-limit.ts'
 import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
@@ -177,6 +177,7 @@ function createHttp(config: Config): FastifyInstance {
     },
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: answerClientError,
+    frameworkErrors: answerFrameworkError,
     // A request that is already here is answered; the listener takes no more.
     return503OnClosing: false,
     // http/closing.ts does, without cutting off what is on its way.

@@ -61,7 +61,12 @@ export const ConfigSchema = Type.Object({
   BUILDING: flag('Build and OpenAPI time: nothing is connected, nothing is spawned.'),
 
   // HTTP limits
-  BODY_LIMIT: integer('Largest body, bytes.', 1_048_576, 1_024, 104_857_600),
+  BODY_LIMIT: integer(
+    'Largest body, bytes. A mebibyte of nothing but keys holds the event loop for tens of ms: lower it where bodies are hostile.',
+    1_048_576,
+    1_024,
+    104_857_600,
+  ),
   BATCH_BODY_LIMIT: integer('Largest body of POST /jobs/batch, bytes.', 5_242_880, 1_024, 104_857_600),
   BATCH_MAX_ITEMS: integer('Most jobs in one POST /jobs/batch.', 1_000, 1, 10_000),
   REQUEST_TIMEOUT: integer('Time in which a request must have arrived whole, ms.', 30_000, 1_000, 600_000),

@@ -25,12 +25,33 @@ export function createValidator<T extends TSchema>(schema: T): (value: unknown) 
   const compiled = Compile(schema)
   return (value): Invalid | undefined => {
     if (compiled.Check(value)) return undefined
+    const crowd = crowdIn(value, schema, '')
+    if (crowd) return { code: 'INVALID_REQUEST', faults: [crowd] }
     const errors = compiled.Errors(value) as unknown as SchemaError[]
     const relevant = withoutUnionNoise(errors)
     const faults = relevant.flatMap((error) => faultsOf(error, schema)).slice(0, MAX_FAULTS)
     const onlyNames = relevant.length > 0 && relevant.every((error) => error.keyword === 'pattern')
     return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', faults }
   }
+}
+
+/** More unknown fields than are told one by one; to list a hundred thousand would take longer than anything that is accepted. */
+const CROWD = 1_000
+
+function crowdIn(value: unknown, schema: TSchema, pointer: string): Fault | undefined {
+  const { properties, additionalProperties } = schema as {
+    properties?: Record<string, TSchema>
+    additionalProperties?: boolean
+  }
+  if (!properties || typeof value !== 'object' || value === null) return undefined
+  const count = Object.keys(value).length
+  if (additionalProperties === false && count > CROWD)
+    return { pointer, detail: `has ${count} fields, and ${Object.keys(properties).length} are known here` }
+  for (const [name, inner] of Object.entries(properties)) {
+    const crowd = crowdIn((value as Record<string, unknown>)[name], inner, `${pointer}/${name}`)
+    if (crowd) return crowd
+  }
+  return undefined
 }
 
 interface SchemaError {

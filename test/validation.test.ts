@@ -1,4 +1,5 @@
 import t from 'tap'
+import { Type } from 'typebox'
 import { batchEnvelope, NewJobBody } from '../src/jobs/schemas.ts'
 import { JobQuery } from '../src/jobs/status-schemas.ts'
 import { createValidator } from '../src/validation.ts'
@@ -130,8 +131,8 @@ t.test('no input makes more than 32 faults', async (t) => {
   t.equal(validate({ name: 'n', ...fields(40), opts: { ...fields(40), delay: -1 } })?.faults.length, 32)
 })
 
-t.test('thousands of unknown fields are told as what they are', async (t) => {
-  const fields = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`f${i}`, 1]))
+t.test('hundreds of unknown fields are told as what they are', async (t) => {
+  const fields = Object.fromEntries(Array.from({ length: 900 }, (_, i) => [`f${i}`, 1]))
   const invalid = validate({ name: 'n', ...fields })
   t.equal(invalid?.code, 'INVALID_REQUEST')
   t.equal(invalid?.faults.length, 32)
@@ -142,9 +143,22 @@ t.test('queries and the envelope of a batch are told in the same words', async (
   t.equal(query({ include: 'data,logs' }), undefined)
   t.match(query({ includ: 'data' }), { code: 'INVALID_REQUEST', faults: [{ pointer: '/includ' }] })
   t.match(query({ include: 'all' })?.faults, [
-    { pointer: '/include', detail: /^is not allowed: data, logs or both/ },
+    { pointer: '/include', detail: 'must be one of data, logs, data,logs, logs,data' },
   ])
   const batch = createValidator(batchEnvelope(2))
   t.equal(batch({ jobs: [1, 'anything'] }), undefined)
   for (const jobs of [[], [1, 2, 3], {}]) t.match(batch({ jobs })?.faults, [{ pointer: '/jobs' }])
+})
+
+t.test('of a crowd of unknown fields the number is told, not each, in no time', async (t) => {
+  const validate = createValidator(
+    Type.Object({ opts: Type.Object({ a: Type.Optional(Type.Integer()) }, { additionalProperties: false }) }),
+  )
+  const opts = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, 0]))
+  const began = performance.now()
+  t.same(validate({ opts }), {
+    code: 'INVALID_REQUEST',
+    faults: [{ pointer: '/opts', detail: 'has 100000 fields, and 1 are known here' }],
+  })
+  t.ok(performance.now() - began < 200)
 })

@@ -2,6 +2,7 @@
  * The one body parser: JSON, in UTF-8, no deeper than 64 levels, without keys that reach for a prototype. The depth is
  * read off the text, before anything is built: a deep enough value parses, and then breaks whatever walks it.
  */
+import { isUtf8 } from 'node:buffer'
 import fp from 'fastify-plugin'
 import secureJson from 'secure-json-parse'
 import { SluiceError } from '../errors.ts'
@@ -10,14 +11,22 @@ const MAX_DEPTH = 64
 
 export const jsonBodyPlugin = fp(async (app) => {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
     try {
-      done(null, parseJson(body as string))
+      done(null, parseJson(textOf(body as Buffer)))
     } catch (error) {
       done(error as Error)
     }
   })
 })
+
+/** Bytes that are no UTF-8 would be replaced without a word, and something else stored than was sent. */
+function textOf(body: Buffer): string {
+  if (isUtf8(body)) return body.toString()
+  throw new SluiceError('INVALID_JSON', {
+    detail: 'The body is not valid UTF-8. Send one JSON value in UTF-8.',
+  })
+}
 
 /** Throws a SluiceError for what is not JSON, too deep, or would poison a prototype. */
 export function parseJson(text: string): unknown {

@@ -21,6 +21,9 @@ const refusals: Record<string, ErrorCode> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'REQUEST_TIMEOUT',
 }
 
+/** For an answer to reach a client that is told to go. */
+const PARTING_MS = 500
+
 export interface ProblemOptions {
   /** Where failures are told; `undefined`: nowhere. */
   log: Logger | undefined
@@ -48,6 +51,17 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   }
 })
 
+/** For Fastify's `frameworkErrors`: a path that cannot be read, which no route and no hook has seen. */
+export function answerFrameworkError(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  const problem = { ...toProblem(asSluiceError(error)), instance: `urn:request:${request.id}` }
+  reply.code(problem.status).header('x-request-id', request.id).type('application/problem+json')
+  reply.send(JSON.stringify(problem))
+}
+
 /** For Fastify's `clientErrorHandler`: the socket spoke something that is not HTTP, or too slowly, or too much. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
@@ -60,6 +74,9 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
     `HTTP/1.1 ${problem.status} ${problem.title}\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   )
+  // Who does not hang up either is hung up on: a slow sender would keep the socket as long as it likes.
+  const parting = setTimeout(() => socket.destroy(), PARTING_MS)
+  socket.once('close', () => clearTimeout(parting))
 }
 
 function asSluiceError(error: unknown): SluiceError {

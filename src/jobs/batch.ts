@@ -2,6 +2,7 @@
  * A batch: every item stands alone. What does not fit is told with its place; what fits is stored; one answer says what
  * became of each, in the order of the request.
  */
+import { setImmediate } from 'node:timers/promises'
 import { SluiceError, toProblem } from '../errors.ts'
 import type { Access } from '../keys/access.ts'
 import { createValidator } from '../validation.ts'
@@ -20,6 +21,9 @@ export type AddBatch = (
   access: Access,
   idempotencyKey: string | undefined,
 ) => Promise<BatchAnswer>
+
+/** Longest that the items of one batch hold the event loop at a time. */
+const TURN_MS = 10
 
 type Item = BatchResult['results'][number]
 type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
@@ -45,7 +49,15 @@ export function createBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
   }
 
   return async (items, access, batchKey) => {
-    const asked = items.map((item, index) => read(item, index, access, batchKey))
+    const asked: (NewJob | SluiceError)[] = []
+    let began = performance.now()
+    for (const [index, item] of items.entries()) {
+      asked.push(read(item, index, access, batchKey))
+      if (performance.now() - began < TURN_MS) continue
+      // Others are waiting too.
+      await setImmediate()
+      began = performance.now()
+    }
     const added = enqueuer.addMany(asked.filter((job): job is NewJob => !(job instanceof SluiceError)))
     let next = 0
     const settled = await Promise.allSettled(

@@ -123,6 +123,7 @@ export function createEnqueuer({
 
   function prepare(job: NewJob): Item {
     admit()
+    checkTexts(job)
     const timestamp = now()
     const chosen = job.opts.jobId !== undefined
     const key = job.opts.jobId ?? job.key ?? uuidv7(timestamp)
@@ -235,6 +236,21 @@ function defaultOptions(config: Config): JobsOptions {
     ...(completed > 0 ? { removeOnComplete: { age: completed } } : {}),
     ...(failed > 0 ? { removeOnFail: { age: failed } } : {}),
   }
+}
+
+/** Half of a surrogate pair can be said in JSON and not in UTF-8: another name would be stored than was told. */
+const HALF_PAIR = /\p{Surrogate}/u
+
+function checkTexts({ name, opts }: NewJob): void {
+  const id = opts.deduplication?.id
+  const pointer = HALF_PAIR.test(name)
+    ? '/name'
+    : id !== undefined && HALF_PAIR.test(id)
+      ? '/opts/deduplication/id'
+      : undefined
+  if (pointer === undefined) return
+  const detail = 'holds half of a surrogate pair, which is no character'
+  throw new SluiceError('INVALID_NAME', { errors: [{ pointer, detail }], outcome: 'not_executed' })
 }
 
 function checkSize(job: NewJob, data: string): void {

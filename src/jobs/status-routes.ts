@@ -94,7 +94,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
           headers: polled,
           type: 'null',
         },
-        ...problemResponses(['QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses(['INVALID_NAME', 'QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     handler: async (request, reply) => {

@@ -62,9 +62,8 @@ export const JobParams = Type.Object({
 
 const include = {
   include: optional(
-    Type.String({
-      pattern: '^(data|logs)(,(data|logs))?$',
-      description: 'data, logs or both, with a comma between.',
+    Type.Enum(['data', 'logs', 'data,logs', 'logs,data'], {
+      description: 'What is added to the job.',
     }),
   ),
 }

@@ -30,7 +30,7 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
       headers: EventHeaders,
       response: {
         ...eventStreamResponses,
-        ...problemResponses(['QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses(['INVALID_NAME', 'QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     handler: async (request, reply) => {

@@ -1040,6 +1040,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `RATE_LIMITED`: The API key has sent too many requests. */
             429: {
                 headers: {
@@ -1356,8 +1365,8 @@ export interface operations {
     getJob: {
         parameters: {
             query?: {
-                /** @description data, logs or both, with a comma between. */
-                include?: string;
+                /** @description What is added to the job. */
+                include?: "data" | "logs" | "data,logs" | "logs,data";
                 /** @description Answer only when the job is as `until` says, or after so many seconds as it stands then. */
                 wait?: number;
                 /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
@@ -1645,6 +1654,15 @@ export interface operations {
             };
             /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -23,6 +23,18 @@ const nested = (depth: number) => `${'['.repeat(depth)}${']'.repeat(depth)}`
 const cases: Record<string, Case> = {
   'an empty body': { payload: '', status: 400, code: 'EMPTY_BODY' },
   'invalid JSON': { payload: '{"name":', status: 400, code: 'INVALID_JSON' },
+  'half a surrogate pair in the name': {
+    payload: '{"name":"\\ud800"}',
+    status: 422,
+    code: 'INVALID_NAME',
+    pointer: '/name',
+  },
+  'half a surrogate pair in a deduplication id': {
+    payload: '{"name":"n","opts":{"deduplication":{"id":"a\\udc00"}}}',
+    status: 422,
+    code: 'INVALID_NAME',
+    pointer: '/opts/deduplication/id',
+  },
   'a body that is no object': { payload: '[]', status: 400, code: 'INVALID_REQUEST', pointer: '' },
   'a wrong content type': {
     payload: job({}),
@@ -273,4 +285,30 @@ t.test('a job with every allowed option is accepted', async (t) => {
     payload: JSON.stringify({ queue: 'works', name: 'n', opts: everything }),
   })
   t.equal(answer.statusCode, 201, answer.body)
+})
+
+t.test('bytes that are no UTF-8 are refused, not replaced', async (t) => {
+  for (const bytes of [
+    [0xff, 0xfe],
+    [0xc0, 0x80],
+    [0xe2, 0x82],
+  ]) {
+    const payload = Buffer.concat([Buffer.from('{"name":"'), Buffer.from(bytes), Buffer.from('"}')])
+    const headers = { 'content-type': 'application/json' }
+    const answer = await app.http.inject({ method: 'POST', url: '/jobs', headers, payload })
+    t.equal(answer.statusCode, 400)
+    t.match(answer.json(), { code: 'INVALID_JSON', detail: /not valid UTF-8/ })
+  }
+})
+
+t.test('a path that cannot be read is a problem like any other, with its request id', async (t) => {
+  for (const [url, status] of [
+    ['/jobs/%zz', 400],
+    [`/jobs/${'a'.repeat(800)}`, 404],
+  ] as const) {
+    const answer = await app.http.inject(url)
+    t.equal(answer.statusCode, status)
+    t.match(answer.headers, { 'content-type': /^application\/problem\+json/, 'x-request-id': /./ })
+    t.equal(answer.json().instance, `urn:request:${answer.headers['x-request-id']}`)
+  }
 })

@@ -114,7 +114,7 @@ t.test('an answer that somebody asked for is read again at once, another is only
 
 t.test('an event throws out the answer with data too, by itself', async (t) => {
   const { fill, peek, happens, reads } = setUp()
-  await fill({ ...job(), data: 1 }, '5-0', withData)
+  await fill({ ...job(), data: { json: '1' } }, '5-0', withData)
   peek(withData)
   happens('6-0')
   t.equal(peek(withData), undefined)
@@ -269,7 +269,7 @@ t.test('a read that was under way when the job was written here is answered and 
 t.test('forgetting a job forgets it with its data too, and no other', async (t) => {
   const { cache, fill, peek } = setUp()
   await fill(job())
-  await fill({ ...job(), data: 1 }, '5-0', withData)
+  await fill({ ...job(), data: { json: '1' } }, '5-0', withData)
   cache.forget('q', 'b')
   t.ok(peek())
   cache.forget('q', 'a')

@@ -1,0 +1,300 @@
+/**
+ * Requests for every operation of the OpenAPI document: those that fit it, those that nearly do, and those that are
+ * nothing of the kind. What a schema cannot say (which ids exist, what a cursor looks like, how long a test may wait) is
+ * in `special`.
+ */
+import * as fc from 'fast-check'
+import { errorTable } from '../../src/errors.ts'
+import { testConfig } from '../helpers/app.ts'
+import { createFromSchema, type FromSchema, type Schema } from './from-schema.ts'
+import {
+  anyJson,
+  anyText,
+  asHeader,
+  brokenJson,
+  cursors,
+  encode,
+  headerText,
+  jobIds,
+  rawSegments,
+  type Text,
+} from './hostile.ts'
+import { NEXT_PAGE, SEEN_ETAG, SEEN_PLACE } from './memory.ts'
+
+export interface Case {
+  method: string
+  /** As it stands in the request line. */
+  url: string
+  headers: Record<string, string>
+  payload?: string
+}
+
+interface Parameter {
+  in: string
+  name: string
+  required?: boolean
+  schema: Schema
+}
+
+export interface Response {
+  description: string
+  content?: Record<string, { schema: Schema }>
+}
+
+interface Described {
+  operationId: string
+  parameters?: Parameter[]
+  requestBody?: { content: Record<string, { schema: Schema }> }
+  responses: Record<string, Response>
+}
+
+export interface Document {
+  paths: Record<string, Record<string, Described>>
+  components: { schemas: Record<string, Schema> }
+}
+
+export interface Operation {
+  /** The operationId. */
+  id: string
+  /** By status, what the document says of the answers. */
+  responses: Record<string, Response>
+  /** Whether it is this operation that the URL leads to, which a hostile segment may prevent. */
+  answersTo(url: string): boolean
+  cases: fc.Arbitrary<Case>
+}
+
+/** Jobs that are there before the requests are made (run.ts). */
+export const SEEDED = ['fuzz:seen', 'fuzz:later', 'fuzz:first', 'fuzz:done', 'fuzz:broke', 'plain']
+const QUEUES = ['fuzz', 'other', 'default']
+const samples = {
+  queue: QUEUES,
+  jobId: ['a', 'b', 'seen', 'done'],
+  id: ['d1', 'd2'],
+  idempotencyKey: ['k1', 'k2'],
+}
+
+export function readOperations({ paths, components }: Document): Operation[] {
+  const fromSchema = createFromSchema(components.schemas, samples)
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, described]): Operation => {
+      const { operationId: id, responses } = described
+      const cases = casesOf(method.toUpperCase(), path, described, fromSchema)
+      return { id, responses, answersTo: matcher(path), cases }
+    }),
+  )
+}
+
+/** Longest segment that the router takes (src/app.ts). */
+const MAX_SEGMENT = 700
+
+function matcher(path: string): (url: string) => boolean {
+  const pattern = new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '([^/]+)')}$`)
+  return (url) => {
+    try {
+      const segments = pattern.exec(new URL(url, 'http://x').pathname)?.slice(1)
+      return segments?.every((segment) => decodeURIComponent(segment).length <= MAX_SEGMENT) ?? false
+    } catch {
+      return false
+    }
+  }
+}
+
+const ids = jobIds(SEEDED)
+
+/** In place of what the schema says, by `in` and name. */
+const special: Record<string, Text> = {
+  'path id': ids,
+  'path queue': fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...QUEUES, 'nobody') }, anyText),
+  'path name': fc.oneof(
+    fc.constantFrom(...Object.keys(errorTable)).map((code) => code.toLowerCase().replaceAll('_', '-')),
+    anyText,
+  ),
+  'query ids': fc.oneof(
+    { weight: 8, arbitrary: fc.array(ids, { minLength: 1, maxLength: 5 }).map((some) => some.join()) },
+    { weight: 1, arbitrary: fc.constantFrom(199, 200, 201).map((many) => Array(many).fill('fuzz:seen').join()) },
+    { weight: 1, arbitrary: fc.constantFrom(',', ',,,', ','.repeat(300), 'a,a,a', 'fuzz:seen,fuzz:seen') },
+  ),
+  'query cursor': fc.oneof(
+    { weight: 4, arbitrary: fc.constant(NEXT_PAGE) },
+    { weight: 4, arbitrary: cursors },
+    { weight: 1, arbitrary: anyText },
+  ),
+  // A second at most, or the test would be long.
+  'query wait': fc.constantFrom(
+    ...['0', '0', '0', '1', '-1', '31', '1.5', '0.0', '-0', '00', '1e0', '+1', ' 1', '', 'abc', '0x1', '9'.repeat(400)],
+  ),
+  'header if-none-match': fc.oneof(
+    fc.constant(SEEN_ETAG),
+    fc.constantFrom('*', '"x"', 'W/"x"', '"x", "y"', 'x', '""', '","', '*, *', `${'"x", '.repeat(500)}"y"`),
+    headerText,
+  ),
+  'header prefer': fc
+    .oneof(
+      fc.constantFrom('wait=0', 'wait=1', 'respond-async, wait=0', 'wait="0"', 'wait = 0', 'wait=-1', 'wait=', 'WAIT=0'),
+      headerText,
+    )
+    .filter((text) => !/wait\s*=\s*"?0*([2-9]|\d\d)/i.test(text)),
+  'header cache-control': fc.oneof(fc.constantFrom('no-cache', 'max-age=0', 'no-store, no-cache'), headerText),
+  'header last-event-id': fc.oneof(
+    fc.constant(SEEN_PLACE),
+    fc.constantFrom('0-0', '1-1', '1700000000000-0', '999999999999999-999999999999999', '0', '-', '+', '$', '>', '(0-0'),
+    headerText,
+  ),
+} // biome-ignore format: a list to read, not a column
+
+function casesOf(method: string, path: string, described: Described, from: FromSchema): fc.Arbitrary<Case> {
+  const { parameters = [], requestBody } = described
+  const within = (place: string) => parameters.filter((parameter) => parameter.in === place)
+  const body = requestBody?.content['application/json']?.schema
+  if (requestBody && !body) throw new Error(`operations.ts makes no ${Object.keys(requestBody.content)}`)
+  const strange = parameters.filter(({ in: place }) => !['path', 'query', 'header'].includes(place))
+  if (strange.length > 0) throw new Error(`operations.ts makes no parameters in ${strange[0]!.in}`)
+  return fc
+    .record({
+      path: paths(path, within('path'), from),
+      query: queries(within('query'), from),
+      headers: headers(within('header'), body !== undefined, from),
+      payload: body ? payloads(body, from) : fc.constant(undefined),
+    })
+    .map(({ path, query, headers, payload }) => ({
+      ...{ method, url: path + query, headers },
+      ...(payload === undefined ? {} : { payload }),
+    }))
+}
+
+/** What a parameter says: JSON texts without their quotes. */
+function values({ in: place, name, schema }: Parameter, from: FromSchema): Text {
+  const given = special[`${place} ${name}`]
+  if (given) return given
+  const bare = (json: string) => {
+    const text = json.startsWith('"') ? String(JSON.parse(json)) : json
+    return place === 'header' ? asHeader(text) : text
+  }
+  const { fitting, nearly } = from
+  return fc
+    .oneof({ weight: 3, arbitrary: fitting(schema) }, { weight: 1, arbitrary: nearly(schema) })
+    .map(bare)
+}
+
+function paths(path: string, parameters: Parameter[], from: FromSchema): Text {
+  return fc
+    .tuple(
+      ...parameters.map((parameter) =>
+        fc
+          .oneof(
+            { weight: 9, arbitrary: values(parameter, from).map(encode) },
+            { weight: 1, arbitrary: rawSegments },
+          )
+          .map((segment) => [`{${parameter.name}}`, segment] as const),
+      ),
+    )
+    .map((filled) => filled.reduce((text, [hole, segment]) => text.replace(hole, () => segment), path))
+}
+
+function queries(parameters: Parameter[], from: FromSchema): Text {
+  const pair = (name: string, value: Text) => value.map((text) => [`${encode(name)}=${encode(text)}`])
+  const none = fc.constant<string[]>([])
+  const known = parameters.map((parameter) =>
+    fc.oneof(
+      { weight: 2, arbitrary: none },
+      { weight: 1, arbitrary: pair(parameter.name, values(parameter, from)) },
+    ),
+  )
+  const unknown = fc.oneof(
+    { weight: 30, arbitrary: none },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(anyText, anyText).map(([name, text]) => [`${encode(name)}=${encode(text)}`]),
+    },
+    {
+      weight: 1,
+      arbitrary: fc
+        .constantFrom(
+          '&',
+          '=',
+          '%',
+          '%zz=1',
+          'a',
+          'a&a',
+          '%ff=%ff',
+          '__proto__=1',
+          'a[b]=c',
+          'wait',
+          'wait=0&wait=0',
+          '?',
+        )
+        .map((text) => [text]),
+    },
+  )
+  return fc.tuple(...known, unknown).map((some) => {
+    const all = some.flat()
+    return all.length === 0 ? '' : `?${all.join('&')}`
+  })
+}
+
+const CONTENT_TYPES = [
+  ...['application/json; charset=utf-8', 'APPLICATION/JSON', 'application/json;', 'application/json; charset=utf-16'],
+  ...['text/plain', 'text/json', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', '*/*', '/'],
+  ...['application/x-ndjson', 'application/problem+json', 'application/json, text/plain', 'json', ';', 'application/'],
+] // biome-ignore format: a list to read, not a column
+
+/** Those any request may have: how often, and what. */
+const common: [name: string, oneIn: number, value: Text][] = [
+  [
+    'x-request-id',
+    4,
+    fc.oneof(fc.stringMatching(/^[A-Za-z0-9._:-]{1,128}$/), headerText, fc.constant('x'.repeat(129))),
+  ],
+  ['accept', 10, fc.oneof(fc.constantFrom('*/*', 'text/html', 'application/json;q=0'), headerText)],
+  ['pragma', 20, fc.constantFrom('no-cache', 'x')],
+  ['authorization', 20, headerText],
+  ['origin', 20, headerText],
+  ['x-http-method-override', 40, fc.constantFrom('DELETE', 'POST')],
+]
+
+function headers(
+  parameters: Parameter[],
+  hasBody: boolean,
+  from: FromSchema,
+): fc.Arbitrary<Record<string, string>> {
+  const wanted = [...common, ...parameters.map((one) => [one.name, 3, values(one, from)] as const)]
+  if (hasBody) wanted.push(['idempotency-key', 20, fc.oneof(fc.constantFrom('k1', 'k2'), headerText)])
+  const each = wanted.map(([name, oneIn, value]) => {
+    const absent = fc.constant<[string, string][]>([])
+    const present = value.map((text): [string, string][] => [[name, text]])
+    return fc.oneof({ weight: oneIn - 1, arbitrary: absent }, { weight: 1, arbitrary: present })
+  })
+  const contentType = fc.oneof(
+    { weight: 40, arbitrary: fc.constant('application/json') },
+    { weight: 2, arbitrary: fc.constantFrom(...CONTENT_TYPES) },
+    { weight: 1, arbitrary: headerText },
+  )
+  return fc
+    .tuple(hasBody ? contentType : fc.constant(''), ...each)
+    .map(([type, ...some]) =>
+      Object.fromEntries([...some.flat(), ...(type === '' ? [] : [['content-type', type]])]),
+    )
+}
+
+const { BODY_LIMIT, BATCH_BODY_LIMIT, BATCH_MAX_ITEMS } = testConfig()
+
+function payloads(schema: Schema, { fitting, nearly }: FromSchema): fc.Arbitrary<string | undefined> {
+  // Blanks around it make a body as large as one likes, and are JSON.
+  const padded = fc
+    .tuple(fitting(schema), fc.constantFrom(BODY_LIMIT, BATCH_BODY_LIMIT), fc.constantFrom(-1, 0, 1))
+    .map(([json, limit, more]) => json.padEnd(limit + more - (Buffer.byteLength(json) - json.length)))
+  return fc.oneof(
+    { weight: 120, arbitrary: fitting(schema) },
+    { weight: 120, arbitrary: nearly(schema) },
+    { weight: 20, arbitrary: anyJson },
+    { weight: 20, arbitrary: brokenJson(fitting(schema)) },
+    { weight: 4, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: padded },
+    {
+      weight: 1,
+      arbitrary: fc
+        .constantFrom(BATCH_MAX_ITEMS, BATCH_MAX_ITEMS + 1)
+        .map((many) => `{"jobs":[${Array(many).fill('{"name":"n"}')}]}`),
+    },
+  )
+}
