@@ -131,6 +131,11 @@ t.test('with a key it serves beyond loopback, and nobody without that key', asyn
   child.kill('SIGTERM')
   await once(child, 'exit')
   t.notMatch(JSON.stringify(lines), secret.split('.')[1]!)
+  t.match(
+    lines.find((line) => line['status'] === 404),
+    { key: 'mailer' },
+    'the log says whose request it was',
+  )
 })
 
 t.test('a command of the keys that is wrong says so and ends with 1', async (t) => {

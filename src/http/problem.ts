@@ -8,6 +8,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import { type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
+import type { Access } from '../keys/access.ts'
 
 /** Fastify's and Node's own refusals, by their code. */
 const refusals: Record<string, ErrorCode> = {
@@ -91,12 +92,17 @@ function asSluiceError(error: unknown): SluiceError {
 
 function logFailure(log: Logger, error: SluiceError, problem: Problem, request: FastifyRequest): void {
   const { status, code, outcome } = problem
-  const { method, id: requestId, routeOptions } = request
+  const { method, id: requestId, routeOptions, access } = request
   // The route, not the URL: an id or a query may be somebody's secret.
-  const line = { method, route: routeOptions.url ?? null, status, code, outcome, requestId }
+  const line = { method, route: routeOptions.url ?? null, status, code, outcome, requestId, ...keyOf(access) }
   if (status === 500) log.error({ ...line, ...bare(error.cause ?? error) }, 'request broke')
   else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'request failed')
   else log.info(line, 'request refused')
+}
+
+/** For a log: whose request it was, where that is known. */
+export function keyOf(access: Access | null): { key?: string } {
+  return access?.keyId ? { key: access.keyId } : {}
 }
 
 /** Message and stack alone: an error of a library may carry the command it failed on, and with it somebody's data. */

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
+import { keyOf } from './problem.ts'
 
 /** Short enough for a log, and nothing that could break one. */
 const SANE = /^[A-Za-z0-9._:-]{1,128}$/
@@ -32,11 +33,18 @@ export const requestsPlugin = fp<RequestsOptions>(async (app, { log }) => {
   })
   if (!log) return
   app.addHook('onResponse', (request, reply, done) => {
-    const { method, id, routeOptions } = request
+    const { method, id, routeOptions, access } = request
     const ms = Math.round(reply.elapsedTime * 100) / 100
     // The route, not the URL: an id or a query may be somebody's secret.
     log.info(
-      { method, route: routeOptions.url ?? null, status: reply.statusCode, ms, requestId: id },
+      {
+        method,
+        route: routeOptions.url ?? null,
+        status: reply.statusCode,
+        ms,
+        requestId: id,
+        ...keyOf(access),
+      },
       'answered',
     )
     done()
