@@ -5,8 +5,9 @@
 import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
 import { uuidv7 } from './id.ts'
 import { etagOf, resourceOfNewJob } from './job-resource.ts'
+import type { Until } from './polling.ts'
 import type { CachedJob } from './status-cache.ts'
-import type { Until, Waiters } from './waiters.ts'
+import type { Waiters } from './waiters.ts'
 
 export interface WaitedFor {
   stored: Stored

@@ -1,6 +1,8 @@
 /** What a client that polls or waits asks for and is told: whether anything changed, and when to ask again. */
 import { MAX_WAIT_S } from './status-schemas.ts'
-import type { Until } from './waiters.ts'
+
+/** What a wait ends with. */
+export type Until = 'finished' | 'change'
 
 /** 1 s, doubling with the age of the job: a job that has run for a minute is not done in the next second. */
 const MAX_RETRY_AFTER_S = 30

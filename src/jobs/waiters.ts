@@ -13,12 +13,10 @@ import { isAfter } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
 import type { Include } from './job-reader.ts'
 import { finishedBy, type JobResource } from './job-resource.ts'
-import { isNotModified } from './polling.ts'
+import { isNotModified, type Until } from './polling.ts'
 import { type CachedJob, type Found, type StatusCache, toCachedJob } from './status-cache.ts'
 import { createTicker } from './ticker.ts'
 import { createWaitGroups, type Group as WaitGroup } from './wait-groups.ts'
-
-export type Until = 'finished' | 'change'
 
 export interface WaitRequest {
   ref: JobRef

@@ -10,7 +10,9 @@ import { createSecureContext, type SecureContext } from 'node:tls'
 import type { RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
-import type { RedisAddress } from './connections.ts'
+
+/** Where Redis is: a URL, or the unix socket of a private server. */
+export type RedisAddress = { url: string } | { socket: string }
 
 export interface Target {
   /** For ioredis to read, which lets it overrule the options. `undefined`: the options say all. */

@@ -10,14 +10,11 @@ import { nextTick } from 'node:process'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
-import { type Target, targetOf } from './address.ts'
+import { type RedisAddress, type Target, targetOf } from './address.ts'
 import type { Budget } from './budget.ts'
 import { isLimit } from './faults.ts'
 
 export type Role = 'commands' | 'admin' | 'events'
-
-/** Where Redis is: a URL, or the unix socket of a private server. */
-export type RedisAddress = { url: string } | { socket: string }
 
 export interface Connection {
   readonly name: string
