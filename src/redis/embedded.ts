@@ -9,6 +9,7 @@ import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { mendAppendOnlyFile } from './append-only-file.ts'
 import { findRedis } from './redis-binary.ts'
 
 export interface EmbeddedRedis {
@@ -100,6 +101,7 @@ async function spawnServer(
   { ephemeral = false, args = [] }: EmbeddedOptions,
 ): Promise<ChildProcess> {
   await rm(socket, { force: true })
+  if (!ephemeral) await mendAppendOnlyFile(binary, dataDir)
   const logFile = join(dataDir, 'redis.log')
   const output = await open(logFile, 'a', 0o600)
   const persistence = ephemeral ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', 'always']

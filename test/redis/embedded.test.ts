@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { access, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -122,6 +122,31 @@ t.test('when the server died with its owner, a new one is started on the data', 
   t.same(log, [])
   t.equal(await run(socket, 'GET', 'kept'), 'yes')
   t.not((await readLock(dataDir)).server, server)
+})
+
+t.test('a write that a kill cut off comes back neither at the next start nor at the one after', async (t) => {
+  const dataDir = await folder(t)
+  const kill = async () => {
+    const { server } = JSON.parse(await readFile(join(dataDir, 'redis.lock'), 'utf8')) as Lock
+    process.kill(server, 'SIGKILL')
+    await rm(join(dataDir, 'redis.lock'))
+  }
+  const write = (job: string) =>
+    `redis.call('SET', 'job:${job}', 1) redis.call('LPUSH', 'wait', '${job}') redis.call('SET', 'record', '${job}')`
+  const first = await start(t, dataDir)
+  await run(first.socket, 'SET', 'before', '1')
+  await run(first.socket, 'EVAL', write('cut'), '0')
+  await kill()
+  const file = join(dataDir, 'appendonlydir', 'appendonly.aof.1.incr.aof')
+  const text = await readFile(file, 'latin1')
+  await truncate(file, text.indexOf('record') + 2)
+  const second = await start(t, dataDir)
+  t.same(await run(second.socket, 'KEYS', '*'), ['before'])
+  await run(second.socket, 'EVAL', write('whole'), '0')
+  await kill()
+  const third = await start(t, dataDir)
+  t.same(await run(third.socket, 'LRANGE', 'wait', '0', '-1'), ['whole'])
+  t.equal(await run(third.socket, 'GET', 'record'), 'whole')
 })
 
 t.test('a lock file that cannot be read counts as none', async (t) => {
