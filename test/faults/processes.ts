@@ -1,0 +1,219 @@
+/**
+ * Real processes to do harm to: a redis-server with a data folder of its own, and Sluice as it ships. Each can be killed,
+ * stopped, continued and started again where it was.
+ */
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { findRedis, type RedisBinary } from '../../src/redis/redis-binary.ts'
+import type { Browser } from './clients.ts'
+import type { Launched, Launcher } from './launcher.ts'
+import type { Place } from './proxy.ts'
+import { until } from './wait.ts'
+
+export interface Process {
+  start(): Promise<void>
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>
+  /** SIGSTOP. */
+  freeze(): void
+  /** SIGCONT. */
+  thaw(): void
+}
+
+export interface RedisServer extends Process {
+  /** Of its data. */
+  readonly dir: string
+  readonly place: Place
+  readonly url: string
+  /** For looking at what is there; waits while the server is away. */
+  readonly client: Redis
+  /** What it says to PING; nothing while it is away. */
+  ping(): Promise<string>
+  /** Its log, of all its runs. */
+  output(): string
+  /** When it first answers PING from now on, ms on the clock of this process. */
+  firstPong(): Promise<number>
+}
+
+export interface Service extends Process {
+  /** `http://127.0.0.1:<port>`; the same after a restart. */
+  readonly url: string
+  /** SIGTERM; resolves with the exit code. */
+  end(): Promise<number | null>
+  isReady(): Promise<boolean>
+  /** Everything it has written, to both streams, before a restart too. */
+  output(): string
+  /** 0 where there is no /proc. */
+  rssMb(): number
+  /** Open file descriptors; 0 where there is no /proc. */
+  handles(): number
+}
+
+export interface RedisOptions {
+  /** `appendfsync`; undefined: nothing is written to disk. */
+  fsync?: 'always' | 'everysec' | 'no'
+  args?: string[]
+  env?: Record<string, string>
+  /** On TCP, with this password, instead of a unix socket. */
+  password?: string
+  /** Whether a file that a kill has cut off is mended before the next start (`redis-check-aof --fix`); true unless said. */
+  mends?: boolean
+}
+
+/** Resolves when it answers. Close its `client`; the process itself is the launcher's. */
+export async function startRedis(
+  { folder, launch }: Launcher,
+  { fsync, args = [], env = {}, password, mends = true }: RedisOptions,
+): Promise<RedisServer> {
+  const binary = await findRedis({
+    cacheDir: '.redis',
+    path: process.env['PATH'] ?? '',
+    onFetch: () => console.error('fetching redis-server from the distribution (once)'),
+  })
+  const cwd = await folder()
+  const port = password === undefined ? 0 : await freePort()
+  const place: Place = port === 0 ? { path: join(cwd, 'redis.sock') } : { port }
+  const listening = 'path' in place ? ['--unixsocket', place.path] : ['--requirepass', password!]
+  const persistence = fsync === undefined ? ['no'] : ['yes', '--appendfsync', fsync]
+  const all = [
+    ...['--port', `${port}`, '--bind', '127.0.0.1', ...listening, '--dir', cwd, '--save', ''],
+    ...['--maxmemory-policy', 'noeviction', '--appendonly', ...persistence, ...args],
+  ]
+  const client = new Redis({
+    ...('path' in place ? { path: place.path } : { port: place.port, host: '127.0.0.1' }),
+    ...(password === undefined ? {} : { password }),
+    lazyConnect: true,
+    maxRetriesPerRequest: null,
+    retryStrategy: () => 50,
+  })
+  client.on('error', () => {})
+  const runs: Launched[] = []
+  const running = () => runs.at(-1)
+  const server: RedisServer = {
+    dir: cwd,
+    place,
+    url: 'path' in place ? `unix://${place.path}` : `redis://:${password}@127.0.0.1:${port}`,
+    client,
+    async start() {
+      if (runs.length > 0 && fsync !== undefined && mends) await mendFile(launch, binary, cwd)
+      runs.push(launch(binary.path, all, { env: { ...binary.env, ...env }, cwd }))
+      await server.firstPong()
+    },
+    kill: async () => void (await running()?.end('SIGKILL')),
+    freeze: () => void running()?.child.kill('SIGSTOP'),
+    thaw: () => void running()?.child.kill('SIGCONT'),
+    ping: () => ping(place),
+    output: () => runs.map(({ output }) => output()).join(''),
+    async firstPong() {
+      await until('Redis answers', async () => /^(\+PONG|-NOAUTH)/.test(await ping(place)), 60_000, 5)
+      return performance.now()
+    },
+  }
+  await server.start()
+  await client.connect()
+  return server
+}
+
+/**
+ * A kill in mid-write leaves half a transaction at the end of the file. Redis (7.0, and others until 2026: valkey pull
+ * request 4342) cuts off the command that is not whole and leaves those before it, with their MULTI and no EXEC; what it
+ * writes after that joins them, and at the next start but one half of the transaction is there that never was. The tool
+ * that comes with it cuts before the MULTI. It is redis-server itself, called by another name.
+ */
+async function mendFile(launch: Launcher['launch'], { path, env }: RedisBinary, dir: string): Promise<void> {
+  const manifest = join(dir, 'appendonlydir', 'appendonly.aof.manifest')
+  const name = path.endsWith('valkey-server') ? 'valkey-check-aof' : 'redis-check-aof'
+  const { child, output, end } = launch(path, ['--fix', manifest], {
+    env,
+    cwd: dir,
+    argv0: name,
+    input: 'y\n',
+  })
+  if ((await end(0)) !== 0) throw new Error(`${name} ended with ${child.exitCode}: ${output()}`)
+}
+
+/** `args`: of Node. Resolves when it is ready. */
+export async function startService(
+  { folder, launch }: Launcher,
+  browser: Browser,
+  args: string[],
+  env: Record<string, string>,
+): Promise<Service> {
+  // A folder of its own, so that no `.env`, no keys and no data of the checkout are found.
+  const cwd = await folder()
+  const runs: Launched[] = []
+  const last = () => runs.at(-1)!
+  const proc = (path: string) => `/proc/${last().child.pid}/${path}`
+  let url = ''
+  const service: Service = {
+    get url() {
+      return url
+    },
+    async start() {
+      const PORT = url === '' ? '0' : new URL(url).port
+      const base = { PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', REPLICAS: '2', PORT }
+      const run = launch(process.execPath, args, { env: { ...base, ...env }, cwd })
+      runs.push(run)
+      await until('the service listens', () => {
+        if (run.child.exitCode !== null) throw new Error(`the service ended: ${run.output()}`)
+        const listening = /Server listening at (http:[^"\s]+)/.exec(run.output())
+        if (listening) url = listening[1]!
+        return listening !== null
+      })
+    },
+    kill: async () => void (await last().end('SIGKILL')),
+    end: () => last().end('SIGTERM'),
+    freeze: () => void last().child.kill('SIGSTOP'),
+    thaw: () => void last().child.kill('SIGCONT'),
+    isReady: async () => (await browser.ask(`${url}/health/ready`, { timeoutMs: 1_000 })).status === 200,
+    output: () => runs.map(({ output }) => output()).join(''),
+    rssMb: () => Number(/VmRSS:\s+(\d+)/.exec(read(proc('status')))?.[1] ?? 0) / 1_024,
+    handles: () => list(proc('fd')).length,
+  }
+  await service.start()
+  await until('the service is ready', service.isReady)
+  return service
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+/** What a server there says to PING; nothing where there is none. */
+function ping(place: Place): Promise<string> {
+  return new Promise((done) => {
+    const socket = connect('path' in place ? { path: place.path } : { port: place.port, host: '127.0.0.1' })
+    const finish = (reply: string) => {
+      socket.destroy()
+      done(reply)
+    }
+    socket.once('connect', () => socket.write('PING\r\n'))
+    socket.once('data', (data) => finish(data.toString()))
+    socket.once('error', () => finish(''))
+    socket.setTimeout(1_000, () => finish(''))
+  })
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function list(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,92 @@
+/** O2: Redis fills up. Enqueueing ends while there is still room for the workers, whose scripts write too. */
+import { Queue } from 'bullmq'
+import { check } from '../checker.ts'
+import { enqueue } from '../clients.ts'
+import { judgements } from '../crowd.ts'
+import { startDrain } from '../drain.ts'
+import { createHistory, triesOf } from '../history.ts'
+import { openLoop } from '../load.ts'
+import type { RedisServer } from '../processes.ts'
+import type { Finding, Scale, Scenario } from '../scenario.ts'
+import type { Stage } from '../stage.ts'
+import { until } from '../wait.ts'
+
+const QUEUE = 'full'
+const MAX_MB = 40
+/** 15 % of that a second: a Redis of this size is soon filled, and memory is looked at once a second. */
+const FILL_PER_S = 300
+const filler = 'x'.repeat(20_000)
+
+export const redisFull: Scenario = {
+  id: 'O2',
+  fault: 'memory at 80 % of maxmemory',
+  run: (stage, scale) => fillUp(stage, scale, {}),
+  controls: [
+    {
+      what: 'a service that takes jobs as long as Redis does',
+      misses: 'workers told OOM',
+      run: (stage, scale) => fillUp(stage, scale, { REDIS_MEMORY_WATERMARK: '0' }),
+    },
+  ],
+}
+
+async function fillUp(stage: Stage, scale: Scale, env: Record<string, string>): Promise<Finding> {
+  const redis = await stage.redis({ args: ['--maxmemory', `${MAX_MB}mb`] })
+  const service = await stage.service(redis.url, env)
+  const browser = stage.browser()
+  const history = createHistory(QUEUE)
+  const options = {
+    browser,
+    history,
+    queue: QUEUE,
+    keys: 'none',
+    retries: false,
+    opts: { removeOnComplete: true },
+    choose: () => service.url,
+  } as const
+  const refusals = () => triesOf(history).filter(({ outcome }) => outcome === 'fail').length
+
+  const filling = openLoop(stage, FILL_PER_S, (client) => enqueue({ ...options, data: { filler } }, client))
+  await until('jobs are refused', () => refusals() > 20, 60_000)
+  await filling.stop()
+  const usedAt = await usedShare(redis)
+  scale.progress(`refused at ${Math.round(usedAt * 100)} %`)
+
+  // Some go on asking while a worker drains.
+  const knocking = openLoop(stage, 20, (client) => enqueue(options, client))
+  const waiting = await new Queue(QUEUE, { connection: redis.client }).getWaitingCount()
+  const draining = await startDrain(redis, [QUEUE])
+  const isDrained = () => draining.executed() >= waiting
+  await until('the queue is drained', () => isDrained() || draining.errors.some(isOom), 30_000)
+  const left = Math.max(0, waiting - draining.executed())
+  const oom = draining.errors.filter(isOom).length
+  // A worker that was told OOM goes on asking as fast as it can; it is not to be waited for.
+  if (oom > 0) await redis.client.config('SET', 'maxmemory', '0')
+  const drainedAt = performance.now()
+  const takenAgain = () => triesOf(history).some(({ at, outcome }) => at > drainedAt && outcome === 'ok')
+  await until('jobs are taken again', takenAgain)
+  await knocking.stop()
+  const seen = await draining.finish()
+  const codes = triesOf(history).filter(({ outcome, code }) => outcome !== 'ok' && code !== 'REDIS_FULL')
+  return {
+    checks: [
+      { what: 'workers told OOM', measured: oom, atMost: 0 },
+      { what: 'jobs the worker could not drain', measured: left, atMost: 0 },
+      { what: 'share of maxmemory when refused, at least', measured: usedAt, atLeast: 0.75 },
+      { what: 'share of maxmemory when refused, at most', measured: usedAt, atMost: 0.9 },
+      { what: 'refused but with REDIS_FULL', measured: codes.length, atMost: 0 },
+      ...judgements([check(history, seen)], seen, [history]),
+    ],
+    counts: { jobs: history.operations.length, 'refused with REDIS_FULL': refusals() },
+  }
+}
+
+function isOom(message: string): boolean {
+  return message.includes('OOM')
+}
+
+async function usedShare({ client }: RedisServer): Promise<number> {
+  const info = await client.info('memory')
+  const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1])
+  return field('used_memory') / field('maxmemory')
+}

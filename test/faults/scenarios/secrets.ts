@@ -1,0 +1,220 @@
+/**
+ * F5: everything the service writes or answers, while things go wrong in as many ways as can be caused, is searched for
+ * what must not be there: the password of Redis, API keys, the data of jobs.
+ */
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import type { Answer, Request } from '../clients.ts'
+import type { RedisServer, Service } from '../processes.ts'
+import type { Finding, Scenario } from '../scenario.ts'
+import type { Stage } from '../stage.ts'
+import { until } from '../wait.ts'
+
+export const secrets: Scenario = {
+  id: 'F5',
+  fault: 'errors of many kinds, with secrets in URL, headers and data; then everything said is searched',
+  run: (stage) => search(stage, () => undefined),
+  controls: [
+    {
+      what: 'a client that sends its data as X-Request-Id, which is logged and echoed',
+      misses: 'secrets found',
+      run: (stage) => search(stage, ({ data }) => data),
+    },
+  ],
+}
+
+interface Markers {
+  password: string
+  /** Made by `npm run key`. */
+  apiKey: string
+  /** That nobody made. */
+  wrongKey: string
+  data: string
+  secret: string
+}
+
+/** `requestId`: what a careless client puts there. */
+async function search(stage: Stage, requestId: (markers: Markers) => string | undefined): Promise<Finding> {
+  const password = marker('password')
+  const redis = await stage.redis({ password })
+  const keysFile = join(stage.dir, 'keys.json')
+  const printed = await stage.command(
+    'key',
+    ['create', '--id', 'tester', '--scopes', 'enqueue,read,manage', '--queues', '*'],
+    { API_KEYS_FILE: keysFile },
+  )
+  const markers: Markers = {
+    password,
+    apiKey: printed.split('\n')[0]!.trim(),
+    wrongKey: marker('wrong-key'),
+    data: marker('data'),
+    secret: marker('secret'),
+  }
+  const env = { LOG_LEVEL: 'trace', LOG_REQUESTS: 'all', API_KEYS_FILE: keysFile, SECRET: markers.secret }
+  const service = await stage.service(redis.url, env)
+  const answers: Answer[] = []
+  const browser = stage.browser()
+  const id = requestId(markers)
+  const ask = async (path: string, request: Request = {}) => {
+    const headers = {
+      authorization: `Bearer ${markers.apiKey}`,
+      ...(id === undefined ? {} : { 'x-request-id': id }),
+      ...request.headers,
+    }
+    const answer = await browser.ask(service.url + path, { ...request, headers })
+    answers.push(answer)
+    return answer
+  }
+
+  const asked = { ask, redis, service, markers }
+  await askWell(asked)
+  await askBadly(asked)
+  await askWhileRedisRefuses(asked)
+  // What the careless client leaves in the log is enough for the control.
+  const others = id === undefined ? await startWithWrongSettings(stage, redis, env, markers) : []
+  await service.end()
+
+  const written = [service.output(), ...others, await readFile(keysFile, 'utf8')]
+  const answered = answers.map(({ headers, body }) => JSON.stringify(headers) + body)
+  const places = [...written, ...answered]
+  const found = Object.values(markers).flatMap((value) =>
+    disguises(value).filter((text) => places.some((place) => place.includes(text))),
+  )
+  const statuses = new Set(answers.map(({ status }) => status))
+  return {
+    checks: [
+      { what: 'secrets found', measured: found.length, atMost: 0 },
+      // Or the search has nothing to search.
+      { what: 'kinds of answers', measured: statuses.size, atLeast: 8 },
+      { what: 'bytes of log', measured: service.output().length, atLeast: 5_000 },
+    ],
+    counts: { answers: answers.length, secrets: Object.keys(markers).length },
+  }
+}
+
+interface Asked {
+  ask(path: string, request?: Request): Promise<Answer>
+  redis: RedisServer
+  service: Service
+  markers: Markers
+}
+
+const job = (data: string, more: object = {}) =>
+  JSON.stringify({ queue: 'q', name: 'n', data: { data }, ...more })
+const looks = ['/health', '/health/redis', '/health/ready', '/stats', '/metrics', '/queues', '/jobs?queue=q']
+
+async function askWell({ ask, markers: { data } }: Asked): Promise<void> {
+  await ask('/jobs', { body: job(data, { opts: { jobId: 'known' } }) })
+  await ask('/jobs/batch', { body: `{"jobs":[${job(data)},${job(data, { name: 7 })}]}` })
+  await ask('/jobs/q:known')
+  await ask('/openapi.json')
+  for (const path of looks) await ask(path)
+}
+
+async function askBadly({ ask, service, markers }: Asked): Promise<void> {
+  const { data, apiKey, wrongKey } = markers
+  const bodies = [
+    `{"queue":"q","name":"n","data":"${data}`,
+    `{"queue":"q","name":"n","data":"${data}"} trailing`,
+    `"${data}"`,
+    job(data, { name: { nested: data } }),
+    job(data, { unknown: data }),
+    job(data, { opts: { delay: data } }),
+    job(data, { opts: { jobId: `${data}!` } }),
+    job(data, { opts: { sizeLimit: 1 } }),
+    `{"__proto__":"${data}"}`,
+    `${'['.repeat(100)}"${data}"${']'.repeat(100)}`,
+    job(data.repeat(100_000)),
+    '',
+  ]
+  for (const body of bodies) {
+    await ask('/jobs', { body })
+    await ask('/jobs/batch', { body: `{"jobs":[${body}]}` })
+  }
+  await ask('/jobs', { body: data, headers: { 'content-type': 'text/plain' } })
+  await ask('/jobs', { body: job(data), headers: { 'idempotency-key': 'once' } })
+  await ask('/jobs', { body: job(`${data} another`), headers: { 'idempotency-key': 'once' } })
+  for (const path of [
+    `/jobs/q:none?key=${apiKey}`,
+    `/jobs/q:${data}%00`,
+    `/none/${apiKey}`,
+    `/jobs?cursor=${data}`,
+  ]) {
+    await ask(path)
+  }
+  for (const authorization of [`Bearer ${wrongKey}`, wrongKey, `Basic ${wrongKey}`, `Bearer ${apiKey}x`]) {
+    await ask('/jobs', { body: job(data), headers: { authorization } })
+    await ask('/health', { headers: { authorization } })
+  }
+  await ask('/jobs/q:known', { method: 'DELETE' })
+  await sayNonsense(service, `${data} is no HTTP\r\n\r\n`)
+  await sayNonsense(service, `GET / HTTP/1.1\r\nAuthorization: Bearer ${apiKey}\r\nContent-Length: x\r\n\r\n`)
+}
+
+async function askWhileRedisRefuses({ ask, redis, markers: { data } }: Asked): Promise<void> {
+  const { client } = redis
+  const some = async () => {
+    await ask('/jobs', { body: job(data, { opts: { jobId: 'chosen' } }) })
+    await ask('/jobs/batch', { body: `{"jobs":[${job(data)}]}` })
+    await ask('/jobs/q:never-asked')
+    for (const path of looks) await ask(path)
+  }
+  await client.config('SET', 'maxmemory', '1')
+  await some()
+  await client.config('SET', 'maxmemory', '0')
+  await client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval', '-info')
+  await some()
+  await client.call('ACL', 'SETUSER', 'default', '+@all')
+  // A key that is not what BullMQ makes of it.
+  await client.rename('bull:q:wait', 'aside')
+  await client.set('bull:q:wait', 'a string')
+  await some()
+  await client.del('bull:q:wait')
+  await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+  await some()
+  await redis.kill()
+  await some()
+  await redis.start()
+  await until('it works again', async () => (await ask('/jobs', { body: job(data) })).status === 201)
+}
+
+/** What the process says when it is started wrongly. Nothing of it serves for long. */
+async function startWithWrongSettings(
+  stage: Stage,
+  redis: RedisServer,
+  env: Record<string, string>,
+  { password, wrongKey }: Markers,
+): Promise<string[]> {
+  const address = redis.url.slice(redis.url.indexOf('@') + 1)
+  const urls = [
+    `redis://:${wrongKey}@${address}`,
+    `redis://${password}:${wrongKey}@${address}`,
+    `rediss://:${password}@${address}`,
+    `redis://:${password}@no-such-host.invalid`,
+    `redis:/${password}`,
+    `redis://:${password}@127.0.0.1:notaport`,
+  ]
+  return Promise.all(urls.map((url) => stage.tryService(url, { ...env, PORT: '0' }, 3_000)))
+}
+
+function sayNonsense({ url }: Service, text: string): Promise<void> {
+  return new Promise((resolve) => {
+    const { port, hostname } = new URL(url)
+    const socket = connect(Number(port), hostname, () => socket.write(text))
+    socket.resume()
+    socket.on('error', () => {})
+    socket.on('close', () => resolve())
+  })
+}
+
+function marker(name: string): string {
+  return `${name}-${randomBytes(12).toString('hex')}`
+}
+
+/** As it is, and as a careless writer encodes it. */
+function disguises(text: string): string[] {
+  const bytes = Buffer.from(text)
+  return [text, bytes.toString('base64').replace(/=+$/, ''), bytes.toString('hex'), bytes.join(',')]
+}
