@@ -1,14 +1,13 @@
 /** A5: Redis answers, but not what was asked for. Each error has its name, and it passes without a restart. */
-import { setTimeout as delay } from 'node:timers/promises'
 import { Queue } from 'bullmq'
 import { enqueue } from '../clients.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
 import { openLoop } from '../load.ts'
 import type { RedisServer, Service } from '../processes.ts'
 import type { TcpProxy } from '../proxy.ts'
-import type { Control, Finding, Scale, Scenario } from '../scenario.ts'
+import type { Control, Finding, Scenario } from '../scenario.ts'
 import type { Stage } from '../stage.ts'
-import { until } from '../wait.ts'
+import { sleep, until } from '../wait.ts'
 
 const QUEUE = 'refused'
 const RECOVERY_MS = 5_000
@@ -118,7 +117,7 @@ const refusals: Refusal[] = [
 export const redisRefuses: Scenario[] = refusals.map((refusal) => ({
   id: `A5 ${refusal.id}`,
   fault: refusal.fault,
-  run: (stage, scale) => refuse(stage, scale, refusal, (url) => stage.service(url)),
+  run: (stage) => refuse(stage, refusal, (url) => stage.service(url)),
   controls: refusal.id === 'OOM' ? [naive(refusal)] : [],
 }))
 
@@ -126,14 +125,12 @@ function naive(refusal: Refusal): Control {
   return {
     what: 'a service that knows no errors of Redis',
     misses: 'answers but',
-    run: (stage, scale) =>
-      refuse(stage, scale, refusal, (url) => stage.other('test/faults/naive-service.ts', url)),
+    run: (stage) => refuse(stage, refusal, (url) => stage.other('test/faults/naive-service.ts', url)),
   }
 }
 
 async function refuse(
   stage: Stage,
-  _scale: Scale,
   { codes, args = [], fsync, cause, mend }: Refusal,
   start: (redisUrl: string) => Promise<Service>,
 ): Promise<Finding> {
@@ -149,7 +146,7 @@ async function refuse(
   const causedAt = performance.now()
   await cause({ redis, proxy })
   const refusedAt = performance.now()
-  await delay(1_000)
+  await sleep(1_000)
   const refused = since(refusedAt)
   await mend({ redis, proxy })
   const mendedAt = performance.now()
