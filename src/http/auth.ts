@@ -19,8 +19,9 @@ export interface AuthOptions {
   keyRing: KeyRing
 }
 
-/** RFC 6750 §2.1; the scheme in any case, as RFC 9110 §11.1 has it. */
-const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i
+/** RFC 6750 §2.1, as nearly everyone writes it; and the scheme in any case, as RFC 9110 §11.1 has it. */
+const USUAL = 'Bearer '
+const BEARER = /^Bearer +(\S+)$/i
 
 export const authPlugin = fp<AuthOptions>(async (app, { keyRing }) => {
   // Nobody yet: set before the route looks at it.
@@ -43,7 +44,9 @@ export const authPlugin = fp<AuthOptions>(async (app, { keyRing }) => {
   }
 
   function authenticate(header: string, reply: FastifyReply): Access {
-    const secret = BEARER.exec(header)?.[1]
+    const secret = header.startsWith(USUAL)
+      ? header.slice(USUAL.length).trimStart()
+      : BEARER.exec(header)?.[1]
     const access = secret === undefined ? undefined : keyRing.find(secret)
     return access ?? refuse(reply, 'This API key is not valid, or no longer.', 'invalid_token')
   }

@@ -11,16 +11,19 @@ import { guard } from './route-guard.ts'
 interface Window {
   endsAt: number
   count: number
+  /** For `RateLimit-Policy`. */
+  policy: string
 }
 
 export const rateLimitPlugin = fp(async (app) => {
   /** By the id of the key, so there are no more than keys. */
   const windows = new Map<string, Window>()
 
-  function count(keyId: string, { windowMs }: Rate, now: number): Window {
+  function count(keyId: string, { max, windowMs }: Rate, now: number): Window {
     let window = windows.get(keyId)
     if (!window || window.endsAt <= now || window.endsAt > now + windowMs) {
-      window = { endsAt: now + windowMs, count: 0 }
+      const policy = `"key";q=${max};w=${Math.ceil(windowMs / 1_000)}`
+      window = { endsAt: now + windowMs, count: 0, policy }
       windows.set(keyId, window)
     }
     window.count++
@@ -34,7 +37,7 @@ export const rateLimitPlugin = fp(async (app) => {
       const now = Date.now()
       const window = count(keyId, rate, now)
       const leftS = Math.ceil((window.endsAt - now) / 1_000)
-      reply.header('ratelimit-policy', `"key";q=${rate.max};w=${Math.ceil(rate.windowMs / 1_000)}`)
+      reply.header('ratelimit-policy', window.policy)
       reply.header('ratelimit', `"key";r=${Math.max(0, rate.max - window.count)};t=${leftS}`)
       if (window.count <= rate.max) return done()
       throw new SluiceError('RATE_LIMITED', {

@@ -75,8 +75,8 @@ export interface EnqueuerDeps {
   config: Config
   registry: Registry
   gateway: Gateway
-  /** Throws while Redis has no room for more jobs. */
-  admit(): void
+  /** Throws while Redis has no room for a job with so many bytes of data. */
+  admit(bytes: number): void
   /** Resolves when what was written on this connection is as safe as it has to be. `undefined`: it is. */
   confirm: Confirm | undefined
   /** Called with the queue and key of each job that may be there now, before anyone is told of it. */
@@ -122,13 +122,13 @@ export function createEnqueuer({
   }
 
   function prepare(job: NewJob): Item {
-    admit()
     checkTexts(job)
     const timestamp = now()
     const chosen = job.opts.jobId !== undefined
     const key = job.opts.jobId ?? job.key ?? uuidv7(timestamp)
     const data = JSON.stringify(job.data)
     checkSize(job, data)
+    admit(data.length)
     return {
       key,
       chosen,

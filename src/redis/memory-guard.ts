@@ -6,46 +6,61 @@ import { SluiceError } from '../errors.ts'
 import type { Gateway, Operation } from './gateway.ts'
 
 export interface MemoryGuard {
-  /** Throws REDIS_FULL while Redis is fuller than that. Asks nothing itself: what it knows may be a second old. */
-  admit(): void
+  /**
+   * Throws REDIS_FULL while Redis is fuller than that. `bytes`: of the job's data. Asks nothing itself: what it knows may be a
+   * second old, and what has been let in since is reckoned with.
+   */
+  admit(bytes: number): void
 }
 
 /** Half way to the watermark nothing is near. */
 const LOOK_EVERY_MS = 1_000
 const LOOK_OFTEN_MS = 100
 const NEAR = 0.8
+/** What Redis needs for a job beside its data: its hash, its places, its event, its record. */
+const JOB_BYTES = 1_024
 
 const LOOK: Operation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
 
 export function createMemoryGuard(watermarkPercent: number, gateway: Gateway): MemoryGuard {
-  const watermark = watermarkPercent / 100
-  let used = 0
+  let maxBytes = Number.POSITIVE_INFINITY
+  let usedBytes = 0
+  /** Let in since the last look was begun, and before it, which it may not have seen. */
+  let sinceBytes = 0
+  let beforeBytes = 0
   let lookedAt = Number.NEGATIVE_INFINITY
 
   async function look(): Promise<void> {
     const text = await gateway.onAdmin(LOOK, (client) => client.info('memory'))
     const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(text)?.[1] ?? 0)
-    const max = field('maxmemory')
-    used = max === 0 ? 0 : field('used_memory') / max
+    maxBytes = field('maxmemory') || Number.POSITIVE_INFINITY
+    usedBytes = field('used_memory')
+    beforeBytes = 0
   }
 
   return {
-    admit() {
+    admit(bytes) {
       if (watermarkPercent === 0) return
       const now = performance.now()
-      if (now - lookedAt >= (used >= watermark * NEAR ? LOOK_OFTEN_MS : LOOK_EVERY_MS)) {
+      const limitBytes = (maxBytes * watermarkPercent) / 100
+      const filled = usedBytes + beforeBytes + sinceBytes
+      if (now - lookedAt >= (filled >= limitBytes * NEAR ? LOOK_OFTEN_MS : LOOK_EVERY_MS)) {
         lookedAt = now
+        beforeBytes += sinceBytes
+        sinceBytes = 0
         // What cannot be asked now is asked with a later job; the job itself will hear what is wrong.
         look().catch(() => {})
       }
-      if (used < watermark) return
-      throw new SluiceError('REDIS_FULL', {
-        detail:
-          `Redis uses ${Math.floor(used * 100)} % of its memory, and takes jobs below ${watermarkPercent} % only, so that ` +
-          'workers can drain it. Repeat after Retry-After.',
-        outcome: 'not_executed',
-        retryAfterS: 5,
-      })
+      if (filled >= limitBytes) {
+        throw new SluiceError('REDIS_FULL', {
+          detail:
+            `Redis uses ${Math.floor((filled / maxBytes) * 100)} % of its memory, and takes jobs below ${watermarkPercent} % only, so ` +
+            'that workers can drain it. Repeat after Retry-After.',
+          outcome: 'not_executed',
+          retryAfterS: 5,
+        })
+      }
+      sinceBytes += bytes + JOB_BYTES
     },
   }
 }

@@ -62,6 +62,27 @@ t.test(
   },
 )
 
+t.test(
+  'a flood between two looks is reckoned with: nobody is told that Redis itself is out of memory',
+  async (t) => {
+    const redis = await startRedis(['--maxmemory', `${40 * MiB}`])
+    const app = await startApp(redis)
+    t.teardown(async () => {
+      await app.http.close()
+      await redis.stop()
+    })
+    await post(app)
+    await eventually(async () => (await app.http.inject('/stats')).json().commandsSent.memoryInfo >= 1)
+    const data = 'x'.repeat(100_000)
+    const answers = await Promise.all(Array.from({ length: 800 }, () => post(app, data)))
+    const refused = answers.filter(({ status }) => status === 503)
+    t.ok(refused.length > 0)
+    for (const { body } of refused) if (!/takes jobs below 80 %/.test(body.detail)) t.fail(body.detail)
+    const used = Number(/^used_memory:(\d+)/m.exec(await redis.client.info('memory'))![1])
+    t.ok(used < 0.95 * 40 * MiB, `${Math.round(used / MiB)} MiB`)
+  },
+)
+
 t.test('0 leaves it to Redis', async (t) => {
   const redis = await startRedis(['--maxmemory', `${4 * MiB}`])
   const app = await startApp(redis, { REDIS_MEMORY_WATERMARK: '0' })
