@@ -141,6 +141,8 @@ t.test('a queue outside the patterns is as if it were not there, on every way to
   t.equal((await call(app, secrets.some, { url: '/queues/theirs/events' })).status, 404)
   t.equal((await call(app, secrets.some, { url: `/jobs?queue=mine` })).body.jobs.length, 2)
 
+  // The names of new queues are noted in the background.
+  await eventually(async () => (await redis.client.sismember(`${app.prefix}::sluice:queues`, 'theirs')) === 1)
   for (const url of ['/health', '/health/redis', '/stats']) {
     const { text } = await call(app, secrets.some, { url })
     t.notMatch(text, /theirs/, url)
