@@ -14,7 +14,7 @@ import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
 import { openapiPlugin } from './http/openapi.ts'
 import { pressurePlugin } from './http/pressure.ts'
-import { answerClientError, answerFrameworkError, problemPlugin } from './http/problem.ts'
+import { answerClientError, createFrameworkErrorHandler, problemPlugin } from './http/problem.ts'
 import { rateLimitPlugin } from './http/rate-limit.ts'
 import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
@@ -60,7 +60,7 @@ export interface App {
 
 /** Builds the service; nothing listens yet. `address`: where Redis is. Boots also while Redis is away. */
 export async function createApp(config: Config, address: RedisAddress, log: Logger): Promise<App> {
-  const http = createHttp(config)
+  const http = createHttp(config, failureLogOf(config, log))
   try {
     return await assemble(http, config, address, log)
   } catch (error) {
@@ -114,7 +114,7 @@ async function assemble(
     keyRing,
   })
 
-  await http.register(problemPlugin, { log: config.LOG_REQUESTS === 'none' ? undefined : log })
+  await http.register(problemPlugin, { log: failureLogOf(config, log) })
   await http.register(contractPlugin)
   await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
   await http.register(pressurePlugin, { maxEventLoopDelayMs: config.MAX_EVENT_LOOP_DELAY })
@@ -153,6 +153,11 @@ async function assemble(
   return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
 }
 
+/** Where requests that failed are told; `undefined`: nowhere. */
+function failureLogOf(config: Config, log: Logger): Logger | undefined {
+  return config.LOG_REQUESTS === 'none' ? undefined : log
+}
+
 /** `undefined`: nobody but the master has to have a job. */
 function createConfirm(config: Config, gateway: Gateway): Confirm | undefined {
   if (config.DURABILITY_REPLICAS === 0) return undefined
@@ -163,7 +168,7 @@ function createConfirm(config: Config, gateway: Gateway): Confirm | undefined {
 /** Room for 200 generated ids in a URL (GET /jobs?ids=). */
 const MAX_HEADER_BYTES = 16_384
 
-function createHttp(config: Config): FastifyInstance {
+function createHttp(config: Config, failureLog: Logger | undefined): FastifyInstance {
   const http = Fastify({
     // Fastify's own logging listens to every response. Failures are logged by http/problem.ts, the rest only if wanted.
     logger: false,
@@ -178,7 +183,7 @@ function createHttp(config: Config): FastifyInstance {
     },
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: answerClientError,
-    frameworkErrors: answerFrameworkError,
+    frameworkErrors: createFrameworkErrorHandler(failureLog),
     // A request that is already here is answered; the listener takes no more.
     return503OnClosing: false,
     // http/closing.ts does, without cutting off what is on its way.

@@ -8,7 +8,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import { type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
-import type { Access } from '../keys/access.ts'
+import { describeRequest } from './requests.ts'
 
 /** Fastify's and Node's own refusals, by their code. */
 const refusals: Record<string, ErrorCode> = {
@@ -33,6 +33,7 @@ export interface ProblemOptions {
 export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   const allowed = collectMethods(app)
 
+  const sendProblem = createProblemSender(log)
   app.setErrorHandler((error, request, reply) => sendProblem(asSluiceError(error), request, reply))
 
   app.setNotFoundHandler((request, reply) => {
@@ -41,8 +42,19 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
     reply.header('allow', methods.join(', '))
     return sendProblem(new SluiceError('METHOD_NOT_ALLOWED'), request, reply)
   })
+})
 
-  function sendProblem(error: SluiceError, request: FastifyRequest, reply: FastifyReply) {
+/** For Fastify's `frameworkErrors`: a path that cannot be read, which no route and no hook has seen. */
+export function createFrameworkErrorHandler(log: Logger | undefined) {
+  const sendProblem = createProblemSender(log)
+  return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    reply.header('x-request-id', request.id)
+    void sendProblem(asSluiceError(error), request, reply)
+  }
+}
+
+function createProblemSender(log: Logger | undefined) {
+  return (error: SluiceError, request: FastifyRequest, reply: FastifyReply) => {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
     if (log) logFailure(log, error, problem, request)
     const { retryAfterS = retryAfter(problem) } = error.details
@@ -50,17 +62,6 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
     // Sent as text: the problem was made from the table, and must reach the client even where a route forgot to name it.
     return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
   }
-})
-
-/** For Fastify's `frameworkErrors`: a path that cannot be read, which no route and no hook has seen. */
-export function answerFrameworkError(
-  error: FastifyError,
-  request: FastifyRequest,
-  reply: FastifyReply,
-): void {
-  const problem = { ...toProblem(asSluiceError(error)), instance: `urn:request:${request.id}` }
-  reply.code(problem.status).header('x-request-id', request.id).type('application/problem+json')
-  reply.send(JSON.stringify(problem))
 }
 
 /** For Fastify's `clientErrorHandler`: the socket spoke something that is not HTTP, or too slowly, or too much. */
@@ -92,17 +93,10 @@ function asSluiceError(error: unknown): SluiceError {
 
 function logFailure(log: Logger, error: SluiceError, problem: Problem, request: FastifyRequest): void {
   const { status, code, outcome } = problem
-  const { method, id: requestId, routeOptions, access } = request
-  // The route, not the URL: an id or a query may be somebody's secret.
-  const line = { method, route: routeOptions.url ?? null, status, code, outcome, requestId, ...keyOf(access) }
+  const line = { ...describeRequest(request), status, code, outcome }
   if (status === 500) log.error({ ...line, ...bare(error.cause ?? error) }, 'request broke')
   else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'request failed')
   else log.info(line, 'request refused')
-}
-
-/** For a log: whose request it was, where that is known. */
-export function keyOf(access: Access | null): { key?: string } {
-  return access?.keyId ? { key: access.keyId } : {}
 }
 
 /** Message and stack alone: an error of a library may carry the command it failed on, and with it somebody's data. */

@@ -16,15 +16,16 @@ interface Window {
 }
 
 export const rateLimitPlugin = fp(async (app) => {
-  /** By the id of the key, so there are no more than keys. */
-  const windows = new Map<string, Window>()
+  /** A key has the same rate until it is changed in its file, and then another window. */
+  const windows = new WeakMap<Rate, Window>()
 
-  function count(keyId: string, { max, windowMs }: Rate, now: number): Window {
-    let window = windows.get(keyId)
-    if (!window || window.endsAt <= now || window.endsAt > now + windowMs) {
+  function count(rate: Rate, now: number): Window {
+    let window = windows.get(rate)
+    if (!window || window.endsAt <= now) {
+      const { max, windowMs } = rate
       const policy = `"key";q=${max};w=${Math.ceil(windowMs / 1_000)}`
       window = { endsAt: now + windowMs, count: 0, policy }
-      windows.set(keyId, window)
+      windows.set(rate, window)
     }
     window.count++
     return window
@@ -34,8 +35,8 @@ export const rateLimitPlugin = fp(async (app) => {
     guard(route, (request, reply, done) => {
       const { rate, keyId } = request.access
       if (rate === undefined) return done()
-      const now = Date.now()
-      const window = count(keyId, rate, now)
+      const now = performance.now()
+      const window = count(rate, now)
       const leftS = Math.ceil((window.endsAt - now) / 1_000)
       reply.header('ratelimit-policy', window.policy)
       reply.header('ratelimit', `"key";r=${Math.max(0, rate.max - window.count)};t=${leftS}`)

@@ -4,9 +4,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
-import { keyOf } from './problem.ts'
 
 /** Short enough for a log, and nothing that could break one. */
 const SANE = /^[A-Za-z0-9._:-]{1,128}$/
@@ -33,20 +33,14 @@ export const requestsPlugin = fp<RequestsOptions>(async (app, { log }) => {
   })
   if (!log) return
   app.addHook('onResponse', (request, reply, done) => {
-    const { method, id, routeOptions, access } = request
     const ms = Math.round(reply.elapsedTime * 100) / 100
-    // The route, not the URL: an id or a query may be somebody's secret.
-    log.info(
-      {
-        method,
-        route: routeOptions.url ?? null,
-        status: reply.statusCode,
-        ms,
-        requestId: id,
-        ...keyOf(access),
-      },
-      'answered',
-    )
+    log.info({ ...describeRequest(request), status: reply.statusCode, ms }, 'answered')
     done()
   })
 })
+
+/** For a log: which request, and whose, where that is known. The route, not the URL: an id or a query may be somebody's secret. */
+export function describeRequest({ method, id, routeOptions, access }: FastifyRequest) {
+  const key = access?.keyId ? { key: access.keyId } : {}
+  return { method, route: routeOptions.url ?? null, requestId: id, ...key }
+}

@@ -28,8 +28,6 @@ export function createIdempotency(prefix: string) {
   })
 }
 
-export type Idempotency = ReturnType<typeof createIdempotency>
-
 /** 128 bits: nobody gains by finding two that collide among their own. */
 function digest(text: string): string {
   return hash('sha256', text, 'base64url').slice(0, 22)

@@ -14,7 +14,7 @@ import {
   writeKeyFile,
 } from './key-file.ts'
 
-export const usage = `Usage:
+const usage = `Usage:
   npm run key -- create --id mailer --scopes enqueue,read --queues 'emails,img-*' [--rate 100/s]
   npm run key -- rotate --id mailer            a second secret; both hold until one is revoked
   npm run key -- revoke --id mailer [--secret 1f3a…]   the key, or one of its secrets

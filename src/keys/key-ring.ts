@@ -13,7 +13,7 @@ export interface KeyRing {
   demandsKey(): boolean
   /** Who sent this secret; `undefined` when nobody may be known by it. */
   find(secret: string): Access | undefined
-  /** How often each key has been found since it was read, by id. */
+  /** How often each key that is in the file has been found since the start, by id. */
   requests(): Record<string, number>
   /** Why the file could not be read anew; `undefined` when it could. */
   problem(): string | undefined
@@ -46,7 +46,11 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   function use(file: KeyFile): void {
     const before = keys
     keys = new Map(file.keys.map((key) => [key.id, unchanged(before.get(key.id), key) ?? toLiveKey(key)]))
-    for (const [id, key] of before) key.isLive = keys.get(id) === key
+    for (const [id, key] of before) {
+      const now = keys.get(id)
+      key.isLive = now === key
+      if (now) now.requests = key.requests
+    }
     demandsKey = file.keys.length > 0 || demandsKey
   }
 

@@ -67,9 +67,14 @@ export interface Stats<Cache, Batching> {
   requestsByKey: Record<string, number>
 }
 
+/** An answer without what is made for each caller anew. */
+export type Measurable<Answer> = Omit<Answer, 'queuesKnown' | 'recommendations'>
+
 /** Measured once, shown to each as far as that one may see. */
 export interface Kept<Cache, Batching> {
-  summary: Summary<Cache, Batching>
+  summary: Measurable<Summary<Cache, Batching>>
   advice: Advice[]
+  /** Names of all queues there are. */
+  known: string[]
   at: number
 }

@@ -12,9 +12,9 @@ import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
 import type { Semaphore } from '../redis/semaphore.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/server-info.ts'
-import type { ByQueue, Kept, PoolStats, RedisHealth, Stats, Status, Summary } from './answers.ts'
+import type { ByQueue, Kept, Measurable, PoolStats, RedisHealth, Stats, Status, Summary } from './answers.ts'
 import { type Advice, adviseOn } from './recommendations.ts'
-import { adviceFor, batchingFor, seenBy, summaryFor } from './visibility.ts'
+import { adviceFor, batchingFor, seenBy, summaryFor, visibleTo } from './visibility.ts'
 
 export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends ByQueue> {
   version: string
@@ -66,7 +66,8 @@ interface Measured {
   queues: Record<string, Record<State, number>>
   /** Queues whose keys are not what BullMQ makes of them. */
   uncounted: string[]
-  queuesKnown: number
+  /** Names of all queues there are. */
+  known: string[]
 }
 
 export function createHealth<Cache extends { enabled: boolean }, Batching extends ByQueue>(
@@ -102,17 +103,17 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       await gateway.onAdmin(PING, (client) => client.ping())
       const roundTripMs = millisecondsSince(began)
       const server = await gateway.onAdmin(INFO, readServerInfo)
-      const { names, total } = await registry.known(MAX_QUEUES)
+      const known = await registry.known()
       const queues: Measured['queues'] = {}
       const uncounted: string[] = []
       await Promise.all(
-        names.map(async (name) => {
+        known.slice(0, MAX_QUEUES).map(async (name) => {
           const counts = await registry.counts(name).catch(() => undefined)
           if (counts) queues[name] = counts
           else uncounted.push(name)
         }),
       )
-      return { server, error: undefined, roundTripMs, queues, uncounted, queuesKnown: total }
+      return { server, error: undefined, roundTripMs, queues, uncounted, known }
     } catch (error) {
       const { message } = error as Error
       // What a command was told, and why: of the second only the connection knows.
@@ -123,7 +124,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
         roundTripMs: null,
         queues: {},
         uncounted: [],
-        queuesKnown: 0,
+        known: [],
       }
     }
   }
@@ -156,7 +157,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     const began = performance.now()
     const measured = await measure()
     const { status, advice } = judge(measured)
-    const summary: Summary<Cache, Batching> = {
+    const summary: Measurable<Summary<Cache, Batching>> = {
       status,
       version,
       checkedAt: new Date(now()).toISOString(),
@@ -172,10 +173,8 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       cache: cacheStats(),
       batching: batchStats(),
       queues: measured.queues,
-      queuesKnown: measured.queuesKnown,
-      recommendations: [],
     }
-    kept = { summary, advice, at: now() }
+    kept = { summary, advice, known: measured.known, at: now() }
     return kept
   }
 
@@ -211,7 +210,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
         breaker: gateway.breakerStats(),
         replicasWanted,
         queues: seenBy(access, measured.queues),
-        queuesKnown: measured.queuesKnown,
+        queuesKnown: visibleTo(access, measured.known).length,
         recommendations: adviceFor(access, advice),
       }
     },

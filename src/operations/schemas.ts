@@ -103,7 +103,9 @@ const Counts = Type.Record(
 
 const common = {
   queues: Counts,
-  queuesKnown: integer('How many queues there are in all.'),
+  queuesKnown: integer(
+    'How many queues there are that the caller may see; the first 50 of all there are in the service are counted.',
+  ),
   recommendations: Type.Array(Type.String(), {
     description: 'What to do, in sentences. Empty when all is well.',
   }),

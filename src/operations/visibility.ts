@@ -8,7 +8,7 @@ import type { Advice } from './recommendations.ts'
 
 export function summaryFor<Cache, Batching extends ByQueue>(
   access: Access,
-  { summary, advice }: Kept<Cache, Batching>,
+  { summary, advice, known }: Kept<Cache, Batching>,
 ): Summary<Cache, Batching> {
   const { redis, pool, queues, batching } = summary
   const mayManage = access.has('manage')
@@ -17,15 +17,20 @@ export function summaryFor<Cache, Batching extends ByQueue>(
     redis: mayManage || redis.error === null ? redis : { ...redis, error: 'Redis does not answer.' },
     pool: mayManage ? pool : { ...pool, lastError: null, lastLimitError: null },
     queues: seenBy(access, queues),
+    queuesKnown: visibleTo(access, known).length,
     batching: batchingFor(access, batching),
     recommendations: adviceFor(access, advice),
   }
 }
 
+/** Which of these queues this one may see. */
+export function visibleTo(access: Access, queues: string[]): string[] {
+  return access.has('read') || access.has('manage') ? queues.filter(access.mayEnter) : []
+}
+
 /** What is kept by queue, without the queues that this one may not see. */
 export function seenBy<T>(access: Access, byQueue: Record<string, T>): Record<string, T> {
-  if (!access.has('read') && !access.has('manage')) return {}
-  return Object.fromEntries(Object.entries(byQueue).filter(([queue]) => access.mayEnter(queue)))
+  return Object.fromEntries(visibleTo(access, Object.keys(byQueue)).map((queue) => [queue, byQueue[queue]!]))
 }
 
 export function batchingFor<Batching extends ByQueue>(access: Access, batching: Batching): Batching {

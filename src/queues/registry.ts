@@ -29,8 +29,8 @@ export interface Registry {
   base(name: string): string
   /** Remembers in Redis that the queue has jobs; once per process and queue, in the background. */
   remember(name: string): void
-  /** Names of known queues, sorted, at most `limit`, and how many there are in all. */
-  known(limit: number): Promise<{ names: string[]; total: number }>
+  /** Names of known queues, sorted. */
+  known(): Promise<string[]>
   /** Jobs per state. One command; its cost does not grow with the queue. */
   counts(name: string): Promise<Record<State, number>>
   /** How many queues this process has found to hold jobs; of more than ten thousand, that many. */
@@ -115,9 +115,9 @@ export function createRegistry(prefix: string, connections: Connections, gateway
       writeTimer ??= setTimeout(writeNames, REMEMBER_AFTER_MS)
       unwritten.push(name)
     },
-    async known(limit) {
+    async known() {
       const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(knownKey))
-      return { names: names.sort().slice(0, limit), total: names.length }
+      return names.sort()
     },
     async counts(name) {
       const counts = await gateway.onAdmin(COUNTS, () => open(name).getJobCounts(...states))

@@ -13,7 +13,7 @@ export interface MemoryGuard {
   admit(bytes: number): void
 }
 
-/** Half way to the watermark nothing is near. */
+/** Below four fifths of the watermark a second's jobs do not reach it. */
 const LOOK_EVERY_MS = 1_000
 const LOOK_OFTEN_MS = 100
 const NEAR = 0.8
@@ -29,8 +29,11 @@ export function createMemoryGuard(watermarkPercent: number, gateway: Gateway): M
   let sinceBytes = 0
   let beforeBytes = 0
   let lookedAt = Number.NEGATIVE_INFINITY
+  let isLooking = false
 
   async function look(): Promise<void> {
+    beforeBytes += sinceBytes
+    sinceBytes = 0
     const text = await gateway.onAdmin(LOOK, (client) => client.info('memory'))
     const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(text)?.[1] ?? 0)
     maxBytes = field('maxmemory') || Number.POSITIVE_INFINITY
@@ -44,18 +47,21 @@ export function createMemoryGuard(watermarkPercent: number, gateway: Gateway): M
       const now = performance.now()
       const limitBytes = (maxBytes * watermarkPercent) / 100
       const filled = usedBytes + beforeBytes + sinceBytes
-      if (now - lookedAt >= (filled >= limitBytes * NEAR ? LOOK_OFTEN_MS : LOOK_EVERY_MS)) {
+      if (!isLooking && now - lookedAt >= (filled >= limitBytes * NEAR ? LOOK_OFTEN_MS : LOOK_EVERY_MS)) {
         lookedAt = now
-        beforeBytes += sinceBytes
-        sinceBytes = 0
+        isLooking = true
         // What cannot be asked now is asked with a later job; the job itself will hear what is wrong.
-        look().catch(() => {})
+        look()
+          .catch(() => {})
+          .finally(() => {
+            isLooking = false
+          })
       }
       if (filled >= limitBytes) {
         throw new SluiceError('REDIS_FULL', {
           detail:
-            `Redis uses ${Math.floor((filled / maxBytes) * 100)} % of its memory, and takes jobs below ${watermarkPercent} % only, so ` +
-            'that workers can drain it. Repeat after Retry-After.',
+            `Redis uses ${Math.floor((filled / maxBytes) * 100)} % of its memory, with the jobs that are on their way, and takes ` +
+            `jobs below ${watermarkPercent} % only, so that workers can drain it. Repeat after Retry-After.`,
           outcome: 'not_executed',
           retryAfterS: 5,
         })

@@ -54,16 +54,17 @@ function read(name: string): string {
 }
 
 /**
- * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for (as do the libraries
- * of once-a-batch.lua), and beside it the names of the keys it takes. Called, `bullmq_<name>` gives that function. Its own helper functions are moved out in front
- * of it, unchanged: they use nothing of it but `rcall`, and made anew for every job of a batch, or for a script that no
- * job of the batch needs, they would cost a tenth of Redis' time.
+ * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for (as do the
+ * libraries of once-a-batch.lua), and beside it the names of the keys it takes. Called, `bullmq_<name>` gives that
+ * function. Its own helper functions are moved out in front of it, unchanged: they use nothing of it but `rcall`, and
+ * made anew for every job of a batch, or for a script that no job of the batch needs, they would cost a tenth of Redis'
+ * time.
  */
 function asFunction(name: string): string {
   const script = bullmqScripts[name]
-  const keyNames = addKeyNames(name as (typeof addScripts)[number])
   if (!script)
     throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
+  const keyNames = addKeyNames(name as (typeof addScripts)[number])
   const helpers: string[] = []
   const body = script.content.replace(/^local function [\s\S]*?^end$/gm, (helper) => {
     helpers.push(helper)

@@ -626,7 +626,7 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description How many queues there are in all. */
+            /** @description How many queues there are that the caller may see; the first 50 of all there are in the service are counted. */
             queuesKnown: number;
             /** @description What to do, in sentences. Empty when all is well. */
             recommendations: string[];
@@ -791,7 +791,7 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description How many queues there are in all. */
+            /** @description How many queues there are that the caller may see; the first 50 of all there are in the service are counted. */
             queuesKnown: number;
             /** @description What to do, in sentences. Empty when all is well. */
             recommendations: string[];

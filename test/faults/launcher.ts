@@ -5,10 +5,10 @@ import { mkdtempSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { until } from './wait.ts'
 
-export type Child = ChildProcessByStdio<Writable, Readable, Readable>
+export type Child = ChildProcessByStdio<null, Readable, Readable>
 
 export interface Launched {
   child: Child
@@ -21,10 +21,6 @@ export interface Launched {
 export interface LaunchOptions {
   env: Record<string, string>
   cwd: string
-  /** The name it is called by, where that is not its file. */
-  argv0?: string
-  /** What it reads; undefined: nothing. */
-  input?: string
 }
 
 export interface Launcher {
@@ -53,11 +49,8 @@ export function createLauncher(): Launcher {
       await mkdir(path)
       return path
     },
-    launch(command, args, { input = '', ...options }) {
-      const child = spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] })
-      // One that ends without having read it is no failure.
-      child.stdin.on('error', () => {})
-      child.stdin.end(input)
+    launch(command, args, options) {
+      const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
       children.add(child)
       guard.add(child.pid!)
       let isExpected = false

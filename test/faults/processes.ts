@@ -7,7 +7,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { findRedis, type RedisBinary } from '../../src/redis/redis-binary.ts'
+import { mendAppendOnlyFile } from '../../src/redis/append-only-file.ts'
+import { findRedis } from '../../src/redis/redis-binary.ts'
 import type { Browser } from './clients.ts'
 import type { Launched, Launcher } from './launcher.ts'
 import type { Place } from './proxy.ts'
@@ -98,7 +99,7 @@ export async function startRedis(
     url: 'path' in place ? `unix://${place.path}` : `redis://:${password}@127.0.0.1:${port}`,
     client,
     async start() {
-      if (runs.length > 0 && fsync !== undefined && mends) await mendFile(launch, binary, cwd)
+      if (runs.length > 0 && fsync !== undefined && mends) await mendAppendOnlyFile(binary, cwd)
       runs.push(launch(binary.path, all, { env: { ...binary.env, ...env }, cwd }))
       await server.firstPong()
     },
@@ -115,24 +116,6 @@ export async function startRedis(
   await server.start()
   await client.connect()
   return server
-}
-
-/**
- * A kill in mid-write leaves half a transaction at the end of the file. Redis (7.0, and others until 2026: valkey pull
- * request 4342) cuts off the command that is not whole and leaves those before it, with their MULTI and no EXEC; what it
- * writes after that joins them, and at the next start but one half of the transaction is there that never was. The tool
- * that comes with it cuts before the MULTI. It is redis-server itself, called by another name.
- */
-async function mendFile(launch: Launcher['launch'], { path, env }: RedisBinary, dir: string): Promise<void> {
-  const manifest = join(dir, 'appendonlydir', 'appendonly.aof.manifest')
-  const name = path.endsWith('valkey-server') ? 'valkey-check-aof' : 'redis-check-aof'
-  const { child, output, end } = launch(path, ['--fix', manifest], {
-    env,
-    cwd: dir,
-    argv0: name,
-    input: 'y\n',
-  })
-  if ((await end(0)) !== 0) throw new Error(`${name} ended with ${child.exitCode}: ${output()}`)
 }
 
 /** `args`: of Node. Resolves when it is ready. */

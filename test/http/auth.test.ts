@@ -147,7 +147,11 @@ t.test('a queue outside the patterns is as if it were not there, on every way to
     const { text } = await call(app, secrets.some, { url })
     t.notMatch(text, /theirs/, url)
   }
-  t.match((await call(app, secrets.all, { url: '/health/redis' })).body.queues, { theirs: { waiting: 1 } })
+  t.equal((await call(app, secrets.some, { url: '/health' })).body.queuesKnown, 2)
+  t.match((await call(app, secrets.all, { url: '/health/redis' })).body, {
+    queues: { theirs: { waiting: 1 } },
+    queuesKnown: 3,
+  })
 })
 
 t.test('two keys never meet in an idempotency key', async (t) => {
@@ -174,7 +178,10 @@ t.test('whoever has no key learns of no queue, no address and no advice from /he
   t.match(full.body, { queues: { hidden: { waiting: 1 } }, recommendations: [/appendfsync/] })
   for (const secret of [undefined, secrets.adder]) {
     const { status, body, text } = await call(app, secret, { url: '/health' })
-    t.match({ status, body }, { status: 200, body: { cached: true, queues: {}, recommendations: [] } })
+    t.match(
+      { status, body },
+      { status: 200, body: { cached: true, queues: {}, queuesKnown: 0, recommendations: [] } },
+    )
     t.notMatch(text, /hidden/)
   }
 })

@@ -88,3 +88,14 @@ t.test('a file that cannot be understood stops the start, without repeating what
     t.notMatch(error?.message, marker)
   }
 })
+
+t.test('requests are counted since the start, also over a change of the key', async (t) => {
+  const secret = createSecret('a')
+  const { path, ring } = await open(t, withKey('a', secret))
+  ring.find(secret)
+  const { keys } = withKey('a', secret)
+  await writeKeyFile(path, { ...empty, keys: keys.map((key) => ({ ...key, scopes: ['enqueue'] })) })
+  await eventually(() => ring.find(secret)!.has('enqueue'))
+  t.ok(ring.requests()['a']! >= 2, `${ring.requests()['a']}`)
+  t.notOk(ring.find(secret)!.has('read'))
+})

@@ -1,10 +1,20 @@
 /** O2 in small: near maxmemory no more jobs are taken, a worker drains what is there, and then they are again. */
 import { Worker } from 'bullmq'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
 
 const MiB = 1_048_576
+
+async function open(t: Test, args: string[] = [], settings: Record<string, string> = {}) {
+  const redis = await startRedis(args)
+  const app = await startApp(redis, settings)
+  t.teardown(async () => {
+    await app.http.close()
+    await redis.stop()
+  })
+  return { redis, app }
+}
 
 async function post(app: TestApp, data: unknown = {}) {
   const answer = await app.http.inject({
@@ -19,12 +29,7 @@ async function post(app: TestApp, data: unknown = {}) {
 t.test(
   'at 80 % jobs are refused, a worker drains to nothing without an error, and jobs are taken again',
   async (t) => {
-    const redis = await startRedis(['--maxmemory', `${24 * MiB}`])
-    const app = await startApp(redis)
-    t.teardown(async () => {
-      await app.http.close()
-      await redis.stop()
-    })
+    const { redis, app } = await open(t, ['--maxmemory', `${24 * MiB}`])
     const data = 'x'.repeat(200_000)
     let stored = 0
     const fill = async () => {
@@ -65,12 +70,7 @@ t.test(
 t.test(
   'a flood between two looks is reckoned with: nobody is told that Redis itself is out of memory',
   async (t) => {
-    const redis = await startRedis(['--maxmemory', `${40 * MiB}`])
-    const app = await startApp(redis)
-    t.teardown(async () => {
-      await app.http.close()
-      await redis.stop()
-    })
+    const { redis, app } = await open(t, ['--maxmemory', `${40 * MiB}`])
     await post(app)
     await eventually(async () => (await app.http.inject('/stats')).json().commandsSent.memoryInfo >= 1)
     const data = 'x'.repeat(100_000)
@@ -84,12 +84,7 @@ t.test(
 )
 
 t.test('0 leaves it to Redis', async (t) => {
-  const redis = await startRedis(['--maxmemory', `${4 * MiB}`])
-  const app = await startApp(redis, { REDIS_MEMORY_WATERMARK: '0' })
-  t.teardown(async () => {
-    await app.http.close()
-    await redis.stop()
-  })
+  const { app } = await open(t, ['--maxmemory', `${4 * MiB}`], { REDIS_MEMORY_WATERMARK: '0' })
   await eventually(async () => (await post(app, 'x'.repeat(100_000))).status === 503, 30_000)
   t.match((await post(app, 'x')).body, { code: 'REDIS_FULL', detail: /Redis is out of memory/ })
 })
@@ -97,12 +92,7 @@ t.test('0 leaves it to Redis', async (t) => {
 t.test(
   'where there is no maxmemory nobody is refused, and Redis is asked once a second at most',
   async (t) => {
-    const redis = await startRedis()
-    const app = await startApp(redis)
-    t.teardown(async () => {
-      await app.http.close()
-      await redis.stop()
-    })
+    const { app } = await open(t)
     for (let round = 0; round < 200; round++) t.equal((await post(app)).status, 201)
     const { commandsSent } = (await app.http.inject('/stats')).json()
     t.ok(commandsSent.memoryInfo >= 1 && commandsSent.memoryInfo <= 5, `${commandsSent.memoryInfo}`)
