@@ -2,6 +2,7 @@
  * The table of contents: everything is made here, by hand, in order, and each thing's end stands on the line after it.
  * `close` runs the ends in reverse, which is the whole of a graceful shutdown.
  */
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -20,17 +21,24 @@ import { createRequestIds, requestsPlugin } from './http/requests.ts'
 import { createHttpValidator, validationPlugin } from './http/validation.ts'
 import { createAddAndWait } from './jobs/add-and-wait.ts'
 import { createBatch } from './jobs/batch.ts'
-import { createEnqueuer, type NewJob, noOptions } from './jobs/enqueuer.ts'
+import { createEnqueuer } from './jobs/enqueuer.ts'
 import { jobEventRoutes } from './jobs/event-routes.ts'
 import { createJobLister } from './jobs/job-lister.ts'
 import { createJobReader } from './jobs/job-reader.ts'
 import { createFindMany } from './jobs/many.ts'
+import { type NewJob, noOptions } from './jobs/new-job.ts'
 import { jobRoutes } from './jobs/routes.ts'
 import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
 import { createStatusCache } from './jobs/status-cache.ts'
 import { statusRoutes } from './jobs/status-routes.ts'
 import { createWaiters } from './jobs/waiters.ts'
 import { openKeyRing } from './keys/key-ring.ts'
+import { createLeaseSealer } from './leases/lease.ts'
+import { createDescribeLease } from './leases/leased-job.ts'
+import { leaseRoutes } from './leases/routes.ts'
+import { createSettler } from './leases/settler.ts'
+import { createStalledRecovery } from './leases/stalled.ts'
+import { createTaker } from './leases/taker.ts'
 import { createHealth } from './operations/health.ts'
 import { operationsRoutes } from './operations/routes.ts'
 import { createEventHistory } from './queues/event-history.ts'
@@ -38,6 +46,7 @@ import { createQueueEvents } from './queues/events.ts'
 import { createFollower } from './queues/follower.ts'
 import { createRegistry } from './queues/registry.ts'
 import { queueRoutes } from './queues/routes.ts'
+import { createWork } from './queues/work.ts'
 import type { RedisAddress } from './redis/address.ts'
 import { computeBudget, maxWaiting } from './redis/budget.ts'
 import { createConnections } from './redis/connections.ts'
@@ -100,14 +109,27 @@ async function assemble(
   const waiters = createWaiters(statusCache, events)
   // Before the listener closes, since it waits for the requests that wait.
   http.addHook('preClose', () => waiters.close())
+  const work = createWork(config.QUEUE_PREFIX, gateway)
+  const stalled = createStalledRecovery(work)
+  http.addHook('onClose', async () => stalled.close())
+  const taker = createTaker(work, events, stalled)
+  // Before the listener closes, since it waits for the requests that wait.
+  http.addHook('preClose', async () => taker.close())
   const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
   const confirm = createConfirm(config, gateway)
-  const enqueuer = createEnqueuer({ config, registry, gateway, admit, confirm, onWrite: statusCache.forget })
+  const enqueuer = createEnqueuer({
+    ...{ config, registry, gateway, admit, confirm },
+    onWrite: statusCache.forget,
+    onStored: taker.poke,
+  })
   http.addHook('onClose', () => enqueuer.close())
+  const sealer = createLeaseSealer(config.SECRET ?? randomBytes(32).toString('base64url'))
+  const settler = createSettler({ work, taker, sealer, onWrite: statusCache.forget })
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
     waiting: waiters.count,
+    waitingWorkers: taker.waiting,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
     replicasWanted: config.DURABILITY_REPLICAS,
@@ -148,6 +170,7 @@ async function assemble(
   const follower = createFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
+  await http.register(leaseRoutes, { taker, settler, describe: createDescribeLease(sealer, stalled.held) })
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
   return { http, demandsKey: keyRing.demandsKey, drain: health.drain }

@@ -32,6 +32,13 @@ export const ConfigSchema = Type.Object({
   ALLOW_ANONYMOUS: flag(
     'Serve beyond loopback while there are no API keys: whoever reaches the port may do everything.',
   ),
+  SECRET: optional(
+    Type.String({
+      description:
+        'Signs leases; the same at every replica. Unset: made once and kept in DATA_DIR, without REDIS_URL.',
+      minLength: 32,
+    }),
+  ),
   LOG_LEVEL: choice('Least severe line that is written.', 'info', [
     'fatal',
     'error',

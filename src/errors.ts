@@ -84,6 +84,17 @@ export const errorTable = {
 
   // What it asks for
   QUEUE_NOT_FOUND: row(404, 'There is no such queue', 'Check its name, and whether the API key is for it.'),
+  LEASE_LOST: row(
+    409,
+    'The lease is not held any more',
+    'Nothing was changed: another worker has the job, or will.',
+  ),
+  WRONG_STATE: row(409, 'The job is not in a state for this', 'Look at it with GET /jobs/{id}.'),
+  INVALID_LEASE: row(
+    422,
+    'This is not a lease of this service',
+    'Send it as it was given; SECRET must be the same everywhere.',
+  ),
   JOB_NOT_FOUND: row(404, 'There is no such job', 'Check the id. Retention may have removed a finished job.'),
 
   // Whether it can be had now

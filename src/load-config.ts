@@ -41,6 +41,7 @@ export interface SettingSchema {
   minimum?: number
   maximum?: number
   pattern?: string
+  minLength?: number
 }
 
 function rawValue(name: string, env: Record<string, string | undefined>) {
@@ -68,6 +69,8 @@ function parse(value: string, schema: SettingSchema): string | number | boolean 
     if (/^\d+$/.test(value) && number >= minimum && number <= maximum) return number
     return { problem: `must be a whole number from ${minimum} to ${maximum}` }
   }
+  if (schema.minLength !== undefined && value.length < schema.minLength)
+    return { problem: `must have at least ${schema.minLength} characters` }
   if (schema.pattern && !new RegExp(schema.pattern).test(value))
     return { problem: `must match ${schema.pattern}` }
   return value
@@ -80,6 +83,11 @@ function contradictions(config: Config): string[] {
     config.REDIS_RESERVED_CONNECTIONS >= config.REDIS_PROVIDER_LIMIT
   ) {
     problems.push('REDIS_RESERVED_CONNECTIONS must be below REDIS_PROVIDER_LIMIT')
+  }
+  if (config.NODE_ENV === 'production' && config.REDIS_URL !== undefined && config.SECRET === undefined) {
+    problems.push(
+      'SECRET is missing: leases are signed with it, and every replica needs the same (openssl rand -hex 32)',
+    )
   }
   if (config.DURABILITY_REPLICAS > 0 && 2 * config.DURABILITY_TIMEOUT >= config.REDIS_COMMAND_TIMEOUT) {
     problems.push(

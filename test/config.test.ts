@@ -133,3 +133,10 @@ t.test('a wait for replicas has to fit into the time of a command, twice', async
     'without replicas it is nothing',
   )
 })
+
+t.test('in production with a Redis of its own a service needs a secret', async (t) => {
+  const env = { NODE_ENV: 'production', REDIS_URL: 'redis://h' }
+  t.match(problemsOf(env), [/^SECRET is missing/])
+  t.ok(loadConfig({ ...env, SECRET: 'x'.repeat(32) }))
+  t.match(problemsOf({ ...env, SECRET: 'short' }), [/^SECRET must have at least 32 characters/])
+})

@@ -45,6 +45,7 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
       },
       tags: [
         { name: 'jobs', description: 'Enqueue jobs and follow them.' },
+        { name: 'work', description: 'Take jobs, and say what became of them.' },
         { name: 'queues', description: 'Follow queues.' },
         { name: 'operations', description: 'How things are.' },
       ],

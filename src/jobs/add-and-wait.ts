@@ -2,9 +2,10 @@
  * Enqueue a job and wait for it. It is heard of from before it is stored, so that its end is told even when it comes at
  * once and nothing of the job is kept.
  */
-import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
+import type { Enqueuer, Stored } from './enqueuer.ts'
 import { uuidv7 } from './id.ts'
 import { etagOf, resourceOfNewJob } from './job-resource.ts'
+import type { NewJob } from './new-job.ts'
 import type { Until } from './polling.ts'
 import type { CachedJob } from './status-cache.ts'
 import type { Waiters } from './waiters.ts'

@@ -6,7 +6,8 @@ import { setImmediate } from 'node:timers/promises'
 import { SluiceError, toProblem } from '../errors.ts'
 import type { Access } from '../keys/access.ts'
 import { createValidator } from '../validation.ts'
-import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
+import type { Enqueuer, Stored } from './enqueuer.ts'
+import type { NewJob } from './new-job.ts'
 import { BatchItem, type BatchResult, type NewJobBody } from './schemas.ts'
 
 export interface BatchAnswer {

@@ -1,5 +1,6 @@
 /** What enqueue.lua is sent: the jobs of a batch, in the order in which they came. */
 import type { EncodedOptions } from '../redis/job-encoder.ts'
+import { putText } from '../redis/msgpack.ts'
 import type { IdempotencyRecord } from './idempotency.ts'
 
 export interface Item {
@@ -48,15 +49,7 @@ export function packItems(items: Item[]): Message {
   let at = packed.writeUInt8(0xdd, 0)
   at = packed.writeUInt32BE(items.length * VALUES_PER_JOB, at)
   const put = (value: string | Buffer | undefined) => {
-    if (value === undefined) {
-      packed[at++] = 0xc2
-      return
-    }
-    const start = at + 5
-    const length = typeof value === 'string' ? packed.write(value, start) : value.copy(packed, start)
-    packed[at] = 0xdb
-    packed.writeUInt32BE(length, at + 1)
-    at = start + length
+    at = putText(packed, at, value)
   }
   let before: EncodedOptions | undefined
   for (const { key, chosen, name, timestamp, deduplicationId, idempotency, data, options } of items) {

@@ -17,21 +17,7 @@ import { type CoalescerStats, createCoalescer } from './coalescer.ts'
 import { type Item, packItems } from './enqueue-message.ts'
 import { uuidv7 } from './id.ts'
 import { createIdempotency } from './idempotency.ts'
-
-/** A job as a client asks for it, already valid. */
-export interface NewJob {
-  queue: string
-  name: string
-  data: unknown
-  opts: JobsOptions
-  /** A key that was made here (uuidv7) before the job was handed over, where the client has chosen none. */
-  key?: string
-  /** The client's Idempotency-Key, and the API key that it came with. */
-  idempotency?: { owner: string; key: string }
-}
-
-/** For a job that was asked for without any. */
-export const noOptions: Record<string, never> = Object.freeze({})
+import { checkSize, checkTexts, type NewJob, noOptions } from './new-job.ts'
 
 export interface Stored {
   queue: string
@@ -81,6 +67,8 @@ export interface EnqueuerDeps {
   confirm: Confirm | undefined
   /** Called with the queue and key of each job that may be there now, before anyone is told of it. */
   onWrite(queue: string, key: string): void
+  /** Called when jobs have been stored: workers that wait here need not wait for the news. */
+  onStored(queue: string): void
   now?: () => number
 }
 
@@ -99,6 +87,7 @@ export function createEnqueuer({
   admit,
   confirm,
   onWrite,
+  onStored,
   now = Date.now,
 }: EnqueuerDeps): Enqueuer {
   const coalescer = createCoalescer<Item, Stored>({
@@ -161,6 +150,7 @@ export function createEnqueuer({
         return { results, unconfirmed: unconfirmed as SluiceError | undefined }
       })
       registry.remember(queueName)
+      onStored(queueName)
       return items.map((item, index) => {
         const result = outcome(queueName, item, results[index]!)
         if (!unconfirmed || result instanceof SluiceError) return result
@@ -236,30 +226,6 @@ function defaultOptions(config: Config): JobsOptions {
     ...(completed > 0 ? { removeOnComplete: { age: completed } } : {}),
     ...(failed > 0 ? { removeOnFail: { age: failed } } : {}),
   }
-}
-
-/** Half of a surrogate pair can be said in JSON and not in UTF-8: another name would be stored than was told. */
-const HALF_PAIR = /\p{Surrogate}/u
-
-function checkTexts({ name, opts }: NewJob): void {
-  const id = opts.deduplication?.id
-  const pointer = HALF_PAIR.test(name)
-    ? '/name'
-    : id !== undefined && HALF_PAIR.test(id)
-      ? '/opts/deduplication/id'
-      : undefined
-  if (pointer === undefined) return
-  const detail = 'holds half of a surrogate pair, which is no character'
-  throw new SluiceError('INVALID_NAME', { errors: [{ pointer, detail }], outcome: 'not_executed' })
-}
-
-function checkSize(job: NewJob, data: string): void {
-  const limit = job.opts.sizeLimit
-  if (limit === undefined || Buffer.byteLength(data) <= limit) return
-  throw new SluiceError('INVALID_OPTION', {
-    errors: [{ pointer: '/data', detail: `is larger than opts.sizeLimit, ${limit} bytes` }],
-    outcome: 'not_executed',
-  })
 }
 
 function outcome(queue: string, item: Item, result: ScriptResult): Stored | SluiceError {

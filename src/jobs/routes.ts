@@ -6,9 +6,10 @@ import { BODY_PROBLEMS, type ErrorCode, GUARD_PROBLEMS, problemResponses, REDIS_
 import { enter } from '../keys/access.ts'
 import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
 import type { AddBatch } from './batch.ts'
-import type { Enqueuer, NewJob, Stored } from './enqueuer.ts'
+import type { Enqueuer, Stored } from './enqueuer.ts'
 import { idempotencyKeyOf } from './idempotency.ts'
 import { etagOfNewJob, resourceOfNewJob, rfc3339 } from './job-resource.ts'
+import type { NewJob } from './new-job.ts'
 import { waitOf } from './polling.ts'
 import {
   AddHeaders,

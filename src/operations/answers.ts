@@ -62,6 +62,7 @@ export interface Stats<Cache, Batching> {
   semaphore: SemaphoreStats
   events: EventsStats
   waiting: number
+  waitingWorkers: number
   commandsSent: Record<string, number>
   openQueues: number
   requestsByKey: Record<string, number>

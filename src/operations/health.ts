@@ -26,6 +26,8 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends
   eventsStats(): EventsStats
   /** Requests that are held for a job. */
   waiting(): number
+  /** Requests of workers that wait for a job. */
+  waitingWorkers(): number
   cacheStats(): Cache
   batchStats(): Batching
   /** Replicas that must confirm a job. */
@@ -82,6 +84,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     registry,
     eventsStats,
     waiting,
+    waitingWorkers,
     cacheStats,
     batchStats,
     replicasWanted,
@@ -235,6 +238,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       semaphore: semaphore.stats(),
       events: eventsStats(),
       waiting: waiting(),
+      waitingWorkers: waitingWorkers(),
       commandsSent: gateway.commandsSent(),
       openQueues: registry.seen(),
       requestsByKey: keyRing.requests(),

@@ -210,6 +210,7 @@ export const Stats = Type.Object(
     semaphore: Semaphore,
     events: Events,
     waiting: integer('Requests that are held until their job has finished or changed.'),
+    waitingWorkers: integer('Requests of workers that wait for a job.'),
     commandsSent: CommandsSent,
     openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
     requestsByKey: Type.Record(Type.String(), Type.Integer(), {

@@ -26,6 +26,7 @@ export const enqueueScript = load('enqueue')
 export const jobViewsScript = load('job-views')
 export const listJobsScript = load('list-jobs')
 export const checkStreamsScript = load('check-streams')
+export const bullmqCommandsScript = load('bullmq-commands')
 
 /** One EVALSHA; two commands when the server has to be told the text first. */
 export async function runScript(
@@ -46,6 +47,7 @@ function load(name: string): Script {
   const text = read(name)
     .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => asFunction(script))
+    .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => namesOfKeys(script))
   return { text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
@@ -54,27 +56,25 @@ function read(name: string): string {
 }
 
 /**
- * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for (as do the
- * libraries of once-a-batch.lua), and beside it the names of the keys it takes. Called, `bullmq_<name>` gives that
- * function. Its own helper functions are moved out in front of it, unchanged: they use nothing of it but `rcall`, and
- * made anew for every job of a batch, or for a script that no job of the batch needs, they would cost a tenth of Redis'
- * time.
+ * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for; its libraries
+ * are `bullmqRedis`, `bullmqCmsgpack` and `bullmqCjson`, which the script around it defines. Called, `bullmq_<name>` gives
+ * that function. Its own helper functions are moved out in front of it, unchanged and in their order: they use nothing of
+ * it but `rcall`, and made anew for every job of a batch, or for a script that no job of the batch needs, they would cost
+ * a tenth of Redis' time.
  */
 function asFunction(name: string): string {
-  const script = bullmqScripts[name]
-  if (!script)
-    throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
-  const keyNames = addKeyNames(name as (typeof addScripts)[number])
   const helpers: string[] = []
-  const body = script.content.replace(/^local function [\s\S]*?^end$/gm, (helper) => {
-    helpers.push(helper)
-    return ''
-  })
+  const body = bullmqScript(name).content.replace(
+    /^local (?:function \w|\w+ = function\b)[\s\S]*?^end$/gm,
+    (helper) => {
+      helpers.push(helper)
+      return ''
+    },
+  )
   return [
     // Prefixed: BullMQ has helpers of the same names as scripts.
-    `local bullmq_${name}Keys = {${keyNames.map((key) => `'${key}'`).join(', ')}}`,
     `local function bullmq_${name}()`,
-    'local redis, cmsgpack, cjson = onceRedis, onceCmsgpack, onceCjson',
+    'local redis, cmsgpack, cjson = bullmqRedis, bullmqCmsgpack, bullmqCjson',
     'local rcall = redis.call',
     ...helpers,
     'return function(KEYS, ARGV)',
@@ -82,4 +82,17 @@ function asFunction(name: string): string {
     'end',
     'end',
   ].join('\n')
+}
+
+/** `bullmq_<name>Keys`: the names of the keys that an add script takes. */
+function namesOfKeys(name: string): string {
+  const names = addKeyNames(name as (typeof addScripts)[number])
+  return `local bullmq_${name}Keys = {${names.map((key) => `'${key}'`).join(', ')}}`
+}
+
+/** Throws for a script that BullMQ does not have. */
+export function bullmqScript(name: string): { content: string; keys: number } {
+  const script = bullmqScripts[name]
+  if (script) return script
+  throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
 }

@@ -142,6 +142,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/queues/{queue}/leases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take jobs to work on
+         * @description The lease is BullMQ's own lock, so native workers may work the same queue. A client that hangs up while it waits takes no job with it; a job whose lease runs out goes to another worker.
+         */
+        post: operations["takeLeases"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/leases/settle": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say what became of jobs, and take the next
+         * @description Each item stands alone. With `next` a unit of work is one round trip.
+         */
+        post: operations["settleLeases"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/leases/extend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Keep jobs, and tell how they get on */
+        post: operations["extendLeases"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -518,6 +575,130 @@ export interface components {
                 error?: components["schemas"]["Problem"];
             }[];
         };
+        /** LeaseRequest */
+        LeaseRequest: {
+            /** @description Most jobs; 1 if missing. */
+            max?: number;
+            /** @description Seconds to wait for a job when there is none; 0 if missing. */
+            wait?: number;
+            /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+            leaseMs?: number;
+            /** @description Who works it; BullMQ shows it as processedBy. */
+            worker?: string;
+        };
+        /** LeasedJob */
+        LeasedJob: {
+            /** @description `queue:key`. */
+            id: string;
+            /** @description What kind of job it is. */
+            name: string;
+            /** @description As it was enqueued. */
+            data: unknown;
+            /** @description Which attempt this is, from 1. */
+            attempt: number;
+            /** @description How many it has in all. */
+            attempts: number;
+            /** @description What it is settled and extended by: opaque, valid at every replica. */
+            lease: string;
+            /**
+             * Format: date-time
+             * @description After this another worker may get it.
+             */
+            expiresAt: string;
+            /** @description W3C Trace Context of whoever enqueued it. */
+            traceparent?: string;
+        };
+        /** LeasedJobs */
+        LeasedJobs: {
+            /** @description In the order in which they are to be worked. */
+            jobs: components["schemas"]["LeasedJob"][];
+        };
+        /** Settlement */
+        Settlement: {
+            /** @description Each stands alone. */
+            items: {
+                /** @description As it was given; opaque. */
+                lease: string;
+                /**
+                 * @description complete: it is done. fail: it counts as an attempt, and is tried again by the job's backoff while there are any left. retry: it is tried again after `delay`, and this counts for no attempt. release: as if it had not been taken.
+                 * @enum {unknown}
+                 */
+                outcome: "complete" | "fail" | "retry" | "release";
+                /** @description With complete: any JSON value. */
+                result?: unknown;
+                /** @description With fail. */
+                error?: {
+                    /** @description Why it failed. */
+                    message: string;
+                    /** @description Where. */
+                    stack?: string;
+                };
+                /** @description With fail: it is not tried again, however many attempts are left. */
+                unrecoverable?: boolean;
+                /** @description With retry: ms. */
+                delay?: number;
+            }[];
+            /** @description More jobs, in the same round trip; of the queue of the first item unless `queue` says otherwise. */
+            next?: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue?: string;
+                /** @description Most jobs; 1 if missing. */
+                max?: number;
+                /** @description Seconds to wait for a job when there is none; 0 if missing. */
+                wait?: number;
+                /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+                leaseMs?: number;
+                /** @description Who works it; BullMQ shows it as processedBy. */
+                worker?: string;
+            };
+        };
+        /** SettlementResult */
+        SettlementResult: {
+            /** @description One for each item, in order. */
+            results: {
+                /** @description Position in the request, from 0. */
+                index: number;
+                /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
+                status: number;
+                /** @description Of the job. */
+                id?: string;
+                error?: components["schemas"]["Problem"];
+            }[];
+            /** @description What `next` has brought. */
+            jobs: components["schemas"]["LeasedJob"][];
+        };
+        /** Extension */
+        Extension: {
+            /** @description Each stands alone. */
+            items: {
+                /** @description As it was given; opaque. */
+                lease: string;
+                /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+                leaseMs?: number;
+                /** @description A number, or any JSON value. */
+                progress?: unknown;
+                /** @description A line for the job's log. */
+                log?: string;
+            }[];
+        };
+        /** ExtensionResult */
+        ExtensionResult: {
+            /** @description One for each item, in order. */
+            results: {
+                /** @description Position in the request, from 0. */
+                index: number;
+                /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
+                status: number;
+                /** @description Of the job. */
+                id?: string;
+                error?: components["schemas"]["Problem"];
+                /**
+                 * Format: date-time
+                 * @description Until when it is held now.
+                 */
+                expiresAt?: string;
+            }[];
+        };
         /** PoolStats */
         PoolStats: {
             /** @description Connections this process holds or is making. */
@@ -807,6 +988,8 @@ export interface components {
             events: components["schemas"]["EventsStats"];
             /** @description Requests that are held until their job has finished or changed. */
             waiting: number;
+            /** @description Requests of workers that wait for a job. */
+            waitingWorkers: number;
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
@@ -1654,6 +1837,394 @@ export interface operations {
             };
             /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    takeLeases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LeaseRequest"];
+            };
+        };
+        responses: {
+            /** @description Jobs, now held. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LeasedJobs"];
+                };
+            };
+            /** @description There was none. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `REQUEST_TIMEOUT`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settleLeases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Settlement"];
+            };
+        };
+        responses: {
+            /** @description All are settled. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettlementResult"];
+                };
+            };
+            /** @description Some are not: their leases were lost, or cannot be read. */
+            207: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettlementResult"];
+                };
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `REQUEST_TIMEOUT`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    extendLeases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Extension"];
+            };
+        };
+        responses: {
+            /** @description All are still held. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtensionResult"];
+                };
+            };
+            /** @description Some are not; of these nothing was written. */
+            207: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtensionResult"];
+                };
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `REQUEST_TIMEOUT`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -63,7 +63,7 @@ async function withOurs(
   const registry = createRegistry(prefix, connections, gateway)
   const enqueuer = createEnqueuer({
     ...{ config, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
-    ...{ admit: () => {}, onWrite: () => {} },
+    ...{ admit: () => {}, onWrite: () => {}, onStored: () => {} },
   })
   await before(redis.client)
   const jobs = steps.map(({ name = 'n', data = {}, opts }) => ({ queue: 'q', name, data, opts }))

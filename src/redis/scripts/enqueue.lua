@@ -17,8 +17,11 @@ local jobs = cmsgpack.unpack(ARGV[2])
 local PER_JOB = 10
 --@include once-a-batch
 --@bullmq addStandardJob
+--@bullmq-keys addStandardJob
 --@bullmq addDelayedJob
+--@bullmq-keys addDelayedJob
 --@bullmq addPrioritizedJob
+--@bullmq-keys addPrioritizedJob
 
 local makers = {bullmq_addStandardJob, bullmq_addDelayedJob, bullmq_addPrioritizedJob}
 local keyNames = {bullmq_addStandardJobKeys, bullmq_addDelayedJobKeys, bullmq_addPrioritizedJobKeys}

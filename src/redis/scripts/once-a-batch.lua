@@ -2,7 +2,7 @@
 -- `redis`, `cmsgpack` and `cjson` that do it once. Nothing else runs while a script does, so what is true of the first
 -- job of a batch is true of the last. Four of the nine commands of a plain job are spared, and a quarter of Redis' time.
 -- Wants `base` (key base of the queue), `jobs` and `PER_JOB` (so many values a job).
-local onceRedis, onceCmsgpack, onceCjson
+local bullmqRedis, bullmqCmsgpack, bullmqCjson
 do
   local call = redis.call
   local metaKey, markerKey, idKey = base .. 'meta', base .. 'marker', base .. 'id'
@@ -43,8 +43,8 @@ do
     return json
   end
 
-  onceRedis = {call = callOnce, pcall = redis.pcall}
+  bullmqRedis = {call = callOnce, pcall = redis.pcall}
   -- What they would unpack is not packed.
-  onceCmsgpack = {unpack = function(value) return value end}
-  onceCjson = {encode = encodeOnce}
+  bullmqCmsgpack = {unpack = function(value) return value end}
+  bullmqCjson = {encode = encodeOnce}
 end

@@ -1,0 +1,165 @@
+/** `POST /queues/:queue/leases`, `POST /leases/settle`, `POST /leases/extend`. Parse, one call of the domain, answer. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance, FastifyReply } from 'fastify'
+import {
+  BODY_PROBLEMS,
+  type ErrorCode,
+  GUARD_PROBLEMS,
+  problemResponses,
+  REDIS_PROBLEMS,
+  toProblem,
+} from '../errors.ts'
+import { enter } from '../keys/access.ts'
+import type { Outcome } from '../queues/job-outcome.ts'
+import type { DescribeLease } from './leased-job.ts'
+import {
+  ExtendBody,
+  ExtendResult,
+  LEASE_MS,
+  LeasedJobs,
+  LeaseParams,
+  SettleBody,
+  type SettleItem,
+  SettleResult,
+  TakeBody,
+} from './schemas.ts'
+import type { Settled, Settler } from './settler.ts'
+import type { Taker } from './taker.ts'
+
+export interface LeaseRoutes {
+  taker: Taker
+  settler: Settler
+  describe: DescribeLease
+}
+
+const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
+
+export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes): Promise<void> {
+  const app = instance.withTypeProvider<TypeBoxTypeProvider>()
+  const { taker, settler, describe } = deps
+
+  app.post('/queues/:queue/leases', {
+    config: { scope: 'work' },
+    schema: {
+      operationId: 'takeLeases',
+      summary: 'Take jobs to work on',
+      description:
+        "The lease is BullMQ's own lock, so native workers may work the same queue. A client that hangs up while it waits takes " +
+        'no job with it; a job whose lease runs out goes to another worker.',
+      tags: ['work'],
+      params: LeaseParams,
+      body: TakeBody,
+      response: {
+        200: { ...LeasedJobs, description: 'Jobs, now held.' },
+        204: { type: 'null', description: 'There was none.' },
+        ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
+      },
+    },
+    handler: async (request, reply) => {
+      const { queue } = request.params
+      enter(request.access, queue)
+      const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
+      const jobs = await taker.take({ queue, max, leaseMs, worker }, wait * 1_000, signalOf(reply))
+      if (jobs.length === 0) return reply.code(204).send(null)
+      return { jobs: jobs.map((job) => describe(job, leaseMs)) }
+    },
+  })
+
+  app.post('/leases/settle', {
+    config: { scope: 'work' },
+    schema: {
+      operationId: 'settleLeases',
+      summary: 'Say what became of jobs, and take the next',
+      description: 'Each item stands alone. With `next` a unit of work is one round trip.',
+      tags: ['work'],
+      body: SettleBody,
+      response: {
+        200: { ...SettleResult, description: 'All are settled.' },
+        207: { ...SettleResult, description: 'Some are not: their leases were lost, or cannot be read.' },
+        ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
+      },
+    },
+    handler: async (request, reply) => {
+      const { items, next } = request.body
+      const { max = 1, wait = 0, leaseMs = LEASE_MS, worker, queue } = next ?? {}
+      const { results, jobs } = await settler.settle(
+        items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
+        next && { request: { queue, max, leaseMs, worker }, waitMs: wait * 1_000 },
+        request.access,
+        signalOf(reply),
+      )
+      reply.code(statusOf(results))
+      return { results: results.map(toResult), jobs: jobs.map((job) => describe(job, leaseMs)) }
+    },
+  })
+
+  app.post('/leases/extend', {
+    config: { scope: 'work' },
+    schema: {
+      operationId: 'extendLeases',
+      summary: 'Keep jobs, and tell how they get on',
+      tags: ['work'],
+      body: ExtendBody,
+      response: {
+        200: { ...ExtendResult, description: 'All are still held.' },
+        207: { ...ExtendResult, description: 'Some are not; of these nothing was written.' },
+        ...problemResponses(PROBLEMS),
+      },
+    },
+    handler: async (request, reply) => {
+      const { items } = request.body
+      const extensions = items.map(({ lease, leaseMs = LEASE_MS, progress, log }) => ({
+        lease,
+        extension: { leaseMs, progress, log },
+      }))
+      const from = Date.now()
+      const results = await settler.extend(extensions, request.access)
+      reply.code(statusOf(results))
+      return {
+        results: results.map((result, index) => ({
+          ...toResult(result, index),
+          ...('error' in result
+            ? {}
+            : { expiresAt: new Date(from + extensions[index]!.extension.leaseMs).toISOString() }),
+        })),
+      }
+    },
+  })
+}
+
+/** Aborted when the client leaves before it has its answer. */
+function signalOf(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController()
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort()
+  })
+  return controller.signal
+}
+
+function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): Outcome {
+  switch (outcome) {
+    case 'complete':
+      return { outcome, result: result ?? null }
+    case 'fail':
+      return { outcome, error: { message: 'failed', ...error }, unrecoverable }
+    case 'retry':
+      return { outcome, delayMs: delay }
+    case 'release':
+      return { outcome }
+  }
+}
+
+function statusOf(results: Settled['results']): 200 | 207 {
+  return results.some((result) => 'error' in result) ? 207 : 200
+}
+
+function toResult(result: Settled['results'][number], index: number) {
+  if (!('error' in result)) return { index, status: 200, id: result.id }
+  const problem = toProblem(result.error)
+  return {
+    index,
+    status: problem.status,
+    ...(result.id === undefined ? {} : { id: result.id }),
+    error: problem,
+  }
+}

@@ -1,0 +1,29 @@
+/** What a worker says became of a job, and what BullMQ's Job does about it: retries, backoff, retention and parents are its own. */
+import { type Job, UnrecoverableError } from 'bullmq'
+
+export type Outcome =
+  | { outcome: 'complete'; result: unknown }
+  | { outcome: 'fail'; error: { message: string; stack?: string }; unrecoverable: boolean }
+  | { outcome: 'retry'; delayMs: number }
+  | { outcome: 'release' }
+
+/** What BullMQ's processor does with the outcome of a job. */
+export function actOn(job: Job, token: string, outcome: Outcome): Promise<unknown> {
+  switch (outcome.outcome) {
+    case 'complete':
+      return job.moveToCompleted(outcome.result, token, false)
+    case 'fail':
+      return job.moveToFailed(toError(outcome), token, false)
+    case 'retry':
+      return job.moveToDelayed(Date.now() + outcome.delayMs, token)
+    case 'release':
+      return job.moveToWait(token)
+  }
+}
+
+function toError({ error, unrecoverable }: Outcome & { outcome: 'fail' }): Error {
+  const thrown = unrecoverable ? new UnrecoverableError(error.message) : new Error(error.message)
+  // The trace is the worker's; ours would tell of this service.
+  thrown.stack = error.stack ?? `${thrown.name}: ${error.message}`
+  return thrown
+}

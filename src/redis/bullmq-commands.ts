@@ -1,0 +1,125 @@
+/**
+ * What BullMQ would send to Redis for a worker, sent by us: its own classes are handed a backend whose client only notes
+ * what it is told, and any number of such commands are one EVALSHA of bullmq-commands.lua. So BullMQ decides (retries,
+ * backoff, retention, parents), and a batch is one round trip.
+ */
+import { QueueKeys, RedisQueueBackend } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { putText } from './msgpack.ts'
+import { bullmqCommandsScript, bullmqScript, runScript } from './scripts.ts'
+
+/** In the order of bullmq-commands.lua. */
+const scripts = [
+  'moveToActive',
+  'moveToFinished',
+  'moveToDelayed',
+  'retryJob',
+  'moveJobFromActiveToWait',
+  'extendLock',
+  'updateProgress',
+  'addLog',
+  'updateJobScheduler',
+  'moveStalledJobsToWait',
+]
+
+type Argument = string | number | Buffer | undefined
+
+export interface BullmqCommand {
+  script: string
+  /** Keys, then arguments, as BullMQ gives them to the script. */
+  list: Argument[]
+  /** How often it is run, at most 100; it ends with the first run that brings no job. */
+  times: number
+  /** It belongs to the last command that does not follow, and is run only if that gave 1, as extendLock does. */
+  follows: boolean
+}
+
+/** What a run of a command gave, or the text of its error. */
+export type CommandReply = { reply: unknown } | { error: string }
+
+type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
+
+export interface BackendOf {
+  prefix: string
+  queue: string
+  opts: BackendOptions
+}
+
+/** A backend of BullMQ whose commands go to `note`, and nowhere else. */
+export function createRecordingBackend(
+  { prefix, queue, opts }: BackendOf,
+  note: (command: BullmqCommand) => void,
+): RedisQueueBackend {
+  const recorder = {
+    async runCommand(versioned: string, list: Argument[]) {
+      note({ script: versioned.slice(0, versioned.indexOf(':')), list, times: 1, follows: false })
+      // As a script says that all went well.
+      return 0
+    },
+  }
+  const connection = { client: Promise.resolve(recorder) } as unknown
+  const { all, toKey } = keysOf(prefix, queue)
+  type Connection = ConstructorParameters<typeof RedisQueueBackend>[0]
+  return new RedisQueueBackend(connection as Connection, queue, all, toKey, opts, undefined, false)
+}
+
+/** Lets BullMQ do something on a backend that sends nothing; resolves with what it would have sent. */
+export async function recordCommands(
+  of: BackendOf,
+  act: (backend: RedisQueueBackend) => Promise<unknown>,
+): Promise<BullmqCommand[]> {
+  const commands: BullmqCommand[] = []
+  await act(createRecordingBackend(of, (command) => commands.push(command)))
+  return commands
+}
+
+let lastKeys:
+  | { prefix: string; queue: string; all: Record<string, string>; toKey(type: string): string }
+  | undefined
+
+/** Of the queue that was asked for last: a batch is of one. */
+function keysOf(prefix: string, queue: string) {
+  if (lastKeys?.prefix !== prefix || lastKeys.queue !== queue) {
+    const queueKeys = new QueueKeys(prefix)
+    const toKey = (type: string) => queueKeys.toKey(queue, type)
+    lastKeys = { prefix, queue, all: queueKeys.getKeys(queue), toKey }
+  }
+  return lastKeys
+}
+
+/** One command of Redis. Of each command given, in order, what its runs gave. Rejects as Redis does. */
+export async function runCommands(client: Redis, commands: BullmqCommand[]): Promise<CommandReply[][]> {
+  const [first] = commands
+  if (!first) return []
+  const replies = (await runScript(
+    client,
+    bullmqCommandsScript,
+    [String(first.list[0])],
+    [pack(commands)],
+  )) as [1 | 0, unknown][][]
+  return replies.map((runs) => runs.map(([ok, reply]) => (ok === 1 ? { reply } : { error: String(reply) })))
+}
+
+/** One msgpack array; numbers up to 127 are one byte, and every argument is a text. */
+function pack(commands: BullmqCommand[]): Buffer {
+  let values = 0
+  let size = 5
+  for (const { list } of commands) {
+    values += 5 + list.length
+    size += 5
+    // A UTF-16 unit is three bytes at most.
+    for (const one of list) size += 5 + (Buffer.isBuffer(one) ? one.length : 3 * String(one ?? '').length)
+  }
+  const packed = Buffer.allocUnsafe(size)
+  let at = packed.writeUInt8(0xdd, 0)
+  at = packed.writeUInt32BE(values, at)
+  for (const { script, list, times, follows } of commands) {
+    packed[at++] = scripts.indexOf(script) + 1
+    packed[at++] = bullmqScript(script).keys
+    packed[at++] = times
+    packed[at++] = follows ? 1 : 0
+    packed[at++] = list.length
+    for (const one of list) at = putText(packed, at, Buffer.isBuffer(one) ? one : String(one ?? ''))
+  }
+  return packed.subarray(0, at)
+}

@@ -1,0 +1,193 @@
+/**
+ * The same jobs, worked by a native BullMQ worker and over HTTP, leave the same behind: hashes, lists, sets, events and
+ * retry times, key by key. Times are taken out of the comparison, and what only a native worker's own loop keeps (its
+ * marker, the clock of its search for stalled jobs).
+ */
+import { FlowProducer, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq'
+import t from 'tap'
+import { eventually, startApp } from '../helpers/app.ts'
+import { startRedis, uniquePrefix } from '../helpers/redis.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+const connection = { path: redis.socket, maxRetriesPerRequest: null }
+
+type End = { result: unknown } | { error: string; unrecoverable?: boolean }
+
+interface Scenario {
+  opts?: JobsOptions
+  /** How each attempt ends, in order. */
+  ends: End[]
+  /** Adds the jobs; else one with `opts`. */
+  add?(prefix: string): Promise<unknown>
+}
+
+const STACK = 'Error: boom\n    at work (worker.js:1:1)'
+
+async function add(prefix: string, { opts = {}, add: own }: Scenario): Promise<void> {
+  if (own) {
+    await own(prefix)
+    return
+  }
+  const queue = new Queue('q', { connection, prefix })
+  await queue.add('n', { n: 1 }, { jobId: 'j', ...opts })
+  await queue.close()
+}
+
+async function natively(prefix: string, scenario: Scenario): Promise<void> {
+  await add(prefix, scenario)
+  let ended = 0
+  const worker = new Worker(
+    'q',
+    async () => {
+      const end = scenario.ends[ended]!
+      if ('result' in end) return end.result
+      const error = end.unrecoverable ? new UnrecoverableError(end.error) : new Error(end.error)
+      error.stack = STACK
+      throw error
+    },
+    { connection, prefix, name: 'w', concurrency: 1 },
+  )
+  for (const event of ['completed', 'failed'] as const) {
+    worker.on(event, () => {
+      ended++
+      if (ended === scenario.ends.length) void worker.pause(true)
+    })
+  }
+  await eventually(() => ended === scenario.ends.length)
+  await worker.close()
+}
+
+async function overHttp(prefix: string, scenario: Scenario): Promise<void> {
+  await add(prefix, scenario)
+  const app = await startApp(redis, { QUEUE_PREFIX: prefix })
+  const post = async (url: string, body: object) =>
+    (
+      await app.http.inject({
+        method: 'POST',
+        url,
+        headers: { 'content-type': 'application/json' },
+        payload: JSON.stringify(body),
+      })
+    ).json()
+  for (const end of scenario.ends) {
+    const { jobs } = await post('/queues/q/leases', { wait: 5, worker: 'w' })
+    const { lease } = jobs[0]
+    const item =
+      'result' in end
+        ? { lease, outcome: 'complete', result: end.result }
+        : {
+            lease,
+            outcome: 'fail',
+            error: { message: end.error, stack: STACK },
+            unrecoverable: end.unrecoverable ?? false,
+          }
+    await post('/leases/settle', { items: [item] })
+  }
+  await app.http.close()
+}
+
+const IGNORED = /:(marker|stalled-check|stalled|limiter)$|::sluice:/
+
+async function snapshot(prefix: string): Promise<Record<string, unknown>> {
+  const { client } = redis
+  const found: Record<string, unknown> = {}
+  for (const key of (await client.keys(`${prefix}:*`)).sort()) {
+    if (IGNORED.test(key)) continue
+    found[key.slice(prefix.length)] = await read(key, await client.type(key))
+  }
+  const text = JSON.stringify(found).replaceAll(prefix, 'P')
+  return JSON.parse(
+    text
+      // Milliseconds since 1970, alone or as the scores of delayed jobs have them.
+      .replace(/\b[12]\d{12}(\d{3,4})?\b/g, 'T')
+      // What is left of an hour when the next job of a scheduler is made.
+      .replace(/\b3[56]\d{5}\b/g, 'HOUR')
+      .replace(/"offset":"\d+"/, '"offset":"O"')
+      // A native worker that fetches the next job finds the delayed one, and says nothing of an empty queue.
+      .replace(',["event","drained"]', ''),
+  )
+}
+
+async function read(key: string, type: string): Promise<unknown> {
+  const { client } = redis
+  if (type === 'hash') return client.hgetall(key)
+  if (type === 'list') return client.lrange(key, 0, -1)
+  if (type === 'zset')
+    return (await client.zrange(key, '0', '-1', 'WITHSCORES')).filter((_, i) => i % 2 === 0)
+  if (type === 'stream') return (await client.xrange(key, '-', '+')).map(([, fields]) => fields)
+  if (type === 'set') return (await client.smembers(key)).sort()
+  return client.get(key)
+}
+
+const scenarios: Record<string, Scenario> = {
+  'a result': { ends: [{ result: { ok: [1, 'two'] } }] },
+  'no result': { ends: [{ result: null }] },
+  'a failure': { ends: [{ error: 'boom' }] },
+  'a failure with attempts left': { opts: { attempts: 3 }, ends: [{ error: 'boom' }] },
+  'all attempts used up': { opts: { attempts: 2 }, ends: [{ error: 'one' }, { error: 'two' }] },
+  'a fixed backoff': { opts: { attempts: 3, backoff: 40 }, ends: [{ error: 'one' }, { error: 'two' }] },
+  'an exponential backoff': {
+    opts: { attempts: 4, backoff: { type: 'exponential', delay: 20 } },
+    ends: [{ error: 'one' }, { error: 'two' }, { error: 'three' }],
+  },
+  'a failure, then a result': { opts: { attempts: 2 }, ends: [{ error: 'one' }, { result: 2 }] },
+  unrecoverable: { opts: { attempts: 5 }, ends: [{ error: 'boom', unrecoverable: true }] },
+  'few stack traces': {
+    opts: { attempts: 3, stackTraceLimit: 1 },
+    ends: [{ error: 'one' }, { error: 'two' }],
+  },
+  'removed on completion': { opts: { removeOnComplete: true }, ends: [{ result: 1 }] },
+  'removed on failure': { opts: { removeOnFail: true }, ends: [{ error: 'boom' }] },
+  'kept by number': {
+    opts: { removeOnComplete: 5, removeOnFail: { age: 60, count: 3 } },
+    ends: [{ result: 1 }],
+  },
+  'a priority': { opts: { priority: 3, attempts: 2 }, ends: [{ error: 'one' }] },
+  lifo: { opts: { lifo: true, attempts: 2 }, ends: [{ error: 'one' }] },
+  'a deduplication': { opts: { deduplication: { id: 'd' } }, ends: [{ result: 1 }] },
+  'a child of a flow': {
+    async add(prefix) {
+      const flow = new FlowProducer({ connection, prefix })
+      await flow.add({
+        name: 'p',
+        queueName: 'parents',
+        opts: { jobId: 'p' },
+        children: [{ name: 'c', queueName: 'q', opts: { jobId: 'c' } }],
+      })
+      await flow.close()
+    },
+    ends: [{ result: 1 }],
+  },
+  'a child whose failure is its parent’s': {
+    async add(prefix) {
+      const flow = new FlowProducer({ connection, prefix })
+      const opts = { jobId: 'c', failParentOnFailure: true }
+      await flow.add({
+        name: 'p',
+        queueName: 'parents',
+        opts: { jobId: 'p' },
+        children: [{ name: 'c', queueName: 'q', opts }],
+      })
+      await flow.close()
+    },
+    ends: [{ error: 'boom' }],
+  },
+  'a job of a scheduler': {
+    async add(prefix) {
+      const queue = new Queue('q', { connection, prefix })
+      await queue.upsertJobScheduler('s', { every: 3_600_000 }, { name: 'n', data: { n: 1 } })
+      await queue.close()
+    },
+    ends: [{ result: 1 }],
+  },
+}
+
+for (const [name, scenario] of Object.entries(scenarios)) {
+  t.test(`${name}: the same is left behind`, async (t) => {
+    const [native, http] = [uniquePrefix(), uniquePrefix()]
+    await natively(native, scenario)
+    await overHttp(http, scenario)
+    t.same(await snapshot(http), await snapshot(native))
+  })
+}
