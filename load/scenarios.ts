@@ -7,10 +7,12 @@ import { idle } from './scenarios/idle.ts'
 import { mixed } from './scenarios/mixed.ts'
 import { overload } from './scenarios/overload.ts'
 import { pollers } from './scenarios/pollers.ts'
+import { pull } from './scenarios/pull.ts'
 import { cold, hot } from './scenarios/read.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { soak } from './scenarios/soak.ts'
 import { waiters } from './scenarios/waiters.ts'
+import { idleWorkers, wakeUp } from './scenarios/wake-up.ts'
 
 export const scenarios: Scenario[] = [
   single,
@@ -25,6 +27,9 @@ export const scenarios: Scenario[] = [
   pollers,
   waiters,
   idle,
+  pull,
+  wakeUp,
+  idleWorkers,
   soak,
   claims,
 ]

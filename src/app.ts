@@ -37,16 +37,15 @@ import { createLeaseSealer } from './leases/lease.ts'
 import { createDescribeLease } from './leases/leased-job.ts'
 import { leaseRoutes } from './leases/routes.ts'
 import { createSettler } from './leases/settler.ts'
-import { createStalledRecovery } from './leases/stalled.ts'
-import { createTaker } from './leases/taker.ts'
 import { createHealth } from './operations/health.ts'
 import { operationsRoutes } from './operations/routes.ts'
+import { createBackends } from './queues/backend.ts'
 import { createEventHistory } from './queues/event-history.ts'
 import { createQueueEvents } from './queues/events.ts'
 import { createFollower } from './queues/follower.ts'
 import { createRegistry } from './queues/registry.ts'
 import { queueRoutes } from './queues/routes.ts'
-import { createWork } from './queues/work.ts'
+import { createScheduleNext } from './queues/scheduler.ts'
 import type { RedisAddress } from './redis/address.ts'
 import { computeBudget, maxWaiting } from './redis/budget.ts'
 import { createConnections } from './redis/connections.ts'
@@ -54,6 +53,9 @@ import { createGateway, type Gateway } from './redis/gateway.ts'
 import { createMemoryGuard } from './redis/memory-guard.ts'
 import { type Confirm, createReplication } from './redis/replication.ts'
 import { createSemaphore } from './redis/semaphore.ts'
+import { createLine } from './work/line.ts'
+import { createStalledRecovery } from './work/stalled.ts'
+import { createWork } from './work/worker.ts'
 
 export const version = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -93,7 +95,9 @@ async function assemble(
   const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaiting(config))
   const gateway = createGateway(config, connections, semaphore)
   http.addHook('onClose', async () => gateway.close())
-  const registry = createRegistry(config.QUEUE_PREFIX, connections, gateway)
+  const { QUEUE_PREFIX: prefix } = config
+  const backendOf = createBackends(prefix, connections)
+  const registry = createRegistry({ prefix, connections, gateway, backendOf })
   http.addHook('onClose', () => registry.close())
 
   const events = createQueueEvents({
@@ -109,27 +113,28 @@ async function assemble(
   const waiters = createWaiters(statusCache, events)
   // Before the listener closes, since it waits for the requests that wait.
   http.addHook('preClose', () => waiters.close())
-  const work = createWork(config.QUEUE_PREFIX, gateway)
-  const stalled = createStalledRecovery(work)
+  const scheduleNext = createScheduleNext(prefix, backendOf, gateway, log)
+  const work = createWork({ prefix, gateway, scheduleNext })
+  const stalled = createStalledRecovery(prefix, gateway)
   http.addHook('onClose', async () => stalled.close())
-  const taker = createTaker(work, events, stalled)
-  // Before the listener closes, since it waits for the requests that wait.
-  http.addHook('preClose', async () => taker.close())
+  const line = createLine(work, events, stalled)
+  // As with those who wait for a job.
+  http.addHook('preClose', async () => line.close())
   const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
   const confirm = createConfirm(config, gateway)
   const enqueuer = createEnqueuer({
     ...{ config, registry, gateway, admit, confirm },
     onWrite: statusCache.forget,
-    onStored: taker.poke,
+    onStored: line.poke,
   })
   http.addHook('onClose', () => enqueuer.close())
-  const sealer = createLeaseSealer(config.SECRET ?? randomBytes(32).toString('base64url'))
-  const settler = createSettler({ work, taker, sealer, onWrite: statusCache.forget })
+  const sealer = createLeaseSealer(secretsOf(config))
+  const settler = createSettler({ work, line, sealer, onWrite: statusCache.forget })
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
     waiting: waiters.count,
-    waitingWorkers: taker.waiting,
+    waitingWorkers: line.waiting,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
     replicasWanted: config.DURABILITY_REPLICAS,
@@ -170,10 +175,16 @@ async function assemble(
   const follower = createFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
-  await http.register(leaseRoutes, { taker, settler, describe: createDescribeLease(sealer, stalled.held) })
+  await http.register(leaseRoutes, { line, settler, describe: createDescribeLease(sealer, stalled.held) })
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
   return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
+}
+
+/** The first one seals. Without any, as in tests, one for the life of this process. */
+function secretsOf({ SECRET }: Config): [string, ...string[]] {
+  const [first = randomBytes(32).toString('base64url'), ...others] = SECRET?.split(',') ?? []
+  return [first, ...others]
 }
 
 /** Where requests that failed are told; `undefined`: nowhere. */

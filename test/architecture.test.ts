@@ -44,9 +44,9 @@ t.test('features import neither each other nor http/', async (t) => {
   t.same(bad, [])
 })
 
-t.test('dependencies point inwards: features → queues → redis → config, errors', async (t) => {
-  const rank: Record<string, number> = { '': 0, keys: 0, redis: 1, queues: 2 }
-  for (const feature of features) rank[feature] = 3
+t.test('dependencies point inwards: features → work → queues → redis → config, errors', async (t) => {
+  const rank: Record<string, number> = { '': 0, keys: 0, redis: 1, queues: 2, work: 3 }
+  for (const feature of features) rank[feature] = 4
   const roots = ['app.ts', 'server.ts', 'key.ts']
   const bad = offenders(({ from, to }) => {
     if (roots.includes(from) || folderOf(from) === 'http' || !to.endsWith('.ts')) return false
@@ -55,7 +55,8 @@ t.test('dependencies point inwards: features → queues → redis → config, er
   t.same(bad, [])
   t.same(
     offenders(
-      ({ from, to }) => folderOf(from) === 'http' && ['redis', 'queues', ...features].includes(folderOf(to)),
+      ({ from, to }) =>
+        folderOf(from) === 'http' && ['redis', 'queues', 'work', ...features].includes(folderOf(to)),
     ),
     [],
     'http/ knows no domain',
@@ -73,7 +74,7 @@ t.test('only server, app, http/ and routes know fastify', async (t) => {
   t.same(bad, [])
 })
 
-t.test('only redis/ imports ioredis, only redis/ and queues/ make anything of bullmq', async (t) => {
+t.test('only redis/ imports ioredis, only redis/, queues/ and work/ make anything of bullmq', async (t) => {
   t.same(
     offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
     [],
@@ -81,7 +82,7 @@ t.test('only redis/ imports ioredis, only redis/ and queues/ make anything of bu
   t.same(
     offenders(
       ({ from, to, typeOnly }) =>
-        to === 'bullmq' && !typeOnly && !['redis', 'queues'].includes(folderOf(from)),
+        to === 'bullmq' && !typeOnly && !['redis', 'queues', 'work'].includes(folderOf(from)),
     ),
     [],
   )

@@ -155,10 +155,11 @@ t.test('of a crowd of unknown fields the number is told, not each, in no time', 
     Type.Object({ opts: Type.Object({ a: Type.Optional(Type.Integer()) }, { additionalProperties: false }) }),
   )
   const opts = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, 0]))
-  const began = performance.now()
+  // The time of this process alone: the machine may do other things.
+  const before = process.cpuUsage()
   t.same(validate({ opts }), {
     code: 'INVALID_REQUEST',
     faults: [{ pointer: '/opts', detail: 'has 100000 fields, and 1 are known here' }],
   })
-  t.ok(performance.now() - began < 200)
+  t.ok(process.cpuUsage(before).user < 200_000)
 })

@@ -4,6 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import type { QueueEvent } from '../queues/events.ts'
+import { jsonText } from '../queues/json-text.ts'
 import type { State } from '../queues/registry.ts'
 import { millisecondsOf } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
@@ -128,7 +129,7 @@ export function resourceFromHash(
   }
   if (fields.parentKey !== undefined) job.parent = parentId(fields.parentKey)
   job.deduplicationId = fields.deid ?? null
-  if (fields.data !== undefined) job.data = jsonText(fields.data)
+  if (fields.data !== undefined) job.data = { json: jsonText(fields.data) }
   return job
 }
 
@@ -198,19 +199,6 @@ function parse(text: string | undefined): unknown {
     return JSON.parse(text)
   } catch {
     return text
-  }
-}
-
-/** Up to here a text is looked at whether it is JSON; BullMQ, in every language, writes nothing else. */
-const LOOKED_AT = 65_536
-
-function jsonText(text: string): JsonText {
-  if (text.length > LOOKED_AT) return { json: text }
-  try {
-    JSON.parse(text)
-    return { json: text }
-  } catch {
-    return { json: JSON.stringify(text) }
   }
 }
 

@@ -4,33 +4,33 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { SluiceError } from '../errors.ts'
-import type { Held } from '../queues/work.ts'
+import type { Held } from '../work/held.ts'
 
 export interface LeaseSealer {
   seal(held: Held): string
-  /** Throws INVALID_LEASE for what was not sealed with this secret. */
+  /** Throws INVALID_LEASE for what was not sealed with one of the secrets. */
   open(lease: string): Held
 }
 
 /** Half of the digest: 128 bits. */
 const MAC_BYTES = 16
 
-export function createLeaseSealer(secret: string): LeaseSealer {
-  const macOf = (text: string) => createHmac('sha256', secret).update(text).digest().subarray(0, MAC_BYTES)
+/** `secrets`: the first seals; leases of the others are good as well, while a secret is replaced. */
+export function createLeaseSealer(secrets: [string, ...string[]]): LeaseSealer {
+  const macOf = (secret: string, text: string) =>
+    createHmac('sha256', secret).update(text).digest().subarray(0, MAC_BYTES)
 
   return {
     seal({ queue, key, token, opts, attemptsMade, attemptsStarted }) {
       const fields = [queue, key, token, opts, attemptsMade, attemptsStarted]
       const text = Buffer.from(JSON.stringify(fields)).toString('base64url')
-      return `${text}.${macOf(text).toString('base64url')}`
+      return `${text}.${macOf(secrets[0], text).toString('base64url')}`
     },
     open(lease) {
-      const dot = lease.indexOf('.')
-      const text = lease.slice(0, dot)
-      const mac = Buffer.from(lease.slice(dot + 1), 'base64url')
-      if (dot < 0 || mac.length !== MAC_BYTES || !timingSafeEqual(mac, macOf(text))) {
-        throw new SluiceError('INVALID_LEASE')
-      }
+      const [text = '', seal = ''] = lease.split('.')
+      const mac = Buffer.from(seal, 'base64url')
+      const isOurs = (secret: string) => mac.length === MAC_BYTES && timingSafeEqual(mac, macOf(secret, text))
+      if (!secrets.some(isOurs)) throw new SluiceError('INVALID_LEASE')
       const [queue, key, token, opts, attemptsMade, attemptsStarted] = JSON.parse(
         Buffer.from(text, 'base64url').toString(),
       ) as [string, string, string, string, number, number]

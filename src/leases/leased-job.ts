@@ -1,36 +1,24 @@
 /** What a worker is told of a job that it holds. */
-import type { TakenJob } from '../queues/work.ts'
+import type { TakenJob } from '../work/held.ts'
 import type { LeaseSealer } from './lease.ts'
 
-export type DescribeLease = ReturnType<typeof createDescribeLease>
+/** JSON text. Data are not parsed and written again: that would be most of what an answer costs. */
+export type DescribeLease = (job: TakenJob, leaseMs: number) => string
 
 /** `onHeld`: is told until when a job of a queue is held. */
-export function createDescribeLease(sealer: LeaseSealer, onHeld: (queue: string, untilMs: number) => void) {
-  return (job: TakenJob, leaseMs: number) => {
-    onHeld(job.queue, job.takenAtMs + leaseMs)
-    const opts = JSON.parse(job.opts) as { attempts?: number; tm?: string }
-    const traceparent = traceparentOf(opts.tm)
-    return {
-      id: `${job.queue}:${job.key}`,
-      name: job.name,
-      data: JSON.parse(job.data) as unknown,
-      attempt: job.attemptsMade + 1,
-      attempts: Math.max(1, opts.attempts ?? 1),
-      lease: sealer.seal(job),
-      // From when it was taken: a moment before this, which is to the worker's good.
-      expiresAt: new Date(job.takenAtMs + leaseMs).toISOString(),
-      ...(traceparent === undefined ? {} : { traceparent }),
+export function createDescribeLease(
+  sealer: LeaseSealer,
+  onHeld: (queue: string, untilMs: number) => void,
+): DescribeLease {
+  return (job, leaseMs) => {
+    const { queue, key, name, data, attemptsMade, attempts, takenAtMs, traceparent } = job
+    // From when it was taken: a moment before the lock was set, which is to the worker's good.
+    const untilMs = takenAtMs + leaseMs
+    onHeld(queue, untilMs)
+    const told = {
+      ...{ id: `${queue}:${key}`, name, attempt: attemptsMade + 1, attempts, lease: sealer.seal(job) },
+      ...{ expiresAt: new Date(untilMs).toISOString(), traceparent },
     }
-  }
-}
-
-/** BullMQ keeps the carrier of a trace as JSON text. */
-function traceparentOf(carrier: string | undefined): string | undefined {
-  if (carrier === undefined) return undefined
-  try {
-    const { traceparent } = JSON.parse(carrier) as { traceparent?: unknown }
-    return typeof traceparent === 'string' ? traceparent : undefined
-  } catch {
-    return undefined
+    return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`
   }
 }

@@ -10,7 +10,9 @@ import {
   toProblem,
 } from '../errors.ts'
 import { enter } from '../keys/access.ts'
-import type { Outcome } from '../queues/job-outcome.ts'
+import type { TakenJob } from '../work/held.ts'
+import type { Outcome } from '../work/job-outcome.ts'
+import type { Line } from '../work/line.ts'
 import type { DescribeLease } from './leased-job.ts'
 import {
   ExtendBody,
@@ -23,11 +25,10 @@ import {
   SettleResult,
   TakeBody,
 } from './schemas.ts'
-import type { Settled, Settler } from './settler.ts'
-import type { Taker } from './taker.ts'
+import type { ItemResult, Settler } from './settler.ts'
 
 export interface LeaseRoutes {
-  taker: Taker
+  line: Line
   settler: Settler
   describe: DescribeLease
 }
@@ -36,7 +37,7 @@ const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLE
 
 export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { taker, settler, describe } = deps
+  const { line, settler, describe } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
@@ -59,9 +60,11 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
       const { queue } = request.params
       enter(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
-      const jobs = await taker.take({ queue, max, leaseMs, worker }, wait * 1_000, signalOf(reply))
+      const signal = signalOf(reply)
+      const { jobs } = await line.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
       if (jobs.length === 0) return reply.code(204).send(null)
-      return { jobs: jobs.map((job) => describe(job, leaseMs)) }
+      sendJobs(reply, '{', jobs, leaseMs, signal)
+      return reply
     },
   })
 
@@ -82,14 +85,16 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
     handler: async (request, reply) => {
       const { items, next } = request.body
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker, queue } = next ?? {}
+      const signal = signalOf(reply)
       const { results, jobs } = await settler.settle(
         items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
         next && { request: { queue, max, leaseMs, worker }, waitMs: wait * 1_000 },
         request.access,
-        signalOf(reply),
+        signal,
       )
       reply.code(statusOf(results))
-      return { results: results.map(toResult), jobs: jobs.map((job) => describe(job, leaseMs)) }
+      sendJobs(reply, `{"results":${JSON.stringify(results.map(toResult))},`, jobs, leaseMs, signal)
+      return reply
     },
   })
 
@@ -125,14 +130,28 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
       }
     },
   })
+
+  /** `before`: the beginning of the answer. Jobs that do not reach the client whole go back: it cannot know of them. */
+  function sendJobs(
+    reply: FastifyReply,
+    before: string,
+    jobs: TakenJob[],
+    leaseMs: number,
+    signal: AbortSignal,
+  ): void {
+    const told = jobs.map((job) => describe(job, leaseMs)).join()
+    const [first] = jobs
+    if (first) signal.addEventListener('abort', () => line.giveBack(first, jobs), { once: true })
+    reply.header('content-type', 'application/json; charset=utf-8').send(`${before}"jobs":[${told}]}`)
+  }
 }
 
 /** Aborted when the client leaves before it has its answer. */
 function signalOf(reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) controller.abort()
-  })
+  const leave = () => controller.abort()
+  reply.raw.once('close', leave)
+  reply.raw.once('finish', () => reply.raw.removeListener('close', leave))
   return controller.signal
 }
 
@@ -149,11 +168,11 @@ function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }:
   }
 }
 
-function statusOf(results: Settled['results']): 200 | 207 {
+function statusOf(results: ItemResult[]): 200 | 207 {
   return results.some((result) => 'error' in result) ? 207 : 200
 }
 
-function toResult(result: Settled['results'][number], index: number) {
+function toResult(result: ItemResult, index: number) {
   if (!('error' in result)) return { index, status: 200, id: result.id }
   const problem = toProblem(result.error)
   return {

@@ -2,37 +2,38 @@
  * Leases given back: those of one queue are one command, in the order of the request; each stands alone. What is asked for
  * next is taken in the same command, unless others wait for it: they were here before.
  */
-import { type ErrorCode, SluiceError } from '../errors.ts'
+import { SluiceError } from '../errors.ts'
 import type { Access } from '../keys/access.ts'
-import type { Outcome } from '../queues/job-outcome.ts'
-import type { Extension, Held, TakenJob, TakeRequest, Work } from '../queues/work.ts'
+import type { Extension } from '../work/bullmq-worker.ts'
+import type { Held, Taken, TakenJob, TakeRequest } from '../work/held.ts'
+import type { Outcome } from '../work/job-outcome.ts'
+import type { Line } from '../work/line.ts'
+import { NOTHING, type Work } from '../work/worker.ts'
 import type { LeaseSealer } from './lease.ts'
-import type { Taker } from './taker.ts'
 
-export interface Settled {
-  /** One for each item, in order: the job's id, or why nothing was changed. */
-  results: ({ id: string } | { id?: string; error: SluiceError })[]
-  jobs: TakenJob[]
-}
+/** Of an item: the job's id, or why nothing was changed. */
+export type ItemResult = { id: string } | { id?: string; error: SluiceError }
 
 export interface Next {
+  /** Without a queue: that of the first lease. */
   request: Omit<TakeRequest, 'queue'> & { queue: string | undefined }
   waitMs: number
 }
 
 export interface Settler {
+  /** Of each item what it came to, in order; and what was taken. Rejects only for what is asked wrongly. */
   settle(
     items: { lease: string; outcome: Outcome }[],
     next: Next | undefined,
     access: Access,
     signal: AbortSignal,
-  ): Promise<Settled>
-  extend(items: { lease: string; extension: Extension }[], access: Access): Promise<Settled['results']>
+  ): Promise<{ results: ItemResult[]; jobs: TakenJob[] }>
+  extend(items: { lease: string; extension: Extension }[], access: Access): Promise<ItemResult[]>
 }
 
 export interface SettlerDeps {
   work: Work
-  taker: Taker
+  line: Line
   sealer: LeaseSealer
   /** Called with each job that is another now. */
   onWrite(queue: string, key: string): void
@@ -44,101 +45,91 @@ interface Opened<Value> {
   value: Value
 }
 
-export function createSettler({ work, taker, sealer, onWrite }: SettlerDeps): Settler {
-  /** Fills in what cannot be had; gives the rest by queue, in the order in which queues come. */
-  function open<Value>(
-    items: { lease: string; value: Value }[],
-    access: Access,
-    results: Settled['results'],
-  ) {
+export function createSettler({ work, line, sealer, onWrite }: SettlerDeps): Settler {
+  /** The items that can be read, by queue, in the order in which queues come; of the others it is noted why not. */
+  function open<Value>(items: { lease: string; value: Value }[], access: Access, results: ItemResult[]) {
     const byQueue = new Map<string, Opened<Value>[]>()
-    items.forEach(({ lease, value }, index) => {
+    for (const [index, { lease, value }] of items.entries()) {
       try {
         const held = sealer.open(lease)
         if (!access.mayEnter(held.queue)) throw new SluiceError('JOB_NOT_FOUND')
-        byQueue.set(held.queue, [...(byQueue.get(held.queue) ?? []), { index, held, value }])
+        const ofQueue = byQueue.get(held.queue)
+        if (ofQueue) ofQueue.push({ index, held, value })
+        else byQueue.set(held.queue, [{ index, held, value }])
       } catch (error) {
         results[index] = { error: error as SluiceError }
       }
-    })
+    }
     return byQueue
-  }
-
-  function note(
-    results: Settled['results'],
-    { index, held }: Opened<unknown>,
-    error: SluiceError | undefined,
-  ) {
-    const id = `${held.queue}:${held.key}`
-    results[index] = error ? { id, error } : { id }
-    onWrite(held.queue, held.key)
   }
 
   /** Of one queue; a command that failed as a whole has failed for each. */
   async function each<Value>(
     opened: Opened<Value>[],
-    results: Settled['results'],
+    results: ItemResult[],
     act: () => Promise<(SluiceError | undefined)[]>,
   ): Promise<void> {
-    try {
-      const errors = await act()
-      for (const [at, one] of opened.entries()) note(results, one, errors[at])
-    } catch (error) {
-      for (const one of opened) note(results, one, asSluiceError(error))
+    const errors = await act().catch((error: unknown) => opened.map(() => asSluiceError(error)))
+    for (const [at, { index, held }] of opened.entries()) {
+      const id = `${held.queue}:${held.key}`
+      const error = errors[at]
+      results[index] = error ? { id, error } : { id }
+      onWrite(held.queue, held.key)
     }
   }
 
   return {
-    async settle(items, next, access, signal) {
-      const results: Settled['results'] = []
+    async settle(items, wanted, access, signal) {
+      const results: ItemResult[] = []
       const byQueue = open(
         items.map(({ lease, outcome }) => ({ lease, value: outcome })),
         access,
         results,
       )
-      const queue = next?.request.queue ?? [...byQueue.keys()][0]
-      if (queue !== undefined && next && !access.mayEnter(queue)) throw new SluiceError('QUEUE_NOT_FOUND')
-      let jobs: TakenJob[] = []
-      let hasAsked = false
-      for (const [name, opened] of byQueue) {
-        const isNext = next !== undefined && name === queue && taker.isFree(name)
-        await each(opened, results, async () => {
-          const pairs = opened.map(({ held, value }) => ({ held, outcome: value }))
-          const { refused, taken } = await work.settle(
-            name,
-            pairs,
-            isNext ? { ...next.request, queue: name } : undefined,
-          )
-          jobs = [...jobs, ...taken.jobs]
-          hasAsked ||= isNext
-          return refused
-        })
-      }
-      if (!next || queue === undefined || jobs.length > 0 || (hasAsked && next.waitMs === 0))
-        return { results, jobs }
-      return { results, jobs: await taker.take({ ...next.request, queue }, next.waitMs, signal) }
+      const queue = wanted?.request.queue ?? [...byQueue.keys()][0]
+      const request = wanted && queue !== undefined ? { ...wanted.request, queue } : undefined
+      if (request && !access.mayEnter(request.queue)) throw new SluiceError('QUEUE_NOT_FOUND')
+      const heard = line.heard(queue ?? '')
+      let taken: Taken | undefined
+      await Promise.all(
+        [...byQueue].map(([name, opened]) =>
+          each(opened, results, async () => {
+            const pairs = opened.map(({ held, value }) => ({ held, outcome: value }))
+            const isNext = name === queue && line.isFree(name)
+            const settled = await work.settle(name, pairs, isNext ? request : undefined)
+            if (isNext && request) taken = settled.taken
+            return settled.refused
+          }),
+        ),
+      )
+      if (!request) return { results, jobs: [] }
+      const seen = taken && { taken, heard }
+      // What was settled is told, also when there can be nothing next.
+      const next = await line.take(request, wanted!.waitMs, signal, seen).catch(() => NOTHING)
+      return { results, jobs: next.jobs }
     },
     async extend(items, access) {
-      const results: Settled['results'] = []
+      const results: ItemResult[] = []
       const byQueue = open(
         items.map(({ lease, extension }) => ({ lease, value: extension })),
         access,
         results,
       )
-      for (const [name, opened] of byQueue) {
-        await each(opened, results, () =>
-          work.extend(
-            name,
-            opened.map(({ held, value }) => ({ held, extension: value })),
+      await Promise.all(
+        [...byQueue].map(([name, opened]) =>
+          each(opened, results, () =>
+            work.extend(
+              name,
+              opened.map(({ held, value }) => ({ held, extension: value })),
+            ),
           ),
-        )
-      }
+        ),
+      )
       return results
     },
   }
 }
 
 function asSluiceError(error: unknown): SluiceError {
-  const internal: ErrorCode = 'INTERNAL'
-  return error instanceof SluiceError ? error : new SluiceError(internal, { cause: error })
+  return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
 }

@@ -4,10 +4,11 @@
  *
  * The names of queues that hold jobs are kept in a Redis set, since BullMQ keeps no list of queues.
  */
-import { Queue, QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
+import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { BackendOf } from './backend.ts'
 
 /** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
 export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
@@ -50,18 +51,14 @@ const REMEMBER: Operation = { label: 'rememberQueue', priority: 'list', isWrite:
 const KNOWN: Operation = { label: 'listQueues', priority: 'list', isWrite: false, commands: 1 }
 const COUNTS: Operation = { label: 'countJobs', priority: 'list', isWrite: false, commands: 1 }
 
-export function createRegistry(prefix: string, connections: Connections, gateway: Gateway): Registry {
-  // `skip…`: BullMQ sends nothing of its own, and a Redis that is away at this moment cannot break the queue for good.
-  const connection = new RedisConnection(connections.admin.client, {
-    shared: true,
-    blocking: false,
-    skipVersionCheck: true,
-    skipWaitingForReady: true,
-  })
-  connection.on('error', () => {
-    // Told by connections.ts, which owns the socket.
-  })
-  const queueKeys = new QueueKeys(prefix)
+export interface RegistryDeps {
+  prefix: string
+  connections: Connections
+  gateway: Gateway
+  backendOf: BackendOf
+}
+
+export function createRegistry({ prefix, connections, gateway, backendOf }: RegistryDeps): Registry {
   const openQueues = new LRUCache<string, Queue>({ max: MAX_OPEN })
   const remembered = new LRUCache<string, true>({ max: MAX_REMEMBERED })
   // No queue name is empty, so no job of any queue can spell this key.
@@ -69,14 +66,6 @@ export function createRegistry(prefix: string, connections: Connections, gateway
   const unwritten: string[] = []
   let writeTimer: NodeJS.Timeout | undefined
   const background = new Set<Promise<unknown>>()
-
-  function backendOf(
-    name: string,
-    opts: ConstructorParameters<typeof RedisQueueBackend>[4],
-  ): RedisQueueBackend {
-    const toKey = (type: string) => queueKeys.toKey(name, type)
-    return new RedisQueueBackend(connection, name, queueKeys.getKeys(name), toKey, opts, undefined, false)
-  }
 
   function open(name: string): Queue {
     let queue = openQueues.get(name)

@@ -5,8 +5,8 @@
  */
 import { QueueKeys, RedisQueueBackend } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { putText } from './msgpack.ts'
-import { bullmqCommandsScript, bullmqScript, runScript } from './scripts.ts'
+import { packTexts, putText } from './msgpack.ts'
+import { bullmqCommandsScript, bullmqScript, recoverStalledScript, runScript } from './scripts.ts'
 
 /** In the order of bullmq-commands.lua. */
 const scripts = [
@@ -18,8 +18,6 @@ const scripts = [
   'extendLock',
   'updateProgress',
   'addLog',
-  'updateJobScheduler',
-  'moveStalledJobsToWait',
 ]
 
 type Argument = string | number | Buffer | undefined
@@ -34,8 +32,8 @@ export interface BullmqCommand {
   follows: boolean
 }
 
-/** What a run of a command gave, or the text of its error. */
-export type CommandReply = { reply: unknown } | { error: string }
+/** What a run of a command gave, or the text of its error. `isBounded`: see bullmq-commands.lua. */
+export type CommandReply = { reply: unknown; isBounded: boolean } | { error: string }
 
 type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
 
@@ -87,18 +85,54 @@ function keysOf(prefix: string, queue: string) {
   return lastKeys
 }
 
+/** A bound on the jobs that a consumer holds in all its processes; see bullmq-commands.lua. */
+export interface ShareCheck {
+  key: string
+  owner: string
+  nowMs: number
+  untilMs: number
+  limit: number
+  revision: string
+  /** Jobs that it holds no more. */
+  freed: string[]
+}
+
 /** One command of Redis. Of each command given, in order, what its runs gave. Rejects as Redis does. */
-export async function runCommands(client: Redis, commands: BullmqCommand[]): Promise<CommandReply[][]> {
+export async function runCommands(
+  client: Redis,
+  commands: BullmqCommand[],
+  share?: ShareCheck,
+): Promise<CommandReply[][]> {
   const [first] = commands
   if (!first) return []
-  const replies = (await runScript(
-    client,
-    bullmqCommandsScript,
-    [String(first.list[0])],
-    [pack(commands)],
-  )) as [1 | 0, unknown][][]
-  return replies.map((runs) => runs.map(([ok, reply]) => (ok === 1 ? { reply } : { error: String(reply) })))
+  const keys = [String(first.list[0])]
+  const args = [pack(commands)]
+  if (share) {
+    const { key, owner, nowMs, untilMs, limit, revision, freed } = share
+    keys.push(key, owner)
+    args.push(packTexts([String(nowMs), String(untilMs), String(limit), revision, ...freed]))
+  }
+  const replies = (await runScript(client, bullmqCommandsScript, keys, args)) as [1 | 0, unknown, 1?][][]
+  return replies.map((runs) =>
+    runs.map(([ok, reply, bounded]) =>
+      ok === 1 ? { reply, isBounded: bounded === 1 } : { error: String(reply) },
+    ),
+  )
 }
+
+/** Of the active jobs how many there are, and when the first of their locks runs out, ms from now (-1: one has none). */
+export async function runRecoverStalled(client: Redis, { list }: BullmqCommand): Promise<[number, number]> {
+  const keyCount = bullmqScript('moveStalledJobsToWait').keys
+  const keys = list.slice(0, keyCount).map(String)
+  const args = list.slice(keyCount).map((value) => (Buffer.isBuffer(value) ? value : String(value ?? '')))
+  return (await runScript(client, recoverStalledScript, [...keys, keys[ACTIVE_KEY]!], args)) as [
+    number,
+    number,
+  ]
+}
+
+/** Its place among the keys of moveStalledJobsToWait. */
+const ACTIVE_KEY = 2
 
 /** One msgpack array; numbers up to 127 are one byte, and every argument is a text. */
 function pack(commands: BullmqCommand[]): Buffer {

@@ -15,3 +15,13 @@ export function putText(packed: Buffer, at: number, value: string | Buffer | und
   packed.writeUInt32BE(length, at + 1)
   return start + length
 }
+
+/** One array of texts. */
+export function packTexts(values: string[]): Buffer {
+  // A UTF-16 unit is three bytes at most.
+  const packed = Buffer.allocUnsafe(values.reduce((size, value) => size + 5 + 3 * value.length, 5))
+  let at = packed.writeUInt8(0xdd, 0)
+  at = packed.writeUInt32BE(values.length, at)
+  for (const value of values) at = putText(packed, at, value)
+  return packed.subarray(0, at)
+}

@@ -8,6 +8,7 @@ import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { createEnqueuer } from '../../src/jobs/enqueuer.ts'
+import { createBackends } from '../../src/queues/backend.ts'
 import { createRegistry } from '../../src/queues/registry.ts'
 import { computeBudget } from '../../src/redis/budget.ts'
 import { createConnections } from '../../src/redis/connections.ts'
@@ -60,7 +61,12 @@ async function withOurs(
   const connections = createConnections(config, redis, computeBudget(config, 1), log)
   await eventually(() => connections.all.every((connection) => connection.ready))
   const gateway = createGateway(config, connections, createSemaphore(100, 100))
-  const registry = createRegistry(prefix, connections, gateway)
+  const registry = createRegistry({
+    prefix,
+    connections,
+    gateway,
+    backendOf: createBackends(prefix, connections),
+  })
   const enqueuer = createEnqueuer({
     ...{ config, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
     ...{ admit: () => {}, onWrite: () => {}, onStored: () => {} },

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { SluiceError } from '../../src/errors.ts'
 import { createJobLister, LISTED_STATES, type ListRequest } from '../../src/jobs/job-lister.ts'
 import type { JobResource } from '../../src/jobs/job-resource.ts'
+import { createBackends } from '../../src/queues/backend.ts'
 import { createRegistry, type State, states } from '../../src/queues/registry.ts'
 import { computeBudget } from '../../src/redis/budget.ts'
 import { createConnections } from '../../src/redis/connections.ts'
@@ -23,7 +24,12 @@ async function setUp(t: Test, prefix = uniquePrefix()) {
   const connections = createConnections(config, redis, computeBudget(config, 1), pino({ level: 'silent' }))
   await eventually(() => connections.all.every((connection) => connection.ready))
   const gateway = createGateway(config, connections, createSemaphore(100, 100))
-  const registry = createRegistry(prefix, connections, gateway)
+  const registry = createRegistry({
+    prefix,
+    connections,
+    gateway,
+    backendOf: createBackends(prefix, connections),
+  })
   const queue = new Queue('q', { connection: redis.client, prefix, skipMetasUpdate: true })
   t.teardown(async () => {
     await registry.close()

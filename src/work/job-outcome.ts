@@ -3,7 +3,13 @@ import { type Job, UnrecoverableError } from 'bullmq'
 
 export type Outcome =
   | { outcome: 'complete'; result: unknown }
-  | { outcome: 'fail'; error: { message: string; stack?: string }; unrecoverable: boolean }
+  | {
+      outcome: 'fail'
+      error: { message: string; stack?: string | undefined }
+      unrecoverable: boolean
+      /** Before the next attempt, instead of the job's own backoff. */
+      retryAfterMs?: number | undefined
+    }
   | { outcome: 'retry'; delayMs: number }
   | { outcome: 'release' }
 
@@ -13,6 +19,8 @@ export function actOn(job: Job, token: string, outcome: Outcome): Promise<unknow
     case 'complete':
       return job.moveToCompleted(outcome.result, token, false)
     case 'fail':
+      if (outcome.retryAfterMs !== undefined)
+        job.opts.backoff = { type: 'fixed', delay: outcome.retryAfterMs }
       return job.moveToFailed(toError(outcome), token, false)
     case 'retry':
       return job.moveToDelayed(Date.now() + outcome.delayMs, token)

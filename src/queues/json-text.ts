@@ -1,0 +1,15 @@
+/** Values of a job's hash that are only passed on: their text goes into an answer as it is. */
+
+/** Up to here a text is looked at whether it is JSON; BullMQ, in every language, writes nothing else. */
+const LOOKED_AT = 65_536
+
+/** The text itself; as a string of JSON where it is none. */
+export function jsonText(text: string): string {
+  if (text.length > LOOKED_AT) return text
+  try {
+    JSON.parse(text)
+    return text
+  } catch {
+    return JSON.stringify(text)
+  }
+}

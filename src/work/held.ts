@@ -1,0 +1,104 @@
+/** A job that somebody holds by BullMQ's lock, and what is asked of one who wants to hold some. */
+
+/** What it takes to settle a job; a lease says no more. */
+export interface Held {
+  queue: string
+  key: string
+  /** The value of BullMQ's lock. */
+  token: string
+  /** Those options that decide what becomes of it: BullMQ's stored names, JSON text. */
+  opts: string
+  attemptsMade: number
+  attemptsStarted: number
+}
+
+export interface TakenJob extends Held {
+  name: string
+  /** JSON text. */
+  data: string
+  /** W3C Trace Context of whoever enqueued it. */
+  traceparent: string | undefined
+  /** How many attempts it has in all. */
+  attempts: number
+  createdAtMs: number
+  /** The lock runs from then on, ms since 1970. */
+  takenAtMs: number
+}
+
+export interface TakeRequest {
+  queue: string
+  /** 1 to 100; fewer are taken when their data are large. */
+  max: number
+  leaseMs: number
+  /** Shown by BullMQ as `processedBy`. */
+  worker: string | undefined
+  /** Of a consumer that many processes are; `undefined`: as many as there are. */
+  share?: Share | undefined
+}
+
+/** How many jobs a consumer may hold in all its processes together. Kept in Redis, and looked at with every take. */
+export interface Share {
+  /** A sorted set: the jobs it holds, and until when. */
+  key: string
+  limit: number
+  /** A hash whose field `revision` is still this one; else nothing is taken. */
+  owner: string
+  revision: string
+  /** The queue's own limit is stricter where it has one. */
+  rateLimit: { max: number; duration: number } | undefined
+}
+
+export interface Taken {
+  jobs: TakenJob[]
+  /** The queue's rate limit is reached for so long, ms; else 0. */
+  limitedMs: number
+  /** When the next delayed job is due, ms since 1970; 0: there is none. */
+  nextAtMs: number
+  /** The queue has a bound on what is active at once. */
+  isBounded: boolean
+  /** The share is used up: this says nothing of the queue. */
+  isShareFull: boolean
+  /** The share's revision is another, so that nothing was taken. */
+  isShareChanged: boolean
+}
+
+/** Stored names of the options that BullMQ asks about when a job ends or fails; the rest may be large. */
+const SETTLING = [
+  'attempts',
+  'backoff',
+  'lifo',
+  'removeOnComplete',
+  'removeOnFail',
+  'stackTraceLimit',
+  'kl',
+  'fpof',
+  'cpof',
+  'idof',
+  'rdof',
+]
+
+/** Throws when the text is not JSON, which BullMQ writes nowhere. */
+export function readOptions(text: string): {
+  settling: string
+  attempts: number
+  traceparent: string | undefined
+} {
+  const opts = JSON.parse(text) as Record<string, unknown>
+  const kept = SETTLING.filter((name) => opts[name] !== undefined).map((name) => [name, opts[name]])
+  return {
+    settling: JSON.stringify(Object.fromEntries(kept)),
+    attempts: Math.max(1, Number(opts['attempts'] ?? 1) || 1),
+    traceparent: traceparentOf(opts['tm']),
+  }
+}
+
+/** BullMQ keeps the carrier of a trace as JSON text. */
+function traceparentOf(carrier: unknown): string | undefined {
+  if (typeof carrier !== 'string') return undefined
+  try {
+    const { traceparent } = JSON.parse(carrier) as { traceparent?: unknown }
+    return typeof traceparent === 'string' ? traceparent : undefined
+  } catch {
+    return undefined
+  }
+}

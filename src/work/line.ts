@@ -1,0 +1,266 @@
+/**
+ * Consumers of a queue who ask for jobs, and those of them who wait: served in turn, with one command at a time, woken by
+ * the queue's events, by the time its next delayed job is due or its rate limit ends, and by a slow net below. Where the
+ * last look found nothing and nothing was heard since, nobody asks Redis again.
+ *
+ *   asks → others wait, or nothing can be there: in line  ·  else take → jobs, or in line
+ *   in line → [event · due · limit over · net] → take for each in turn, until there is nothing
+ */
+import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import type { Taken, TakeRequest } from './held.ts'
+import type { StalledRecovery } from './stalled.ts'
+import { NOTHING, type Work } from './worker.ts'
+
+export interface Line {
+  /**
+   * Resolves with jobs, or with none when the time is up or the consumer's share has changed. Rejects with a SluiceError.
+   * `signal`: the consumer has left; what is taken for it in that very moment goes back.
+   * `seen`: what a look that was just made has brought.
+   */
+  take(request: TakeRequest, waitMs: number, signal: AbortSignal, seen?: Seen): Promise<Taken>
+  /** What was heard of the queue so far. */
+  heard(queue: string): Heard
+  /** Nobody waits for a job of this queue here, so that whoever asks may be served at once. */
+  isFree(queue: string): boolean
+  /** Jobs were stored here a moment ago: sooner than their events are heard. */
+  poke(queue: string): void
+  /** Jobs that were taken and reach nobody. */
+  giveBack(request: Pick<TakeRequest, 'queue' | 'share'>, jobs: Taken['jobs']): void
+  waiting(): number
+  /** Sends all who wait home, with nothing. */
+  close(): void
+}
+
+/** How often something was heard that may bring a job: one that is ready, one that makes room for another. */
+export interface Heard {
+  ready: number
+  left: number
+}
+
+export interface Seen {
+  taken: Taken
+  /** As it was before the look. */
+  heard: Heard
+}
+
+interface Waiter {
+  request: TakeRequest
+  finish(taken: Taken): void
+  isGone: boolean
+}
+
+interface QueueLine {
+  queue: string
+  waiters: Set<Waiter>
+  isTaking: boolean
+  heard: Heard
+  /** Until then nothing can be there that was not heard of; performance.now(). */
+  quietUntil: number
+  /** The queue's own bound may be what keeps jobs back, so that every job that ends is news. */
+  isBounded: boolean
+  timer: NodeJS.Timeout | undefined
+  /** Ends what was begun for this queue. */
+  end(): void
+}
+
+/** While events are heard, nothing should be found so but a bound that was lifted; while they are not, this is how jobs are found. */
+const NET_MS = 60_000
+const NET_DEAF_MS = 1_000
+/** A line that nobody stands in any more is remembered, for those who ask again and again. */
+const LINGER_MS = 60_000
+const MOST_LINES = 1_000
+
+const NOTHING_HEARD: Heard = { ready: 0, left: 0 }
+const JOB_READY = new Set(['waiting', 'resumed', 'stalled'])
+const JOB_LEFT = new Set(['completed', 'failed', 'delayed', 'waiting-children', 'removed'])
+
+export function createLine(
+  work: Pick<Work, 'take' | 'settle'>,
+  events: Pick<QueueEvents, 'subscribe' | 'feed'>,
+  stalled: Pick<StalledRecovery, 'watch' | 'heardActive'>,
+): Line {
+  const lines = new Map<string, QueueLine>()
+  let isClosing = false
+
+  function open(queue: string): QueueLine {
+    const endWatch = stalled.watch(queue)
+    const line: QueueLine = {
+      ...{ queue, waiters: new Set(), isTaking: false, heard: NOTHING_HEARD, quietUntil: 0 },
+      ...{ isBounded: false, timer: undefined },
+      end() {
+        clearTimeout(line.timer)
+        lines.delete(queue)
+        endWatch()
+        void subscribing.then((subscription) => subscription?.close())
+      },
+    }
+    lines.set(queue, line)
+    const listener = { onEvent: (event: QueueEvent) => hear(line, event), onGap: () => stir(line) }
+    // While Redis is away the net serves; what follows then begins with the next line.
+    const subscribing: Promise<Subscription | undefined> = events
+      .subscribe(queue, listener)
+      .catch(() => undefined)
+    // What came between the first look and the subscription is found by another.
+    void subscribing.then(() => stir(line))
+    return line
+  }
+
+  function hear(line: QueueLine, { event, fields }: QueueEvent): void {
+    if (event === 'active') stalled.heardActive(line.queue)
+    if (JOB_READY.has(event)) stir(line)
+    else if (JOB_LEFT.has(event)) {
+      line.heard = { ...line.heard, left: line.heard.left + 1 }
+      if (line.isBounded) lookNow(line)
+    }
+    // When it is due, ms since 1970. A look that is under way may have come before it.
+    if (event === 'delayed') {
+      line.heard = { ...line.heard, ready: line.heard.ready + 1 }
+      lookIn(line, Number(fields['delay']) - Date.now())
+    }
+  }
+
+  /** Something may be there. */
+  function stir(line: QueueLine): void {
+    line.heard = { ...line.heard, ready: line.heard.ready + 1 }
+    lookNow(line)
+  }
+
+  function lookNow(line: QueueLine): void {
+    line.quietUntil = 0
+    void serve(line)
+  }
+
+  /** Looks after so many ms, unless it looks before anyway. */
+  function lookIn(line: QueueLine, ms: number): void {
+    const at = performance.now() + Math.max(1, ms || 0)
+    if (at >= line.quietUntil) return
+    line.quietUntil = at
+    wait(line)
+  }
+
+  function wait(line: QueueLine): void {
+    if (lines.get(line.queue) !== line) return
+    clearTimeout(line.timer)
+    if (line.waiters.size === 0) {
+      if (lines.size > MOST_LINES || isClosing) line.end()
+      else line.timer = setTimeout(line.end, LINGER_MS)
+      return
+    }
+    const ms = Math.max(0, line.quietUntil - performance.now())
+    line.timer = setTimeout(() => void serve(line), Math.ceil(ms))
+  }
+
+  async function serve(line: QueueLine): Promise<void> {
+    if (line.isTaking || line.waiters.size === 0) return
+    line.isTaking = true
+    try {
+      while (await serveOnce(line)) {
+        // What was heard meanwhile may have come after the look.
+      }
+    } catch {
+      // They wait on: Redis may be back before their time is up. Whoever asks anew is told.
+      line.quietUntil = performance.now() + NET_DEAF_MS
+    } finally {
+      line.isTaking = false
+      wait(line)
+    }
+  }
+
+  /** Resolves with whether there may be more. */
+  async function serveOnce(line: QueueLine): Promise<boolean> {
+    const { heard } = line
+    let taken = NOTHING
+    for (const waiter of line.waiters) {
+      taken = await work.take(waiter.request)
+      if (taken.jobs.length > 0 || taken.isShareChanged) hand(line, waiter, taken)
+      else if (!taken.isShareFull) break
+    }
+    return line.waiters.size > 0 && !learn(line, { taken, heard })
+  }
+
+  /** From a look that found nothing. False when something was heard meanwhile, which may have come after it. */
+  function learn(line: QueueLine, { taken, heard }: Seen): boolean {
+    const { limitedMs, nextAtMs, isBounded, isShareFull } = taken
+    line.isBounded = isBounded || isShareFull
+    if (line.heard.ready !== heard.ready || (line.isBounded && line.heard.left !== heard.left)) return false
+    const net = events.feed(line.queue)?.isLive ? NET_MS : NET_DEAF_MS
+    const dueMs = nextAtMs > 0 ? Math.max(1, nextAtMs - Date.now()) : net
+    line.quietUntil = performance.now() + Math.min(net, dueMs, limitedMs > 0 ? limitedMs : net)
+    return true
+  }
+
+  function hand(line: QueueLine, waiter: Waiter, taken: Taken): void {
+    line.waiters.delete(waiter)
+    if (waiter.isGone) giveBack(waiter.request, taken.jobs)
+    else waiter.finish(taken)
+  }
+
+  /** Not to the next in line: it may have asked for fewer, or for longer. */
+  function giveBack({ queue, share }: Pick<TakeRequest, 'queue' | 'share'>, jobs: Taken['jobs']): void {
+    if (jobs.length === 0) return
+    const items = jobs.map((held) => ({ held, outcome: { outcome: 'release' as const } }))
+    // What cannot be given back now stalls, and comes back so.
+    work.settle(queue, items, undefined, share).catch(() => {})
+  }
+
+  function standInLine(line: QueueLine, request: TakeRequest, waitMs: number, signal: AbortSignal) {
+    return new Promise<Taken>((resolve) => {
+      const waiter: Waiter = {
+        request,
+        isGone: false,
+        finish(taken) {
+          clearTimeout(timeout)
+          signal.removeEventListener('abort', leave)
+          resolve(taken)
+        },
+      }
+      const leave = () => {
+        waiter.isGone = true
+        line.waiters.delete(waiter)
+        waiter.finish(NOTHING)
+        if (!line.isTaking) wait(line)
+      }
+      const timeout = waitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(leave, waitMs)
+      signal.addEventListener('abort', leave, { once: true })
+      line.waiters.add(waiter)
+      if (!line.isTaking) wait(line)
+    })
+  }
+
+  return {
+    async take(request, waitMs, signal, seen) {
+      const { queue } = request
+      const line = lines.get(queue)
+      const isVain = line !== undefined && (line.waiters.size > 0 || line.quietUntil > performance.now())
+      const heard = seen?.heard ?? line?.heard ?? NOTHING_HEARD
+      const taken = seen?.taken ?? (isVain ? NOTHING : await work.take(request))
+      if (signal.aborted) {
+        giveBack(request, taken.jobs)
+        return NOTHING
+      }
+      if (taken.jobs.length > 0 || taken.isShareChanged || waitMs === 0 || isClosing) return taken
+      const own = lines.get(queue) ?? open(queue)
+      if (own === line && !(isVain && !seen)) learn(own, { taken, heard })
+      return standInLine(own, request, waitMs, signal)
+    },
+    isFree: (queue) => (lines.get(queue)?.waiters.size ?? 0) === 0,
+    poke(queue) {
+      const line = lines.get(queue)
+      if (line) stir(line)
+    },
+    heard: (queue) => lines.get(queue)?.heard ?? NOTHING_HEARD,
+    giveBack,
+    waiting: () => [...lines.values()].reduce((sum, { waiters }) => sum + waiters.size, 0),
+    close() {
+      isClosing = true
+      for (const line of [...lines.values()]) {
+        for (const waiter of [...line.waiters]) {
+          waiter.isGone = true
+          line.waiters.delete(waiter)
+          waiter.finish(NOTHING)
+        }
+        line.end()
+      }
+    },
+  }
+}
