@@ -53,6 +53,13 @@ import { createGateway, type Gateway } from './redis/gateway.ts'
 import { createMemoryGuard } from './redis/memory-guard.ts'
 import { type Confirm, createReplication } from './redis/replication.ts'
 import { createSemaphore } from './redis/semaphore.ts'
+import { createAddressGuard } from './webhooks/address-guard.ts'
+import { createPush } from './webhooks/push.ts'
+import { createRequestCheck } from './webhooks/request-check.ts'
+import { webhookRoutes } from './webhooks/routes.ts'
+import { createSender } from './webhooks/sender.ts'
+import { createSubscriptionStore } from './webhooks/store.ts'
+import { createVault } from './webhooks/vault.ts'
 import { createLine } from './work/line.ts'
 import { createStalledRecovery } from './work/stalled.ts'
 import { createWork } from './work/worker.ts'
@@ -115,11 +122,9 @@ async function assemble(
   http.addHook('preClose', () => waiters.close())
   const scheduleNext = createScheduleNext(prefix, backendOf, gateway, log)
   const work = createWork({ prefix, gateway, scheduleNext })
-  const stalled = createStalledRecovery(prefix, gateway)
+  const stalled = createStalledRecovery({ prefix, gateway, maxStalledCount: config.MAX_STALLED_COUNT })
   http.addHook('onClose', async () => stalled.close())
   const line = createLine(work, events, stalled)
-  // As with those who wait for a job.
-  http.addHook('preClose', async () => line.close())
   const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
   const confirm = createConfirm(config, gateway)
   const enqueuer = createEnqueuer({
@@ -128,13 +133,41 @@ async function assemble(
     onStored: line.poke,
   })
   http.addHook('onClose', () => enqueuer.close())
-  const sealer = createLeaseSealer(secretsOf(config))
+  const secrets = secretsOf(config)
+  const sealer = createLeaseSealer(secrets)
   const settler = createSettler({ work, line, sealer, onWrite: statusCache.forget })
+  const guard = createAddressGuard(config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''))
+  const sender = createSender({ guard, maxResponseBytes: config.WEBHOOK_MAX_RESPONSE })
+  http.addHook('onClose', () => sender.close())
+  const push = createPush({
+    ...{
+      prefix,
+      line,
+      work,
+      sender,
+      log,
+      store: createSubscriptionStore(prefix, gateway),
+      vault: createVault(secrets),
+    },
+    ...{ onHeld: stalled.held, onWrite: statusCache.forget },
+    maxInFlight: config.WEBHOOK_MAX_IN_FLIGHT,
+    pauseAfterMs: config.WEBHOOK_PAUSE_AFTER,
+    graceMs: config.SHUTDOWN_TIMEOUT / 2,
+    hasOthers: budget.replicas > 1,
+  })
+  // As with those who wait for a job; what is on its way to a receiver ends meanwhile.
+  http.addHook('preClose', async () => {
+    const stopped = push.stop()
+    line.close()
+    await stopped
+  })
   const health = createHealth({
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
     waiting: waiters.count,
     waitingWorkers: line.waiting,
+    pushStats: push.stats,
+    pushTroubles: push.troubles,
     cacheStats: statusCache.stats,
     batchStats: enqueuer.stats,
     replicasWanted: config.DURABILITY_REPLICAS,
@@ -176,7 +209,10 @@ async function assemble(
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
   await http.register(leaseRoutes, { line, settler, describe: createDescribeLease(sealer, stalled.held) })
+  await http.register(webhookRoutes, { push, check: createRequestCheck(guard) })
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
+
+  if (!config.BUILDING) http.addHook('onReady', async () => push.start())
 
   return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
 }

@@ -10,17 +10,20 @@ const integer = (description: string, fallback: number, minimum: number, maximum
 const flag = (description: string, fallback = false) => Type.Boolean({ description, default: fallback })
 const choice = <const T extends string[]>(description: string, fallback: T[number], values: T) =>
   Type.Enum(values, { description, default: fallback })
+const list = <const T extends string[]>(...values: T) => values
 const optional = <T extends TSchema>(schema: T) => Type.Optional(schema)
 
 const DAY_MS = 86_400_000
+const environments = list('development', 'production', 'test')
+const levels = list('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent')
 
 export const ConfigSchema = Type.Object({
   // The process
-  NODE_ENV: choice('`production` sizes the pool by REPLICAS and logs JSON only.', 'development', [
+  NODE_ENV: choice(
+    '`production` sizes the pool by REPLICAS and logs JSON only.',
     'development',
-    'production',
-    'test',
-  ]),
+    environments,
+  ),
   HOST: text('Address to listen on. Anything but loopback needs API keys, or ALLOW_ANONYMOUS=true.', {
     default: '127.0.0.1',
   }),
@@ -35,19 +38,12 @@ export const ConfigSchema = Type.Object({
   SECRET: optional(
     Type.String({
       description:
-        'Signs leases; the same at every replica. Unset: made once and kept in DATA_DIR, without REDIS_URL.',
+        'Signs leases, and seals the secrets of webhooks; the same at every replica. To replace it: new,old for a while. Unset: ' +
+        'made once and kept in DATA_DIR, without REDIS_URL.',
       minLength: 32,
     }),
   ),
-  LOG_LEVEL: choice('Least severe line that is written.', 'info', [
-    'fatal',
-    'error',
-    'warn',
-    'info',
-    'debug',
-    'trace',
-    'silent',
-  ]),
+  LOG_LEVEL: choice('Least severe line that is written.', 'info', levels),
   LOG_REQUESTS: choice(
     '`failed`: a line for each answer of 400 and above; `all`: for every answer.',
     'failed',
@@ -151,6 +147,36 @@ export const ConfigSchema = Type.Object({
     60_000,
   ),
 
+  // Workers over HTTP
+  MAX_STALLED_COUNT: integer(
+    "How often a job's lease may run out before the job fails (BullMQ's maxStalledCount).",
+    1,
+    0,
+    1_000,
+  ),
+  WEBHOOK_ALLOW_CIDRS: text(
+    'Networks that webhooks may be sent to beside the public internet, such as 10.1.0.0/16, with commas between.',
+    { default: '' },
+  ),
+  WEBHOOK_MAX_IN_FLIGHT: integer(
+    'Deliveries on their way in this process at which no more jobs are taken.',
+    1_000,
+    1,
+    100_000,
+  ),
+  WEBHOOK_MAX_RESPONSE: integer(
+    "Largest answer of a receiver that is kept as its job's result, bytes; a larger one is cut off, its status counts.",
+    262_144,
+    0,
+    16_777_216,
+  ),
+  WEBHOOK_PAUSE_AFTER: integer(
+    'A subscription of which every delivery has failed for so long is paused, ms; 0: never.',
+    DAY_MS,
+    0,
+    30 * DAY_MS,
+  ),
+
   // The cache; all CACHE_TTL_* at 0 switch it off
   CACHE_MAX_BYTES: integer('Memory for cached answers, bytes.', 67_108_864, 65_536, 17_179_869_184),
   CACHE_TTL_SHORT: integer(
@@ -199,12 +225,9 @@ export const ConfigSchema = Type.Object({
     text('PEM file of the certificate that this service shows to the server, for rediss://.'),
   ),
   REDIS_TLS_KEY: optional(text('PEM file of the key of REDIS_TLS_CERT, not encrypted.')),
-  DATA_DIR: text(
-    'Where the private redis-server keeps its data (append-only file) when REDIS_URL is unset.',
-    {
-      default: 'data',
-    },
-  ),
+  DATA_DIR: text('Where the private redis-server keeps its data when REDIS_URL is unset.', {
+    default: 'data',
+  }),
   REDIS_PROVIDER_LIMIT: integer("The provider's limit on connections.", 1_024, 1, 1_000_000),
   REDIS_RESERVED_CONNECTIONS: integer(
     'Connections left to monitoring, administrators and scripts.',

@@ -89,6 +89,12 @@ export const errorTable = {
     'The lease is not held any more',
     'Nothing was changed: another worker has the job, or will.',
   ),
+  SUBSCRIPTION_NOT_FOUND: row(
+    404,
+    'The queue has no subscription',
+    'Make one with PUT /queues/{queue}/subscription.',
+  ),
+  TOO_MANY_SUBSCRIPTIONS: row(409, 'There are too many subscriptions', 'Delete one that is not needed.'),
   WRONG_STATE: row(409, 'The job is not in a state for this', 'Look at it with GET /jobs/{id}.'),
   INVALID_LEASE: row(
     422,

@@ -89,6 +89,9 @@ function contradictions(config: Config): string[] {
       'SECRET is missing: leases are signed with it, and every replica needs the same (openssl rand -hex 32)',
     )
   }
+  if (config.SECRET?.split(',').some((one) => one.length < 32)) {
+    problems.push('SECRET must have at least 32 characters, before and after a comma')
+  }
   if (config.DURABILITY_REPLICAS > 0 && 2 * config.DURABILITY_TIMEOUT >= config.REDIS_COMMAND_TIMEOUT) {
     problems.push(
       'REDIS_COMMAND_TIMEOUT must be more than twice DURABILITY_TIMEOUT: a job may wait for two WAITs',

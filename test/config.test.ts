@@ -139,4 +139,6 @@ t.test('in production with a Redis of its own a service needs a secret', async (
   t.match(problemsOf(env), [/^SECRET is missing/])
   t.ok(loadConfig({ ...env, SECRET: 'x'.repeat(32) }))
   t.match(problemsOf({ ...env, SECRET: 'short' }), [/^SECRET must have at least 32 characters/])
+  t.match(problemsOf({ ...env, SECRET: `${'x'.repeat(32)},old` }), [/^SECRET must have at least 32/])
+  t.ok(loadConfig({ ...env, SECRET: `${'x'.repeat(32)},${'y'.repeat(32)}` }))
 })

@@ -20,6 +20,15 @@ export interface PoolStats extends ConnectionStats {
   headroom: number
 }
 
+/** Of all subscriptions, in this process. */
+export interface PushStats {
+  subscriptions: number
+  inFlight: number
+  delivered: number
+  retried: number
+  failed: number
+}
+
 export interface Summary<Cache, Batching> {
   status: Status
   version: string
@@ -63,6 +72,7 @@ export interface Stats<Cache, Batching> {
   events: EventsStats
   waiting: number
   waitingWorkers: number
+  webhooks: PushStats
   commandsSent: Record<string, number>
   openQueues: number
   requestsByKey: Record<string, number>

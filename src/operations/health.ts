@@ -12,7 +12,17 @@ import type { Connections } from '../redis/connections.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
 import type { Semaphore } from '../redis/semaphore.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/server-info.ts'
-import type { ByQueue, Kept, Measurable, PoolStats, RedisHealth, Stats, Status, Summary } from './answers.ts'
+import type {
+  ByQueue,
+  Kept,
+  Measurable,
+  PoolStats,
+  PushStats,
+  RedisHealth,
+  Stats,
+  Status,
+  Summary,
+} from './answers.ts'
 import { type Advice, adviseOn } from './recommendations.ts'
 import { adviceFor, batchingFor, seenBy, summaryFor, visibleTo } from './visibility.ts'
 
@@ -28,6 +38,9 @@ export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends
   waiting(): number
   /** Requests of workers that wait for a job. */
   waitingWorkers(): number
+  pushStats(): PushStats
+  /** Subscriptions that send nothing, or not well, and why. */
+  pushTroubles(): { queue: string; reason: string }[]
   cacheStats(): Cache
   batchStats(): Batching
   /** Replicas that must confirm a job. */
@@ -85,6 +98,8 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     eventsStats,
     waiting,
     waitingWorkers,
+    pushStats,
+    pushTroubles,
     cacheStats,
     batchStats,
     replicasWanted,
@@ -145,6 +160,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       cacheEnabled: cacheStats().enabled,
       replicasWanted,
       keysProblem: keyRing.problem(),
+      subscriptions: pushTroubles(),
     })
     const levels = advice.map(({ level }) => level)
     const status = levels.includes('fail') ? 'fail' : levels.includes('warn') ? 'warn' : 'pass'
@@ -239,6 +255,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
       events: eventsStats(),
       waiting: waiting(),
       waitingWorkers: waitingWorkers(),
+      webhooks: pushStats(),
       commandsSent: gateway.commandsSent(),
       openQueues: registry.seen(),
       requestsByKey: keyRing.requests(),

@@ -22,6 +22,8 @@ export interface Situation {
   replicasWanted: number
   /** Why the API keys could not be read anew. */
   keysProblem: string | undefined
+  /** Subscriptions that send nothing, or not well, and why. */
+  subscriptions: { queue: string; reason: string }[]
 }
 
 export interface Advice {
@@ -47,6 +49,7 @@ export function adviseOn(situation: Situation): Advice[] {
     ...onEvents(situation),
     ...onQueues(situation),
     ...onKeys(situation),
+    ...onSubscriptions(situation),
   ]
 }
 
@@ -173,4 +176,12 @@ function onQueues({ queues, uncounted, cacheEnabled }: Situation): Advice[] {
   }
   if (!cacheEnabled) warn('The cache is off (all CACHE_TTL_* are 0): every status read is a Redis command.')
   return advice
+}
+
+function onSubscriptions({ subscriptions }: Situation): Advice[] {
+  return subscriptions.map(({ queue, reason }) => ({
+    level: 'warn',
+    queue,
+    sentence: `The subscription of ${queue} ${reason}. See GET /queues/${queue}/subscription; PUT it again when its receiver is well.`,
+  }))
 }

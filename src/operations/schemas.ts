@@ -210,7 +210,17 @@ export const Stats = Type.Object(
     semaphore: Semaphore,
     events: Events,
     waiting: integer('Requests that are held until their job has finished or changed.'),
-    waitingWorkers: integer('Requests of workers that wait for a job.'),
+    waitingWorkers: integer('Consumers that wait for a job: requests of workers, and subscriptions.'),
+    webhooks: Type.Object(
+      {
+        subscriptions: integer('Queues whose jobs are sent to a URL.'),
+        inFlight: integer('Deliveries on their way.'),
+        delivered: integer('Answered 2xx.'),
+        retried: integer('Failed, and given to the backoff of their jobs.'),
+        failed: integer('Refused for good.'),
+      },
+      { description: 'Of this process, since the start.' },
+    ),
     commandsSent: CommandsSent,
     openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
     requestsByKey: Type.Record(Type.String(), Type.Integer(), {

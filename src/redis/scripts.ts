@@ -28,6 +28,7 @@ export const listJobsScript = load('list-jobs')
 export const checkStreamsScript = load('check-streams')
 export const bullmqCommandsScript = load('bullmq-commands')
 export const recoverStalledScript = load('recover-stalled')
+export const putSubscriptionScript = load('put-subscription')
 
 /** One EVALSHA; two commands when the server has to be told the text first. */
 export async function runScript(

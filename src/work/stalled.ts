@@ -26,8 +26,6 @@ interface Watch {
   lookAtMs: number
 }
 
-/** As native workers have it: a job that stalls twice fails. */
-const MAX_STALLED = 1
 /** Of several replicas one looks in this time. */
 const INTERVAL_MS = 900
 /** The second look, which moves what the first has marked, comes this much later. */
@@ -42,7 +40,14 @@ const STALLED_CHECK_KEY = 3
 
 const LOOK: Operation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
 
-export function createStalledRecovery(prefix: string, gateway: Gateway): StalledRecovery {
+export interface StalledDeps {
+  prefix: string
+  gateway: Gateway
+  /** How often a job may stall before it fails. */
+  maxStalledCount: number
+}
+
+export function createStalledRecovery({ prefix, gateway, maxStalledCount }: StalledDeps): StalledRecovery {
   const bullmq = createBullmqWorker(prefix)
   const watches = new Map<string, Watch>()
   let isClosed = false
@@ -73,7 +78,7 @@ export function createStalledRecovery(prefix: string, gateway: Gateway): Stalled
 
   /** After how many ms to look again; `undefined`: nothing is active. */
   async function send(queue: string): Promise<number | undefined> {
-    const opts = { maxStalledCount: MAX_STALLED, stalledInterval: INTERVAL_MS }
+    const opts = { maxStalledCount, stalledInterval: INTERVAL_MS }
     const command = await bullmq.recoverStalled(queue, opts)
     // A clock of our own: that of native workers lets nobody look for half a minute.
     command.list[STALLED_CHECK_KEY] = `${prefix}::sluice:stalled-check:${queue}`

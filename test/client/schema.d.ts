@@ -199,6 +199,51 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/queues/{queue}/subscription": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the jobs of a queue are sent, and how that goes */
+        get: operations["getSubscription"];
+        /**
+         * Have the jobs of a queue sent to a URL
+         * @description Each job is POSTed as `{"id","queue","name","attempt","attempts","data"}`, signed by Standard Webhooks. 2xx completes it, and a JSON body is its result; 408, 425, 429, 5xx and no answer count as a failed attempt, to be repeated by its backoff or at Retry-After; 410 pauses the subscription; any other answer fails it for good. Redirects are not followed. What is missing here is as by default, whatever it was before; only the secrets stay.
+         */
+        put: operations["putSubscription"];
+        post?: never;
+        /**
+         * Send no more jobs of a queue
+         * @description What is on its way ends as it would have. The jobs that wait go on waiting.
+         */
+        delete: operations["deleteSubscription"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/queues/{queue}/subscription/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign with a new secret
+         * @description Those before sign as well for `overlap` seconds, so that the receiver can change over.
+         */
+        post: operations["rotateSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -699,6 +744,110 @@ export interface components {
                 expiresAt?: string;
             }[];
         };
+        /** SubscriptionRequest */
+        SubscriptionRequest: {
+            /** @description Where each job is POSTed: http or https, on the public internet or in WEBHOOK_ALLOW_CIDRS. */
+            url: string;
+            /** @description Most deliveries at once, of all replicas together; 10 if missing. */
+            concurrency?: number;
+            /** @description Until the last byte of the answer has to be there, ms; 15000 if missing. */
+            timeoutMs?: number;
+            /** @description `whsec_` and the base64 of 24 to 64 bytes. Missing: made at the first PUT, kept at later ones. Another than before: the one before signs beside it for a day. */
+            secret?: string;
+            /** @description BullMQ's rate limit of the queue's workers; a global one of the queue is stricter. */
+            rateLimit?: {
+                /** @description Most jobs in `duration`. */
+                max: number;
+                /** @description ms. */
+                duration: number;
+            };
+            /** @description Sent with each delivery, such as Authorization. Their values are not shown again. */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @description Send nothing for now; false if missing. */
+            paused?: boolean;
+        };
+        /** Subscription */
+        Subscription: {
+            /** @description The queue. */
+            queue: string;
+            /** @description Where its jobs are sent. */
+            url: string;
+            /** @description Most deliveries at once. */
+            concurrency: number;
+            /** @description For a whole delivery, ms. */
+            timeoutMs: number;
+            /** @description Most jobs in a time. */
+            rateLimit: {
+                /** @description Most jobs in `duration`. */
+                max: number;
+                /** @description ms. */
+                duration: number;
+            } | null;
+            /** @description Names of the headers that are sent. */
+            headers: string[];
+            /** @description What deliveries are signed with, the newest first. The secrets themselves are not shown again. */
+            secrets: {
+                /** @description The first 8 characters of its SHA-256. */
+                id: string;
+                /**
+                 * Format: date-time
+                 * @description When it was made.
+                 */
+                createdAt: string;
+                /** @description It signs until then; null: until it is replaced. */
+                expiresAt: string | null;
+            }[];
+            /** @description Why nothing is sent, and since when. PUT it again to go on. */
+            paused: {
+                /** @description Why. */
+                reason: string;
+                /**
+                 * Format: date-time
+                 * @description Since when.
+                 */
+                at: string;
+            } | null;
+            /**
+             * Format: date-time
+             * @description When it was first put.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /** @description null: nothing is sent from this process. */
+            deliveries: {
+                /** @description On their way. */
+                inFlight: number;
+                /** @description Answered 2xx. */
+                delivered: number;
+                /** @description Failed, and given to the backoff of their jobs. */
+                retried: number;
+                /** @description Refused for good. */
+                failed: number;
+                /** @description Of the last answer; null: there was none. */
+                lastStatus: number | null;
+                /** @description What the last failure was. */
+                lastError: string | null;
+                /** @description Since the last success. */
+                failuresInARow: number;
+                /** @description So many that jobs are tried one at a time, with pauses. */
+                failing: boolean;
+                /** @description Until something is sent again, ms. */
+                retryInMs: number;
+            } | null;
+            /** @description The new secret: shown this once. */
+            secret?: string;
+        };
+        /** SecretRotation */
+        SecretRotation: {
+            /** @description For how long the secrets before sign as well, s; 86400 (a day) if missing. */
+            overlap?: number;
+        };
         /** PoolStats */
         PoolStats: {
             /** @description Connections this process holds or is making. */
@@ -988,8 +1137,21 @@ export interface components {
             events: components["schemas"]["EventsStats"];
             /** @description Requests that are held until their job has finished or changed. */
             waiting: number;
-            /** @description Requests of workers that wait for a job. */
+            /** @description Consumers that wait for a job: requests of workers, and subscriptions. */
             waitingWorkers: number;
+            /** @description Of this process, since the start. */
+            webhooks: {
+                /** @description Queues whose jobs are sent to a URL. */
+                subscriptions: number;
+                /** @description Deliveries on their way. */
+                inFlight: number;
+                /** @description Answered 2xx. */
+                delivered: number;
+                /** @description Failed, and given to the backoff of their jobs. */
+                retried: number;
+                /** @description Refused for good. */
+                failed: number;
+            };
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
@@ -2198,6 +2360,464 @@ export interface operations {
             };
             /** @description `MISSING_SCOPE`: The API key does not have the scope. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `REQUEST_TIMEOUT`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getSubscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The subscription. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subscription"];
+                };
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    putSubscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SubscriptionRequest"];
+            };
+        };
+        responses: {
+            /** @description It was replaced. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subscription"];
+                };
+            };
+            /** @description It is new; `secret` is shown this once, unless it was given. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subscription"];
+                };
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `REQUEST_TIMEOUT`: The request took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `TOO_MANY_SUBSCRIPTIONS`: There are too many subscriptions. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_OPTION`: An option cannot hold. `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteSubscription: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INVALID_NAME`: A name or id may not be used. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `INTERNAL`: Something broke here. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotateSecret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                queue: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SecretRotation"];
+            };
+        };
+        responses: {
+            /** @description The new `secret`, shown this once. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Subscription"];
+                };
+            };
+            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -35,6 +35,7 @@ const healthy: Situation = {
   cacheEnabled: true,
   replicasWanted: 0,
   keysProblem: undefined,
+  subscriptions: [],
 }
 
 function counts(some: Partial<Record<State, number>>): Record<State, number> {
@@ -162,6 +163,11 @@ const cases: {
     brings: { keysProblem: 'API_KEYS_FILE (k.json) is gone; the keys of before are in force' },
     sentence: /^API_KEYS_FILE \(k\.json\) is gone; the keys of before are in force\. Mend the file\.$/,
     not: { keysProblem: undefined },
+  },
+  {
+    brings: { subscriptions: [{ queue: 'emails', reason: 'is paused: answered 410 in 3 ms' }] },
+    sentence: /^The subscription of emails is paused: answered 410 in 3 ms\. See GET /,
+    not: { subscriptions: [] },
   },
   {
     brings: { cacheEnabled: false },

@@ -1,0 +1,43 @@
+/** A job as a request to its receiver: Standard Webhooks headers, the trace it belongs to, and what it is. */
+import { hash } from 'node:crypto'
+import type { TakenJob } from '../work/held.ts'
+import type { Delivery } from './sender.ts'
+import { sign } from './signature.ts'
+import type { Subscription, Unsealed } from './subscription.ts'
+
+export function deliveryOf(
+  job: TakenJob,
+  { url, timeoutMs }: Pick<Subscription, 'url' | 'timeoutMs'>,
+  { headers, secrets }: Unsealed,
+  nowMs: number,
+): Delivery {
+  const body = bodyOf(job)
+  const id = messageId(job)
+  const timestampS = Math.floor(nowMs / 1_000)
+  const live = secrets.filter(({ expiresAtMs }) => expiresAtMs > nowMs).map(({ text }) => text)
+  return {
+    ...{ url, timeoutMs, body },
+    headers: {
+      ...headers,
+      'content-type': 'application/json',
+      'user-agent': 'Sluice',
+      'webhook-id': id,
+      'webhook-timestamp': `${timestampS}`,
+      'webhook-signature': sign(live, id, timestampS, body),
+      ...(job.traceparent === undefined ? {} : { traceparent: job.traceparent }),
+    },
+  }
+}
+
+function bodyOf({ queue, key, name, attemptsMade, attempts, data }: TakenJob): string {
+  const told = { id: `${queue}:${key}`, queue, name, attempt: attemptsMade + 1, attempts }
+  return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`
+}
+
+/**
+ * The same for each attempt of a job, so that a receiver can tell a repeat; another for a job that has the key of one that
+ * was removed. A digest, since an id may hold dots, which separate what is signed.
+ */
+function messageId({ queue, key, createdAtMs }: TakenJob): string {
+  return `msg_${hash('sha256', `${queue}:${key}:${createdAtMs}`, 'base64url').slice(0, 22)}`
+}

@@ -1,0 +1,35 @@
+/** What the schema of a subscription cannot say: whether its URL may be called, its secret signs, its headers may be chosen. */
+import { SluiceError } from '../errors.ts'
+import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
+import type { SubscriptionBody } from './schemas.ts'
+import { isSecret } from './signature.ts'
+
+/** Ours, the connection's, and those that say how the body is to be read. */
+const RESERVED = new Set([
+  ...['host', 'content-length', 'content-type', 'transfer-encoding', 'connection', 'keep-alive', 'upgrade'],
+  ...['te', 'trailer', 'expect', 'proxy-authorization', 'proxy-connection', 'user-agent', 'traceparent'],
+])
+
+/** Throws INVALID_OPTION, with a pointer to what is at fault. */
+export function createRequestCheck(guard: AddressGuard): (body: SubscriptionBody) => Promise<void> {
+  return async ({ url, secret, headers = {} }) => {
+    try {
+      await guard.resolve(guard.parse(url))
+    } catch (error) {
+      if (error instanceof ForbiddenUrlError) throw refusal('/url', error.message)
+      throw error
+    }
+    if (secret !== undefined && !isSecret(secret)) {
+      throw refusal('/secret', 'must be whsec_ and the base64 of 24 to 64 bytes')
+    }
+    const names = Object.keys(headers).map((name) => name.toLowerCase())
+    for (const [index, name] of names.entries()) {
+      if (!RESERVED.has(name) && !name.startsWith('webhook-') && names.indexOf(name) === index) continue
+      throw refusal(`/headers/${name}`, 'is set by the service, or is there twice')
+    }
+  }
+}
+
+function refusal(pointer: string, detail: string): SluiceError {
+  return new SluiceError('INVALID_OPTION', { errors: [{ pointer, detail }], outcome: 'not_executed' })
+}

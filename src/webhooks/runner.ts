@@ -1,0 +1,255 @@
+/**
+ * Sends the jobs of a queue to its receiver: takes as many as there is room for, sends each, and settles those that have
+ * ended together, in the command that takes the next. It stands in line like every consumer, and holds no connection to Redis.
+ *
+ *   room → line → [jobs] → sender → verdict → settled with others, and the next taken in the same command
+ */
+import type { Logger } from 'pino'
+import type { SluiceError } from '../errors.ts'
+import type { Share, TakenJob, TakeRequest } from '../work/held.ts'
+import type { Outcome } from '../work/job-outcome.ts'
+import type { Line } from '../work/line.ts'
+import type { Settlement, Work } from '../work/worker.ts'
+import { deliveryOf } from './delivery.ts'
+import { createReceiverHealth, type ReceiverStats } from './receiver-health.ts'
+import type { Answer, Sender } from './sender.ts'
+import type { Subscription, Unsealed } from './subscription.ts'
+import { judge, type Verdict } from './verdict.ts'
+
+export interface Runner {
+  readonly subscription: Subscription
+  stats(): RunnerStats
+  /** There is room again in this process. */
+  go(): void
+  /** Takes no more; resolves when those that were sent are settled, or went back after `graceMs`. */
+  stop(graceMs: number): Promise<void>
+}
+
+export interface RunnerStats extends ReceiverStats {
+  inFlight: number
+  delivered: number
+  /** Tried again later. */
+  retried: number
+  failed: number
+  lastStatus: number | null
+}
+
+export interface RunnerDeps {
+  line: Pick<Line, 'take' | 'isFree' | 'giveBack'>
+  work: Pick<Work, 'settle'>
+  sender: Pick<Sender, 'send'>
+  /** How many more deliveries this process may begin. */
+  places: { free(): number; taken(count: number): void; given(count: number): void }
+  onHeld(queue: string, untilMs: number): void
+  onWrite(queue: string, key: string): void
+  /** The receiver wants no more (410), or has failed for too long. */
+  onGone(subscription: Subscription, reason: string): void
+  /** Redis has another revision of the subscription. */
+  onChanged(queue: string): void
+  /** A receiver that has failed for so long is paused, ms; 0: never. */
+  pauseAfterMs: number
+  log: Logger
+}
+
+/** A job is held for its deadline and this much more, for settling it while Redis is away for a moment. */
+const MARGIN_MS = 30_000
+const SETTLE_AGAIN_MS = 500
+const TAKE_AGAIN_MS = 1_000
+const ODD_BACKOFF_MS = 5_000
+/** Most jobs that one command takes. */
+const MOST_AT_ONCE = 100
+
+interface Ended extends Settlement {
+  held: TakenJob
+}
+
+export function createRunner(
+  subscription: Subscription,
+  unsealed: Unsealed,
+  share: Share,
+  deps: RunnerDeps,
+): Runner {
+  const { line, work, sender, places, onHeld, onWrite, onGone, onChanged, pauseAfterMs, log } = deps
+  const { queue, concurrency, timeoutMs } = subscription
+  const leaseMs = timeoutMs + MARGIN_MS
+  const health = createReceiverHealth()
+  const stopping = new AbortController()
+  const onTheirWay = new Map<string, TakenJob>()
+  const ended: Ended[] = []
+  const counts = { delivered: 0, retried: 0, failed: 0 }
+  let lastStatus: number | null = null
+  let isTaking = false
+  let isSettling = false
+  let timer: NodeJS.Timeout | undefined
+  let whenIdle = () => {}
+
+  /** How many jobs there is room for, when so many leave. */
+  function room(leaving = 0): number {
+    if (stopping.signal.aborted) return 0
+    const inFlight = onTheirWay.size + ended.length - leaving
+    return Math.min(concurrency - inFlight, health.room(inFlight), places.free() + leaving, MOST_AT_ONCE)
+  }
+
+  const requestFor = (max: number): TakeRequest => ({ queue, max, leaseMs, worker: 'webhook', share })
+
+  async function fill(): Promise<void> {
+    const max = isTaking ? 0 : room()
+    if (max <= 0) {
+      if (health.pauseMs() > 0) later(health.pauseMs())
+      return
+    }
+    isTaking = true
+    try {
+      const taken = await line.take(requestFor(max), Number.POSITIVE_INFINITY, stopping.signal)
+      begin(taken.jobs)
+      if (taken.isShareChanged) {
+        onChanged(queue)
+        later(TAKE_AGAIN_MS)
+      }
+    } catch {
+      later(TAKE_AGAIN_MS)
+    } finally {
+      isTaking = false
+    }
+    if (!stopping.signal.aborted && timer === undefined) void fill()
+  }
+
+  function later(ms: number): void {
+    if (stopping.signal.aborted) return
+    clearTimeout(timer)
+    timer = setTimeout(() => {
+      timer = undefined
+      void fill()
+    }, ms)
+  }
+
+  function begin(jobs: TakenJob[]): void {
+    places.taken(jobs.length)
+    for (const job of jobs) {
+      onTheirWay.set(job.token + job.key, job)
+      onHeld(queue, job.takenAtMs + leaseMs)
+      void send(job)
+    }
+  }
+
+  async function send(job: TakenJob): Promise<void> {
+    const answer = await sender.send(deliveryOf(job, subscription, unsealed, Date.now()))
+    // It went back when this process ended.
+    if (!onTheirWay.delete(job.token + job.key)) return
+    const verdict = judge(answer, Date.now())
+    note(answer, verdict)
+    ended.push({ held: job, outcome: outcomeOf(verdict), log: logLine(job, answer, verdict) })
+    // Those that end in the same turn of the loop are settled together.
+    if (!isSettling) setImmediate(() => void settle())
+  }
+
+  function note(answer: Answer, verdict: Verdict): void {
+    lastStatus = answer.status ?? null
+    if (verdict.kind === 'complete') {
+      counts.delivered++
+      health.succeeded()
+      return
+    }
+    if (verdict.kind === 'retry') counts.retried++
+    else counts.failed++
+    // A job that the receiver refuses is the job's fault, and the receiver is well.
+    if (verdict.kind === 'fail') health.succeeded()
+    if (verdict.kind === 'gone') onGone(subscription, verdict.reason)
+    if (verdict.kind !== 'retry') return
+    health.failed(verdict.reason, verdict.afterMs)
+    const sinceMs = health.failingSinceMs()
+    if (pauseAfterMs === 0 || sinceMs === undefined || Date.now() - sinceMs < pauseAfterMs) return
+    onGone(
+      subscription,
+      `No delivery has succeeded since ${new Date(sinceMs).toISOString()}: ${verdict.reason}`,
+    )
+  }
+
+  async function settle(): Promise<void> {
+    if (isSettling || ended.length === 0) return
+    isSettling = true
+    const items = ended.slice(0, MOST_AT_ONCE)
+    // One that waits for more already has asked for all there is room for.
+    const max = isTaking || !line.isFree(queue) ? 0 : room(items.length)
+    try {
+      const next = max > 0 ? requestFor(max) : undefined
+      const { refused, taken } = await work.settle(queue, items, next, share)
+      leave(items)
+      for (const [index, item] of items.entries()) settled(item, refused[index])
+      begin(taken.jobs)
+    } catch {
+      // Those that can still be settled before their locks run out, soon.
+      leave(items.filter(({ held }) => held.takenAtMs + leaseMs < Date.now()))
+      await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS))
+    } finally {
+      isSettling = false
+    }
+    if (ended.length > 0) void settle()
+    else if (onTheirWay.size === 0) whenIdle()
+    void fill()
+  }
+
+  function settled(item: Ended, error: SluiceError | undefined): void {
+    const { held, outcome } = item
+    onWrite(queue, held.key)
+    if (!error) return
+    log.warn({ queue, job: held.key, reason: error.message }, 'delivery not settled')
+    // Its backoff is one that native workers alone can compute.
+    if (error.code !== 'INVALID_OPTION' || outcome.outcome !== 'fail') return
+    ended.push({ ...item, outcome: { ...outcome, retryAfterMs: ODD_BACKOFF_MS } })
+    places.taken(1)
+  }
+
+  function leave(items: Ended[]): void {
+    const gone = new Set(items)
+    ended.splice(0, ended.length, ...ended.filter((item) => !gone.has(item)))
+    places.given(items.length)
+  }
+
+  async function stop(graceMs: number): Promise<void> {
+    stopping.abort()
+    clearTimeout(timer)
+    if (onTheirWay.size === 0 && ended.length === 0) return
+    let grace: NodeJS.Timeout | undefined
+    const isOver = new Promise<void>((resolve) => {
+      whenIdle = resolve
+      grace = setTimeout(resolve, graceMs)
+    })
+    await isOver
+    clearTimeout(grace)
+    const jobs = [...onTheirWay.values()]
+    onTheirWay.clear()
+    places.given(jobs.length)
+    line.giveBack({ queue, share }, jobs)
+  }
+
+  void fill()
+  return {
+    subscription,
+    stats: () => ({
+      ...{ inFlight: onTheirWay.size + ended.length, ...counts, lastStatus },
+      ...health.stats(),
+    }),
+    go: () => void fill(),
+    stop,
+  }
+}
+
+function outcomeOf(verdict: Verdict): Outcome {
+  switch (verdict.kind) {
+    case 'complete':
+      return { outcome: 'complete', result: verdict.result }
+    case 'gone':
+      return { outcome: 'release' }
+    default: {
+      const { kind, reason: message } = verdict
+      const retryAfterMs = kind === 'retry' ? verdict.afterMs : undefined
+      return { outcome: 'fail', error: { message }, unrecoverable: kind === 'fail', retryAfterMs }
+    }
+  }
+}
+
+function logLine({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): string {
+  const said = verdict.kind === 'complete' ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
+  return `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}`
+}
