@@ -1,4 +1,5 @@
 /** What the schema of a subscription cannot say: whether its URL may be called, its secret signs, its headers may be chosen. */
+import { setTimeout } from 'node:timers/promises'
 import { SluiceError } from '../errors.ts'
 import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
 import type { SubscriptionBody } from './schemas.ts'
@@ -7,14 +8,23 @@ import { isSecret } from './signature.ts'
 /** Ours, the connection's, and those that say how the body is to be read. */
 const RESERVED = new Set([
   ...['host', 'content-length', 'content-type', 'transfer-encoding', 'connection', 'keep-alive', 'upgrade'],
-  ...['te', 'trailer', 'expect', 'proxy-authorization', 'proxy-connection', 'user-agent', 'traceparent'],
+  ...[
+    'te',
+    'trailer',
+    'expect',
+    'accept-encoding',
+    'proxy-authorization',
+    'proxy-connection',
+    'user-agent',
+    'traceparent',
+  ],
 ])
 
 /** Throws INVALID_OPTION, with a pointer to what is at fault. */
 export function createRequestCheck(guard: AddressGuard): (body: SubscriptionBody) => Promise<void> {
   return async ({ url, secret, headers = {} }) => {
     try {
-      await guard.resolve(guard.parse(url))
+      await Promise.race([guard.resolve(guard.parse(url)), late()])
     } catch (error) {
       if (error instanceof ForbiddenUrlError) throw refusal('/url', error.message)
       throw error
@@ -28,6 +38,14 @@ export function createRequestCheck(guard: AddressGuard): (body: SubscriptionBody
       throw refusal(`/headers/${name}`, 'is set by the service, or is there twice')
     }
   }
+}
+
+/** The system's resolver may take half a minute, for a name whose servers are silent. */
+const RESOLVE_MS = 5_000
+
+async function late(): Promise<never> {
+  await setTimeout(RESOLVE_MS, undefined, { ref: false })
+  throw new ForbiddenUrlError('The name is not resolved in time.')
 }
 
 function refusal(pointer: string, detail: string): SluiceError {

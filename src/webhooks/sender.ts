@@ -4,13 +4,14 @@
  * sent twice: after a broken connection nobody knows whether the receiver has acted, and the job's attempts are counted.
  */
 import { isUtf8 } from 'node:buffer'
-import { Client, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
+import { type Connection, createConnections } from './receiver-connections.ts'
 
 export interface Sender {
   /** Never rejects. */
   send(delivery: Delivery): Promise<Answer>
-  /** Those on their way end first, at their deadline at the latest. */
+  /** Ends those on their way as well. */
   close(): Promise<void>
 }
 
@@ -46,19 +47,7 @@ export interface SenderOptions {
 
 export function createSender({ guard, maxResponseBytes }: SenderOptions): Sender {
   const connections = createConnections(guard)
-  const onTheirWay = new Set<Promise<Answer>>()
   let closing: Promise<void> | undefined
-
-  async function attempt(delivery: Delivery): Promise<Answer> {
-    const startedAt = performance.now()
-    const elapsedMs = () => Math.round(performance.now() - startedAt)
-    try {
-      const reply = await exchange(delivery)
-      return { ...reply, ms: elapsedMs() }
-    } catch (error) {
-      return { status: undefined, reason: reasonOf(error as Error), ms: elapsedMs() }
-    }
-  }
 
   async function exchange(delivery: Delivery): Promise<Reply> {
     // Each time: the guard's lookup is not asked about hosts that are addresses.
@@ -87,83 +76,26 @@ export function createSender({ guard, maxResponseBytes }: SenderOptions): Sender
 
   return {
     async send(delivery) {
-      if (closing) return { status: undefined, reason: 'the service is stopping', ms: 0 }
-      const sending = attempt(delivery)
-      onTheirWay.add(sending)
-      return sending.finally(() => onTheirWay.delete(sending))
+      const startedAt = performance.now()
+      const elapsedMs = () => Math.round(performance.now() - startedAt)
+      try {
+        if (closing) throw new StoppingError()
+        const reply = await exchange(delivery)
+        return { ...reply, ms: elapsedMs() }
+      } catch (error) {
+        const reason = reasonOf(closing ? new StoppingError() : (error as Error))
+        return { status: undefined, reason, ms: elapsedMs() }
+      }
     },
     close() {
-      closing ??= Promise.all(onTheirWay).then(() => connections.close())
+      closing ??= connections.close()
       return closing
     },
   }
 }
 
-interface Connection {
-  origin: string
-  client: Client
-  /** At any time: while it waits for the name, connects, sends or rests. */
-  end(): Promise<void>
-}
-
-const KEEP_ALIVE_MS = 30_000
-
-/**
- * As many as there are deliveries at once, and kept for the next ones. Not undici's Agent: for a request that is aborted it
- * opens another connection, with nobody to use it, and one that is still being made cannot be given up at all.
- */
-function createConnections({ lookup }: AddressGuard) {
-  const resting = new Map<string, Connection[]>()
-
-  function open(origin: string): Connection {
-    const ending = new AbortController()
-    const client = new Client(origin, {
-      // Every deadline is the caller's.
-      connect: { lookup, signal: ending.signal, timeout: 0, maxCachedSessions: 0 },
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      pipelining: 1,
-      allowH2: false,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      keepAliveMaxTimeout: KEEP_ALIVE_MS,
-    })
-    const connection: Connection = {
-      origin,
-      client,
-      async end() {
-        const destroyed = client.destroy()
-        ending.abort()
-        await destroyed
-      },
-    }
-    client.on('disconnect', () => forget(connection))
-    return connection
-  }
-
-  function forget(connection: Connection): void {
-    const { origin } = connection
-    const others = resting.get(origin)?.filter((other) => other !== connection) ?? []
-    if (others.length > 0) resting.set(origin, others)
-    else resting.delete(origin)
-  }
-
-  return {
-    /** The one used last, so that those too many come to their end. */
-    take(origin: string): Connection {
-      const connection = resting.get(origin)?.at(-1)
-      if (!connection) return open(origin)
-      forget(connection)
-      return connection
-    },
-    async rest(connection: Connection): Promise<void> {
-      const { origin, client, end } = connection
-      if (!client.stats.connected) return end()
-      resting.set(origin, [...(resting.get(origin) ?? []), connection])
-    },
-    async close(): Promise<void> {
-      await Promise.all([...resting.values()].flat().map(({ end }) => end()))
-    },
-  }
+class StoppingError extends Error {
+  override message = 'the service is stopping'
 }
 
 class DeadlineError extends Error {}
@@ -225,11 +157,14 @@ const reasons: Record<string, string> = {
   UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: unsendable,
 }
 
+/** Ours: their messages are for people. */
+const spoken = [ForbiddenUrlError, DeadlineError, StoppingError]
+
 const TLS_CODE =
   /^(ERR_SSL|ERR_TLS|EPROTO$|CERT_|CRL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_)/
 
 function reasonOf(error: NodeJS.ErrnoException): string {
-  if (error instanceof ForbiddenUrlError || error instanceof DeadlineError) return error.message
+  if (spoken.some((kind) => error instanceof kind)) return error.message
   const code = error.code ?? error.name
   return reasons[code] ?? (TLS_CODE.test(code) ? `TLS failed (${code})` : `the request failed (${code})`)
 }
