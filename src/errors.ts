@@ -87,7 +87,7 @@ export const errorTable = {
   LEASE_LOST: row(
     409,
     'The lease is not held any more',
-    'Nothing was changed: another worker has the job, or will.',
+    'Nothing was changed: another worker has the job, or will; or it was settled already. GET /jobs/{id} tells.',
   ),
   SUBSCRIPTION_NOT_FOUND: row(
     404,

@@ -62,6 +62,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
       const signal = signalOf(reply)
       const { jobs } = await line.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
+      if (line.isClosing()) reply.header('connection', 'close')
       if (jobs.length === 0) return reply.code(204).send(null)
       sendJobs(reply, '{', jobs, leaseMs, signal)
       return reply
@@ -92,7 +93,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
         request.access,
         signal,
       )
-      reply.code(statusOf(results))
+      setStatus(reply, results)
+      if (line.isClosing()) reply.header('connection', 'close')
       sendJobs(reply, `{"results":${JSON.stringify(results.map(toResult))},`, jobs, leaseMs, signal)
       return reply
     },
@@ -119,7 +121,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
       }))
       const from = Date.now()
       const results = await settler.extend(extensions, request.access)
-      reply.code(statusOf(results))
+      setStatus(reply, results)
       return {
         results: results.map((result, index) => ({
           ...toResult(result, index),
@@ -168,8 +170,10 @@ function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }:
   }
 }
 
-function statusOf(results: ItemResult[]): 200 | 207 {
-  return results.some((result) => 'error' in result) ? 207 : 200
+function setStatus(reply: FastifyReply, results: ItemResult[]): void {
+  const problems = results.flatMap((result) => ('error' in result ? [toProblem(result.error)] : []))
+  reply.code(problems.length === 0 ? 200 : 207)
+  if (problems.some(({ retryable }) => retryable)) reply.header('retry-after', 1)
 }
 
 function toResult(result: ItemResult, index: number) {

@@ -15,7 +15,9 @@ const MAX_ITEMS = 100
 export const LEASE_MS = 30_000
 const DAY_MS = 86_400_000
 
-const Max = optional(integer(1, MAX_JOBS, 'Most jobs; 1 if missing.'))
+const Max = optional(
+  integer(1, MAX_JOBS, 'Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job.'),
+)
 const Wait = optional(integer(0, 30, 'Seconds to wait for a job when there is none; 0 if missing.'))
 const LeaseMs = optional(
   integer(
@@ -98,7 +100,7 @@ export const SettleBody = Type.Object(
         {
           ...strict,
           description:
-            'More jobs, in the same round trip; of the queue of the first item unless `queue` says otherwise.',
+            'More jobs, in the same round trip; of `queue`, or else of the first item whose lease can be read.',
         },
       ),
     ),

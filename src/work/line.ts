@@ -27,6 +27,8 @@ export interface Line {
   /** Jobs that were taken and reach nobody. */
   giveBack(request: Pick<TakeRequest, 'queue' | 'share'>, jobs: Taken['jobs']): void
   waiting(): number
+  /** Nobody is kept waiting any more. */
+  isClosing(): boolean
   /** Sends all who wait home, with nothing. */
   close(): void
 }
@@ -238,10 +240,10 @@ export function createLine(
         giveBack(request, taken.jobs)
         return NOTHING
       }
-      if (taken.jobs.length > 0 || taken.isShareChanged || waitMs === 0 || isClosing) return taken
-      const own = lines.get(queue) ?? open(queue)
-      if (own === line && !(isVain && !seen)) learn(own, { taken, heard })
-      return standInLine(own, request, waitMs, signal)
+      if (taken.jobs.length > 0 || taken.isShareChanged) return taken
+      if (line && (seen || !isVain)) learn(line, { taken, heard })
+      if (waitMs === 0 || isClosing) return taken
+      return standInLine(lines.get(queue) ?? open(queue), request, waitMs, signal)
     },
     isFree: (queue) => (lines.get(queue)?.waiters.size ?? 0) === 0,
     poke(queue) {
@@ -250,6 +252,7 @@ export function createLine(
     },
     heard: (queue) => lines.get(queue)?.heard ?? NOTHING_HEARD,
     giveBack,
+    isClosing: () => isClosing,
     waiting: () => [...lines.values()].reduce((sum, { waiters }) => sum + waiters.size, 0),
     close() {
       isClosing = true

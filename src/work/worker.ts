@@ -98,16 +98,16 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
     const traces = await readTraces(queue, items)
     const commands: BullmqCommand[] = []
     /** Of each item: where its command stands, or why it has none. */
-    const places = await Promise.all(
-      items.map(async ({ held, outcome, log }) => {
-        try {
-          const command = await bullmq.settle(held, outcome, traces.get(held.key))
-          return log === undefined ? [command] : [await bullmq.log(held, log), command]
-        } catch (error) {
-          return toSluice(error)
-        }
-      }),
-    ).then((all) => all.map((one) => (one instanceof SluiceError ? one : commands.push(...one) - 1)))
+    const places: (number | SluiceError)[] = []
+    for (const index of inOrder(items)) {
+      const { held, outcome, log } = items[index]!
+      try {
+        if (log !== undefined) commands.push(await bullmq.log(held, log))
+        places[index] = commands.push(await bullmq.settle(held, outcome, traces.get(held.key))) - 1
+      } catch (error) {
+        places[index] = toSluice(error)
+      }
+    }
     const token = createToken()
     if (next) commands.push(await bullmq.take(next, token))
     const freed = items.map(({ held }) => held.key)
@@ -148,6 +148,13 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
       })
     },
   }
+}
+
+/** Each job that goes back goes before all others, so the first comes last. */
+function inOrder(items: Settlement[]): number[] {
+  const released = [...items.keys()].filter((index) => items[index]!.outcome.outcome === 'release')
+  const others = [...items.keys()].filter((index) => items[index]!.outcome.outcome !== 'release')
+  return [...others, ...released.reverse()]
 }
 
 /** `freed`: jobs that it holds no more. */

@@ -105,6 +105,21 @@ t.test('retry and release put it back and count for no attempt', async (t) => {
   t.equal((await queue.getJob('a'))?.attemptsMade, 0)
 })
 
+t.test('jobs that go back stand where they stood', async (t) => {
+  const { app, queue } = await open(t)
+  await queue.addBulk(['a', 'b', 'c', 'd'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
+  const { body } = await take(app, { max: 3 })
+  await settle(
+    app,
+    body.jobs.map(({ lease }: { lease: string }) => ({ lease, outcome: 'release' })),
+  )
+  const again = await take(app, { max: 4 })
+  t.same(
+    again.body.jobs.map(({ id }: { id: string }) => id),
+    ['q:a', 'q:b', 'q:c', 'q:d'],
+  )
+})
+
 t.test('a lease that was lost changes nothing: 409 for it alone', async (t) => {
   const { app, queue } = await open(t)
   await queue.addBulk(['a', 'b'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
