@@ -148,12 +148,17 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
   }
 }
 
-/** Aborted when the client leaves before it has its answer. */
-function signalOf(reply: FastifyReply): AbortSignal {
+/** Aborted when the client leaves before it has its answer whole. */
+function signalOf({ raw, request }: FastifyReply): AbortSignal {
   const controller = new AbortController()
   const leave = () => controller.abort()
-  reply.raw.once('close', leave)
-  reply.raw.once('finish', () => reply.raw.removeListener('close', leave))
+  const { socket } = request.raw
+  raw.once('close', leave)
+  raw.once('finish', () => {
+    // Node says so as well when what it was still writing has failed.
+    if (socket.errored) leave()
+    else raw.removeListener('close', leave)
+  })
   return controller.signal
 }
 

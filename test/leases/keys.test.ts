@@ -1,0 +1,61 @@
+/** Who may work: a key needs the scope, and sees no queue, no lease and no subscription outside its patterns. */
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { keptSecret } from '../../src/leases/secret.ts'
+import { startAppWithKeys } from '../helpers/keys.ts'
+import { startRedis } from '../helpers/redis.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+
+t.test('a lease of a queue outside the patterns is as if its job were not there', async (t) => {
+  const { app, secrets } = await startAppWithKeys(t, redis, {
+    all: { scopes: ['enqueue', 'work'] },
+    mine: { scopes: ['work'], queues: ['mine'] },
+  })
+  const call = async (secret: string, url: string, body: object) => {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${secret}` }
+    const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+    return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
+  }
+  const jobs = [1, 2].map(() => ({ queue: 'theirs', name: 'n' }))
+  t.equal((await call(secrets.all, '/jobs/batch', { jobs })).status, 201)
+  t.match(await call(secrets.mine, '/queues/theirs/leases', {}), {
+    status: 404,
+    body: { code: 'QUEUE_NOT_FOUND' },
+  })
+  const [{ lease }] = (await call(secrets.all, '/queues/theirs/leases', {})).body.jobs
+  const notThere = { status: 207, body: { results: [{ status: 404, error: { code: 'JOB_NOT_FOUND' } }] } }
+  t.match(await call(secrets.mine, '/leases/settle', { items: [{ lease, outcome: 'complete' }] }), notThere)
+  t.match(await call(secrets.mine, '/leases/extend', { items: [{ lease }] }), notThere)
+  const own = (await call(secrets.all, '/leases/settle', { items: [{ lease, outcome: 'release' }] })).body
+  t.match(own.results, [{ status: 200 }])
+  const next = { items: [{ lease: 'x', outcome: 'complete' }], next: { queue: 'theirs' } }
+  t.match(await call(secrets.mine, '/leases/settle', next), {
+    status: 404,
+    body: { code: 'QUEUE_NOT_FOUND' },
+  })
+  const put = await app.http.inject({
+    ...{
+      method: 'PUT',
+      url: '/queues/theirs/subscription',
+      payload: JSON.stringify({ url: 'https://1.1.1.1/' }),
+    },
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${secrets.mine}` },
+  })
+  t.equal(put.statusCode, 404)
+})
+
+t.test('a secret that is kept is made once, for this user alone, and never a short one', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-secret-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const [one, other] = await Promise.all([keptSecret(folder), keptSecret(folder)])
+  t.equal(one, other)
+  t.ok(one.length >= 32)
+  t.equal(await readFile(join(folder, 'secret'), 'utf8'), one)
+  t.equal((await stat(join(folder, 'secret'))).mode & 0o777, 0o600)
+  await writeFile(join(folder, 'secret'), 'short')
+  await t.rejects(keptSecret(folder), /holds no secret: remove it/)
+})
