@@ -8,7 +8,8 @@ import type { Extension } from '../work/bullmq-worker.ts'
 import type { Held, Taken, TakenJob, TakeRequest } from '../work/held.ts'
 import type { Outcome } from '../work/job-outcome.ts'
 import type { Line } from '../work/line.ts'
-import { NOTHING, type Work } from '../work/worker.ts'
+import { NOTHING } from '../work/replies.ts'
+import type { Work } from '../work/worker.ts'
 import type { LeaseSealer } from './lease.ts'
 
 /** Of an item: the job's id, or why nothing was changed. */

@@ -8,8 +8,9 @@
  */
 import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
 import type { Taken, TakeRequest } from './held.ts'
+import { NOTHING } from './replies.ts'
 import type { StalledRecovery } from './stalled.ts'
-import { NOTHING, type Work } from './worker.ts'
+import type { Work } from './worker.ts'
 
 export interface Line {
   /**

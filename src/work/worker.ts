@@ -3,9 +3,7 @@
  * jobs of a queue it is about. The lock of a job is BullMQ's, so native workers may work the same queue.
  */
 import { randomBytes } from 'node:crypto'
-import { type JobJson, raw2NextJobData } from 'bullmq'
 import { SluiceError } from '../errors.ts'
-import { jsonText } from '../queues/json-text.ts'
 import type { ScheduleNext } from '../queues/scheduler.ts'
 import {
   type BullmqCommand,
@@ -13,11 +11,11 @@ import {
   runCommands,
   type ShareCheck,
 } from '../redis/bullmq-commands.ts'
-import { toSluiceError } from '../redis/faults.ts'
 import type { Gateway, Operation } from '../redis/gateway.ts'
 import { createBullmqWorker, type Extension } from './bullmq-worker.ts'
-import { type Held, readOptions, type Share, type Taken, type TakenJob, type TakeRequest } from './held.ts'
+import type { Held, Share, Taken, TakeRequest } from './held.ts'
 import type { Outcome } from './job-outcome.ts'
+import { faultOfReply, NOTHING, readTaken } from './replies.ts'
 
 export interface Settlement {
   held: Held
@@ -49,10 +47,6 @@ export interface WorkDeps {
   scheduleNext: ScheduleNext
 }
 
-export const NOTHING: Taken = {
-  ...{ jobs: [], limitedMs: 0, nextAtMs: 0 },
-  ...{ isBounded: false, isShareFull: false, isShareChanged: false },
-}
 /** Takes that brought only jobs which must not be worked are followed by so many others. */
 const MOST_ROUNDS = 10
 
@@ -135,16 +129,18 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
     take: (request) => take(request),
     settle,
     async extend(queue, items) {
-      const starts: number[] = []
       const commands: BullmqCommand[] = []
+      /** Of each item, where its commands stand: first that of the lock. */
+      const places: [number, number][] = []
       for (const { held, extension } of items) {
-        starts.push(commands.length)
-        commands.push(...(await bullmq.extend(held, extension)))
+        const own = await bullmq.extend(held, extension)
+        places.push([commands.length, commands.push(...own)])
       }
       const replies = await send(queue, EXTEND, commands)
-      return starts.map((start) => {
-        const locked = replies[start]![0]!
-        return 'reply' in locked && locked.reply === 0 ? new SluiceError('LEASE_LOST') : faultOfReply(locked)
+      return places.map(([from, to]) => {
+        const [locked, ...others] = replies.slice(from, to).map(([run]) => run)
+        if (locked && 'reply' in locked && locked.reply === 0) return new SluiceError('LEASE_LOST')
+        return [locked, ...others].map((run) => run && faultOfReply(run)).find((fault) => fault !== undefined)
       })
     },
   }
@@ -163,69 +159,6 @@ function checkOf(share: Share | undefined, leaseMs: number, freed: string[]): Sh
   const nowMs = Date.now()
   const { key, owner, limit, revision } = share
   return { key, owner, limit, revision, nowMs, untilMs: nowMs + leaseMs, freed }
-}
-
-interface Read extends Taken {
-  /** Jobs of a scheduler: whoever takes one makes the next. */
-  scheduled: { json: JobJson; held: Held }[]
-  /** Jobs that nobody may work any more, and how they end. */
-  doomed: Settlement[]
-}
-
-function readTaken(queue: string, token: string, runs: CommandReply[]): Read {
-  const read: Read = { ...NOTHING, jobs: [], scheduled: [], doomed: [], isShareFull: runs.length === 0 }
-  for (const run of runs) {
-    if ('error' in run) {
-      if (run.error === 'SHARE_CHANGED') read.isShareChanged = true
-      // Jobs that came before it are held all the same.
-      else if (read.jobs.length === 0) throw toSluiceError(new Error(run.error), true)
-      continue
-    }
-    const [json, key, limitedMs, nextAtMs] = raw2NextJobData(run.reply as unknown[]) as [
-      JobJson | null,
-      string,
-      number,
-      number,
-    ]
-    if (!json) {
-      read.limitedMs = Math.max(0, Number(limitedMs) || 0)
-      read.nextAtMs = Math.max(0, Number(nextAtMs) || 0)
-      read.isBounded = run.isBounded
-      continue
-    }
-    const job = toTaken(queue, String(key), token, run.reply as [string[]], json)
-    read.jobs.push(job)
-    const { deferredFailure } = json
-    if (json.repeatJobKey) read.scheduled.push({ json, held: job })
-    if (deferredFailure) {
-      const outcome: Outcome = { outcome: 'fail', error: { message: deferredFailure }, unrecoverable: true }
-      read.doomed.push({ held: job, outcome })
-    }
-  }
-  return read
-}
-
-function toTaken(queue: string, key: string, token: string, [fields]: [string[]], json: JobJson): TakenJob {
-  const optsAt = fields.indexOf('opts')
-  const { settling, attempts, traceparent } = readOptions(optsAt < 0 ? '{}' : fields[optsAt + 1]!)
-  const { name, data, attemptsMade, attemptsStarted = 1, timestamp, processedOn = Date.now() } = json
-  return {
-    ...{ queue, key, token, opts: settling, attemptsMade, attemptsStarted },
-    ...{ name, data: jsonText(data), traceparent, attempts, createdAtMs: timestamp, takenAtMs: processedOn },
-  }
-}
-
-/** BullMQ's codes (finished-errors.js). */
-function faultOfReply(run: CommandReply): SluiceError | undefined {
-  if ('error' in run) return toSluiceError(new Error(run.error), true)
-  const code = Number(run.reply)
-  if (!(code < 0)) return undefined
-  if (code === -1) return new SluiceError('JOB_NOT_FOUND')
-  if (code === -4 || code === -9)
-    return new SluiceError('WRONG_STATE', {
-      detail: 'The job has children that are not done, or have failed.',
-    })
-  return new SluiceError('LEASE_LOST')
 }
 
 function toSluice(error: unknown): SluiceError {

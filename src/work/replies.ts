@@ -1,0 +1,76 @@
+/** What BullMQ's scripts answer to a worker, in our words. */
+import { type JobJson, raw2NextJobData } from 'bullmq'
+import { SluiceError } from '../errors.ts'
+import { jsonText } from '../queues/json-text.ts'
+import type { CommandReply } from '../redis/bullmq-commands.ts'
+import { toSluiceError } from '../redis/faults.ts'
+import { type Held, readOptions, type Taken, type TakenJob } from './held.ts'
+import type { Outcome } from './job-outcome.ts'
+
+export interface Read extends Taken {
+  /** Jobs of a scheduler: whoever takes one makes the next. */
+  scheduled: { json: JobJson; held: Held }[]
+  /** Jobs that nobody may work any more, and how they end. */
+  doomed: { held: Held; outcome: Outcome }[]
+}
+
+export const NOTHING: Taken = {
+  ...{ jobs: [], limitedMs: 0, nextAtMs: 0 },
+  ...{ isBounded: false, isShareFull: false, isShareChanged: false },
+}
+/** What the runs of moveToActive brought. Throws a SluiceError when the first of them failed. */
+export function readTaken(queue: string, token: string, runs: CommandReply[]): Read {
+  const read: Read = { ...NOTHING, jobs: [], scheduled: [], doomed: [], isShareFull: runs.length === 0 }
+  for (const run of runs) {
+    if ('error' in run) {
+      if (run.error === 'SHARE_CHANGED') read.isShareChanged = true
+      // Jobs that came before it are held all the same.
+      else if (read.jobs.length === 0) throw toSluiceError(new Error(run.error), true)
+      continue
+    }
+    const [json, key, limitedMs, nextAtMs] = raw2NextJobData(run.reply as unknown[]) as [
+      JobJson | null,
+      string,
+      number,
+      number,
+    ]
+    if (!json) {
+      read.limitedMs = Math.max(0, Number(limitedMs) || 0)
+      read.nextAtMs = Math.max(0, Number(nextAtMs) || 0)
+      read.isBounded = run.isBounded
+      continue
+    }
+    const job = toTaken(queue, String(key), token, run.reply as [string[]], json)
+    read.jobs.push(job)
+    const { deferredFailure } = json
+    if (json.repeatJobKey) read.scheduled.push({ json, held: job })
+    if (deferredFailure) {
+      const outcome: Outcome = { outcome: 'fail', error: { message: deferredFailure }, unrecoverable: true }
+      read.doomed.push({ held: job, outcome })
+    }
+  }
+  return read
+}
+
+function toTaken(queue: string, key: string, token: string, [fields]: [string[]], json: JobJson): TakenJob {
+  const optsAt = fields.indexOf('opts')
+  const { settling, attempts, traceparent } = readOptions(optsAt < 0 ? '{}' : fields[optsAt + 1]!)
+  const { name, data, attemptsMade, attemptsStarted = 1, timestamp, processedOn = Date.now() } = json
+  return {
+    ...{ queue, key, token, opts: settling, attemptsMade, attemptsStarted },
+    ...{ name, data: jsonText(data), traceparent, attempts, createdAtMs: timestamp, takenAtMs: processedOn },
+  }
+}
+
+/** Why a job was not settled or kept: BullMQ's codes (finished-errors.js). */
+export function faultOfReply(run: CommandReply): SluiceError | undefined {
+  if ('error' in run) return toSluiceError(new Error(run.error), true)
+  const code = Number(run.reply)
+  if (!(code < 0)) return undefined
+  if (code === -1) return new SluiceError('JOB_NOT_FOUND')
+  if (code === -4 || code === -9)
+    return new SluiceError('WRONG_STATE', {
+      detail: 'The job has children that are not done, or have failed.',
+    })
+  return new SluiceError('LEASE_LOST')
+}
