@@ -78,7 +78,8 @@ export function createRunner(
   const ended: Ended[] = []
   const counts = { delivered: 0, retried: 0, failed: 0 }
   let lastStatus: number | null = null
-  let isTaking = false
+  /** While it waits for jobs: ends the wait. */
+  let taking: AbortController | undefined
   let isSettling = false
   let timer: NodeJS.Timeout | undefined
   let whenIdle = () => {}
@@ -93,14 +94,15 @@ export function createRunner(
   const requestFor = (max: number): TakeRequest => ({ queue, max, leaseMs, worker: 'webhook', share })
 
   async function fill(): Promise<void> {
-    const max = isTaking ? 0 : room()
+    const max = taking ? 0 : room()
     if (max <= 0) {
       if (health.pauseMs() > 0) later(health.pauseMs())
       return
     }
-    isTaking = true
+    taking = new AbortController()
     try {
-      const taken = await line.take(requestFor(max), Number.POSITIVE_INFINITY, stopping.signal)
+      const signal = AbortSignal.any([stopping.signal, taking.signal])
+      const taken = await line.take(requestFor(max), Number.POSITIVE_INFINITY, signal)
       begin(taken.jobs)
       if (taken.isShareChanged) {
         onChanged(queue)
@@ -109,7 +111,7 @@ export function createRunner(
     } catch {
       later(TAKE_AGAIN_MS)
     } finally {
-      isTaking = false
+      taking = undefined
     }
     if (!stopping.signal.aborted && timer === undefined) void fill()
   }
@@ -132,8 +134,17 @@ export function createRunner(
     }
   }
 
+  async function deliver(job: TakenJob): Promise<Answer> {
+    try {
+      return await sender.send(deliveryOf(job, subscription, unsealed, Date.now()))
+    } catch (error) {
+      log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be made')
+      return { status: undefined, reason: 'the delivery could not be made', ms: 0 }
+    }
+  }
+
   async function send(job: TakenJob): Promise<void> {
-    const answer = await sender.send(deliveryOf(job, subscription, unsealed, Date.now()))
+    const answer = await deliver(job)
     // It went back when this process ended.
     if (!onTheirWay.delete(job.token + job.key)) return
     const verdict = judge(answer, Date.now())
@@ -157,6 +168,8 @@ export function createRunner(
     if (verdict.kind === 'gone') onGone(subscription, verdict.reason)
     if (verdict.kind !== 'retry') return
     health.failed(verdict.reason, verdict.afterMs)
+    // What it waits for would be sent to a receiver that is to be left alone.
+    if (health.room(onTheirWay.size) < MOST_AT_ONCE) taking?.abort()
     const sinceMs = health.failingSinceMs()
     if (pauseAfterMs === 0 || sinceMs === undefined || Date.now() - sinceMs < pauseAfterMs) return
     onGone(
@@ -170,7 +183,7 @@ export function createRunner(
     isSettling = true
     const items = ended.slice(0, MOST_AT_ONCE)
     // One that waits for more already has asked for all there is room for.
-    const max = isTaking || !line.isFree(queue) ? 0 : room(items.length)
+    const max = taking || !line.isFree(queue) ? 0 : room(items.length)
     try {
       const next = max > 0 ? requestFor(max) : undefined
       const { refused, taken } = await work.settle(queue, items, next, share)

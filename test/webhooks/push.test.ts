@@ -154,6 +154,22 @@ t.test(
   },
 )
 
+t.test(
+  'a receiver that begins to fail is not sent what comes next, though its runner waited for it',
+  async (t) => {
+    const { app, queue, receiver } = await open(t)
+    receiver.answer = () => ({ status: 500, afterMs: 20 })
+    await call(app, 'PUT', '', { url: receiver.url, concurrency: 50 })
+    await queue.addBulk(Array.from({ length: 5 }, () => ({ name: 'n', data: {} })))
+    await eventually(async () => (await call(app, 'GET')).body.deliveries.failing)
+    const sent = receiver.received.length
+    await queue.addBulk(Array.from({ length: 20 }, () => ({ name: 'n', data: {} })))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    t.ok(receiver.received.length <= sent + 1, `${receiver.received.length - sent} more`)
+    t.equal(await queue.getWaitingCount(), 25 - receiver.received.length)
+  },
+)
+
 t.test('new secrets: both sign while they overlap, with an overlap of 0 the new one alone', async (t) => {
   const { app, queue, receiver } = await open(t)
   const first = (await call(app, 'PUT', '', { url: receiver.url })).body.secret
