@@ -110,6 +110,7 @@ async function assemble(
   const events = createQueueEvents({
     ...{ prefix: config.QUEUE_PREFIX, maxQueues: config.EVENTS_MAX_QUEUES },
     ...{ connections, gateway, log },
+    isUrgent: () => line.waiting() > 0,
   })
   http.addHook('onClose', () => events.close())
 

@@ -83,6 +83,8 @@ export interface QueueEventsDeps {
   connections: Connections
   gateway: Gateway
   log: Logger
+  /** Whether somebody needs to hear of what happens within a few ms. */
+  isUrgent?: () => boolean
   now?: () => number
 }
 
@@ -117,7 +119,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   // No queue name is empty, so no job of any queue can spell this key.
   const epochKey = `${prefix}::sluice:epoch`
   const reader = createStreamReader({
-    ...{ connections, log, epochKey },
+    ...{ connections, log, epochKey, isUrgent: deps.isUrgent },
     count: gateway.count,
     onEntries(stream, entries) {
       const feed = feeds.get(queueOf(stream))

@@ -16,23 +16,26 @@ export interface Lag {
 
 /** A few reads may follow each other at once, so that a lone event is heard at once; past that, one each PAUSE_MS. */
 const PAUSE_MS = 25
+/** While a worker waits for a job, which is to be in its hand within a few ms. */
+const URGENT_PAUSE_MS = 5
 const READS_AT_ONCE = 4
 const LAG_WINDOW_MS = 10_000
 
-/** A few reads at once, then one each PAUSE_MS. */
-export function createTurns(): Turns {
+/** A few reads at once, then one each PAUSE_MS, or more often while it is urgent. */
+export function createTurns(isUrgent: () => boolean = () => false): Turns {
   let tokens = READS_AT_ONCE
   let filledAt = performance.now()
   let waiting: { timer: NodeJS.Timeout; end(): void } | undefined
   return {
     async next(): Promise<void> {
       const now = performance.now()
-      tokens = Math.min(READS_AT_ONCE, tokens + (now - filledAt) / PAUSE_MS)
+      const pauseMs = isUrgent() ? URGENT_PAUSE_MS : PAUSE_MS
+      tokens = Math.min(READS_AT_ONCE, tokens + (now - filledAt) / pauseMs)
       filledAt = now
       tokens--
       if (tokens >= 0) return
       await new Promise<void>((end) => {
-        waiting = { timer: setTimeout(end, -tokens * PAUSE_MS), end }
+        waiting = { timer: setTimeout(end, -tokens * pauseMs), end }
       })
       waiting = undefined
     },

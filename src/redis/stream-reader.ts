@@ -52,6 +52,8 @@ export interface StreamReaderDeps {
   onGap(stream: string, gap: Finding): void
   /** The connection is back; nothing is known to be missing. */
   onReconnect(): void
+  /** Whether news cannot wait for others to come with them. */
+  isUrgent?: (() => boolean) | undefined
 }
 
 /** While nothing happens: one read and one look in this time. */
@@ -80,7 +82,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   const connection = connections.events
   const { client } = connection
   const streams = new Map<string, Stream>()
-  const turns = createTurns()
+  const turns = createTurns(deps.isUrgent)
   const lag = createLag()
   const interrupter = createInterrupter({ connections, count, isWanted: () => isReading && hasNew() })
   let look = createStreamCheck(epochKey, runCheck)

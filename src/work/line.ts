@@ -84,6 +84,7 @@ export function createLine(
 ): Line {
   const lines = new Map<string, QueueLine>()
   let isClosing = false
+  let waiting = 0
 
   function open(queue: string): QueueLine {
     const endWatch = stalled.watch(queue)
@@ -192,8 +193,12 @@ export function createLine(
     return true
   }
 
+  function leave(line: QueueLine, waiter: Waiter): void {
+    if (line.waiters.delete(waiter)) waiting--
+  }
+
   function hand(line: QueueLine, waiter: Waiter, taken: Taken): void {
-    line.waiters.delete(waiter)
+    leave(line, waiter)
     if (waiter.isGone) giveBack(waiter.request, taken.jobs)
     else waiter.finish(taken)
   }
@@ -213,21 +218,27 @@ export function createLine(
         isGone: false,
         finish(taken) {
           clearTimeout(timeout)
-          signal.removeEventListener('abort', leave)
+          signal.removeEventListener('abort', goAway)
           resolve(taken)
         },
       }
-      const leave = () => {
-        waiter.isGone = true
-        line.waiters.delete(waiter)
-        waiter.finish(NOTHING)
+      const goAway = () => {
+        sendHome(line, waiter)
         if (!line.isTaking) wait(line)
       }
-      const timeout = waitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(leave, waitMs)
-      signal.addEventListener('abort', leave, { once: true })
+      const timeout = waitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(goAway, waitMs)
+      signal.addEventListener('abort', goAway, { once: true })
       line.waiters.add(waiter)
+      waiting++
       if (!line.isTaking) wait(line)
     })
+  }
+
+  /** With nothing; what is taken for it in this very moment goes back. */
+  function sendHome(line: QueueLine, waiter: Waiter): void {
+    waiter.isGone = true
+    leave(line, waiter)
+    waiter.finish(NOTHING)
   }
 
   return {
@@ -254,15 +265,11 @@ export function createLine(
     heard: (queue) => lines.get(queue)?.heard ?? NOTHING_HEARD,
     giveBack,
     isClosing: () => isClosing,
-    waiting: () => [...lines.values()].reduce((sum, { waiters }) => sum + waiters.size, 0),
+    waiting: () => waiting,
     close() {
       isClosing = true
       for (const line of [...lines.values()]) {
-        for (const waiter of [...line.waiters]) {
-          waiter.isGone = true
-          line.waiters.delete(waiter)
-          waiter.finish(NOTHING)
-        }
+        for (const waiter of [...line.waiters]) sendHome(line, waiter)
         line.end()
       }
     },

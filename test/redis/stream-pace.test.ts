@@ -65,6 +65,21 @@ t.test('whoever takes turn after turn gets one each 25 ms', async (t) => {
   t.ok(elapsedMs >= 10 * (PAUSE_MS - EARLY_MS) && elapsedMs < LATE_MS, `${elapsedMs} ms`)
 })
 
+t.test('while it is urgent turns come each 5 ms', async (t) => {
+  const { pass } = stopClock(t)
+  let isUrgent = true
+  const turns = createTurns(() => isUrgent)
+  await takeTurns(turns, AT_ONCE)
+  pass(5)
+  t.ok(await isSettled(turns.next()))
+  isUrgent = false
+  pass(PAUSE_MS - 1)
+  const next = turns.next()
+  t.notOk(await isSettled(next), 'and then each 25 again')
+  turns.close()
+  await next
+})
+
 t.test('after a pause as many turns are there as it was long, and never more than four', async (t) => {
   const { pass } = stopClock(t)
   const turns = createTurns()
