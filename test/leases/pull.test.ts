@@ -1,32 +1,12 @@
 /** Pull: a worker over HTTP takes jobs, keeps them, and says what became of them; natively worked jobs look the same. */
-import { Queue } from 'bullmq'
 import t, { type Test } from 'tap'
-import { eventually, startApp, type TestApp } from '../helpers/app.ts'
+import { eventually } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
+import { openWork, post, settle, take } from './client.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())
-const connection = { path: redis.socket, maxRetriesPerRequest: null }
-
-async function open(t: Test, settings: Record<string, string> = {}) {
-  const app = await startApp(redis, settings)
-  const queue = new Queue('q', { connection, prefix: app.prefix })
-  t.teardown(async () => {
-    await queue.close()
-    await app.http.close()
-  })
-  return { app, queue }
-}
-
-async function post(app: TestApp, url: string, body: object) {
-  const headers = { 'content-type': 'application/json' }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
-  return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
-}
-
-const take = (app: TestApp, body: object = {}) => post(app, '/queues/q/leases', body)
-const settle = (app: TestApp, items: object[], next?: object) =>
-  post(app, '/leases/settle', { items, ...(next ? { next } : {}) })
+const open = (t: Test, settings?: Record<string, string>) => openWork(t, redis, settings)
 
 t.test('jobs are taken in their order, are active, and complete with their result', async (t) => {
   const { app, queue } = await open(t)

@@ -1,34 +1,16 @@
 /** Leases beyond one process and one request: other replicas, restarts, native workers, keys, and what idle workers cost. */
 import { connect } from 'node:net'
-import { Queue, Worker } from 'bullmq'
+import { Worker } from 'bullmq'
 import t, { type Test } from 'tap'
-import { eventually, startApp, type TestApp } from '../helpers/app.ts'
+import { eventually, type TestApp } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
+import { connectionTo, openWork, settle, take } from './client.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())
-const connection = { path: redis.socket, maxRetriesPerRequest: null }
+const connection = connectionTo(redis)
 const SECRET = 's'.repeat(32)
-
-async function open(t: Test, settings: Record<string, string> = {}) {
-  const app = await startApp(redis, { SECRET, ...settings })
-  const queue = new Queue('q', { connection, prefix: app.prefix })
-  t.teardown(async () => {
-    await queue.close()
-    await app.http.close()
-  })
-  return { app, queue }
-}
-
-async function post(app: TestApp, url: string, body: object) {
-  const headers = { 'content-type': 'application/json' }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
-  return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
-}
-
-const take = (app: TestApp, body: object = {}, queue = 'q') => post(app, `/queues/${queue}/leases`, body)
-const settle = (app: TestApp, items: object[], next?: object) =>
-  post(app, '/leases/settle', { items, ...(next ? { next } : {}) })
+const open = (t: Test, settings: Record<string, string> = {}) => openWork(t, redis, { SECRET, ...settings })
 const sent = async (app: TestApp) =>
   (await app.http.inject('/stats')).json().commandsSent as Record<string, number>
 

@@ -1,0 +1,29 @@
+/** A worker over HTTP, in a test's words, and the queue `q` as BullMQ sees it. */
+import { Queue } from 'bullmq'
+import type { Test } from 'tap'
+import { startApp, type TestApp } from '../helpers/app.ts'
+import type { TestRedis } from '../helpers/redis.ts'
+
+export const connectionTo = ({ socket }: TestRedis) => ({ path: socket, maxRetriesPerRequest: null })
+
+/** Both are closed when the test ends. */
+export async function openWork(t: Test, redis: TestRedis, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
+  const queue = new Queue('q', { connection: connectionTo(redis), prefix: app.prefix })
+  t.teardown(async () => {
+    await queue.close()
+    await app.http.close()
+  })
+  return { app, queue }
+}
+
+export async function post(app: TestApp, url: string, body: object) {
+  const headers = { 'content-type': 'application/json' }
+  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
+}
+
+export const take = (app: TestApp, body: object = {}) => post(app, '/queues/q/leases', body)
+
+export const settle = (app: TestApp, items: object[], next?: object) =>
+  post(app, '/leases/settle', { items, ...(next ? { next } : {}) })
