@@ -1,6 +1,7 @@
 /**
  * How many round trips to Redis may be in flight, and who goes next. A permit is had at once, waited for in order of
- * priority (first in, first out within one), or refused: a queue without a bound only moves the crash elsewhere.
+ * priority (first in, first out within one), or refused: a queue without a bound only moves the crash elsewhere. Where it is
+ * full, the last of those who matter least makes room for one who matters more.
  */
 import { SluiceError } from '../errors.ts'
 
@@ -11,7 +12,7 @@ export type Priority = (typeof priorities)[number]
 export interface Semaphore {
   /** Takes a permit if one is free. */
   tryTake(): boolean
-  /** Waits for a permit; rejects when `signal` says so. Throws OVERLOADED when too many wait already. */
+  /** Waits for a permit; rejects when `signal` says so, and with OVERLOADED when too many wait who matter as much. */
   take(priority: Priority, signal?: AbortSignal): Promise<void>
   /** Gives a permit back. Once for each that was had. */
   release(): void
@@ -31,6 +32,7 @@ export interface SemaphoreStats {
 
 interface Waiter {
   proceed(): void
+  refuse(): void
 }
 
 export function createSemaphore(permits: number, maxWaiting: number): Semaphore {
@@ -60,11 +62,34 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
           leave()
           resolve()
         },
+        refuse() {
+          leave()
+          reject(overloaded())
+        },
       }
       lines[priority].add(waiter)
       waiting++
       signal?.addEventListener('abort', abandon)
     })
+  }
+
+  function overloaded(): SluiceError {
+    refused++
+    return new SluiceError('OVERLOADED', {
+      detail: `${permits} operations are in flight and ${maxWaiting} wait behind them. Repeat after Retry-After.`,
+      outcome: 'not_executed',
+      retryAfterS: 1,
+    })
+  }
+
+  /** The last in line of those who matter least, if they matter less than that. */
+  function lastBelow(priority: Priority): Waiter | undefined {
+    for (const lower of priorities.slice(priorities.indexOf(priority) + 1).reverse()) {
+      let last: Waiter | undefined
+      for (const waiter of lines[lower]) last = waiter
+      if (last) return last
+    }
+    return undefined
   }
 
   function tryTake(): boolean {
@@ -87,12 +112,9 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
       signal?.throwIfAborted()
       if (tryTake()) return
       if (waiting >= maxWaiting) {
-        refused++
-        throw new SluiceError('OVERLOADED', {
-          detail: `${permits} operations are in flight and ${waiting} wait behind them. Repeat after Retry-After.`,
-          outcome: 'not_executed',
-          retryAfterS: 1,
-        })
+        const last = lastBelow(priority)
+        if (!last) throw overloaded()
+        last.refuse()
       }
       return wait(priority, signal)
     },

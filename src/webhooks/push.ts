@@ -5,6 +5,7 @@
  */
 import type { Logger } from 'pino'
 import { SluiceError } from '../errors.ts'
+import { createPlaces } from './places.ts'
 import { createRunner, type Runner, type RunnerDeps, type RunnerStats } from './runner.ts'
 import type { SubscriptionStore } from './store.ts'
 import {
@@ -66,21 +67,10 @@ export function createPush(deps: PushDeps): Push {
   const runners = new Map<string, Runner>()
   const leaving = new Set<Promise<void>>()
   let version: string | undefined
-  let inFlight = 0
   let timer: NodeJS.Timeout | undefined
   let isStopped = false
 
-  const places = {
-    free: () => maxInFlight - inFlight,
-    taken: (count: number) => {
-      inFlight += count
-    },
-    given(count: number) {
-      const wasFull = inFlight >= maxInFlight
-      inFlight -= count
-      if (wasFull) for (const runner of runners.values()) runner.go()
-    },
-  }
+  const places = createPlaces(maxInFlight)
 
   function shareOf({ queue, concurrency, revision, rateLimit }: Subscription) {
     const key = `${prefix}::sluice:deliveries:${queue}`
@@ -174,7 +164,7 @@ export function createPush(deps: PushDeps): Push {
     },
     statsOf: (queue) => runners.get(queue)?.stats(),
     stats() {
-      const sum = { subscriptions: known.size, inFlight, delivered: 0, retried: 0, failed: 0 }
+      const sum = { subscriptions: known.size, inFlight: places.inUse(), delivered: 0, retried: 0, failed: 0 }
       for (const runner of runners.values()) {
         const { delivered, retried, failed } = runner.stats()
         sum.delivered += delivered

@@ -11,6 +11,7 @@ import type { Outcome } from '../work/job-outcome.ts'
 import type { Line } from '../work/line.ts'
 import type { Settlement, Work } from '../work/worker.ts'
 import { deliveryOf } from './delivery.ts'
+import type { Places } from './places.ts'
 import { createReceiverHealth, type ReceiverStats } from './receiver-health.ts'
 import type { Answer, Sender } from './sender.ts'
 import type { Subscription, Unsealed } from './subscription.ts'
@@ -19,8 +20,6 @@ import { judge, type Verdict } from './verdict.ts'
 export interface Runner {
   readonly subscription: Subscription
   stats(): RunnerStats
-  /** There is room again in this process. */
-  go(): void
   /** Takes no more; resolves when those that were sent are settled, or went back after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
@@ -35,11 +34,10 @@ export interface RunnerStats extends ReceiverStats {
 }
 
 export interface RunnerDeps {
-  line: Pick<Line, 'take' | 'isFree' | 'giveBack'>
+  line: Pick<Line, 'take' | 'isFree' | 'giveBack' | 'poke'>
   work: Pick<Work, 'settle'>
   sender: Pick<Sender, 'send'>
-  /** How many more deliveries this process may begin. */
-  places: { free(): number; taken(count: number): void; given(count: number): void }
+  places: Places
   onHeld(queue: string, untilMs: number): void
   onWrite(queue: string, key: string): void
   /** The receiver wants no more (410), or has failed for too long. */
@@ -74,6 +72,7 @@ export function createRunner(
   const leaseMs = timeoutMs + MARGIN_MS
   const health = createReceiverHealth()
   const stopping = new AbortController()
+  const own = places.join(queue, () => (taking ? line.poke(queue) : void fill()))
   const onTheirWay = new Map<string, TakenJob>()
   const ended: Ended[] = []
   const counts = { delivered: 0, retried: 0, failed: 0 }
@@ -88,21 +87,22 @@ export function createRunner(
   function room(leaving = 0): number {
     if (stopping.signal.aborted) return 0
     const inFlight = onTheirWay.size + ended.length - leaving
-    return Math.min(concurrency - inFlight, health.room(inFlight), places.free() + leaving, MOST_AT_ONCE)
+    return Math.min(concurrency - inFlight, health.room(inFlight), MOST_AT_ONCE)
   }
 
   const requestFor = (max: number): TakeRequest => ({ queue, max, leaseMs, worker: 'webhook', share })
+  const atItsTurn = { take: () => own.take(room()), give: own.give }
 
   async function fill(): Promise<void> {
-    const max = taking ? 0 : room()
-    if (max <= 0) {
+    if (taking || room() <= 0) {
       if (health.pauseMs() > 0) later(health.pauseMs())
       return
     }
     taking = new AbortController()
     try {
       const signal = AbortSignal.any([stopping.signal, taking.signal])
-      const taken = await line.take(requestFor(max), Number.POSITIVE_INFINITY, signal)
+      const request = { ...requestFor(MOST_AT_ONCE), places: atItsTurn }
+      const taken = await line.take(request, Number.POSITIVE_INFINITY, signal)
       begin(taken.jobs)
       if (taken.isShareChanged) {
         onChanged(queue)
@@ -126,7 +126,6 @@ export function createRunner(
   }
 
   function begin(jobs: TakenJob[]): void {
-    places.taken(jobs.length)
     for (const job of jobs) {
       onTheirWay.set(job.token + job.key, job)
       onHeld(queue, job.takenAtMs + leaseMs)
@@ -147,6 +146,7 @@ export function createRunner(
     const answer = await deliver(job)
     // It went back when this process ended.
     if (!onTheirWay.delete(job.token + job.key)) return
+    own.give(1)
     const verdict = judge(answer, Date.now())
     note(answer, verdict)
     ended.push({ held: job, outcome: outcomeOf(verdict), log: logLine(job, answer, verdict) })
@@ -183,10 +183,12 @@ export function createRunner(
     isSettling = true
     const items = ended.slice(0, MOST_AT_ONCE)
     // One that waits for more already has asked for all there is room for.
-    const max = taking || !line.isFree(queue) ? 0 : room(items.length)
+    const max = taking || !line.isFree(queue) ? 0 : own.take(room(items.length))
+    let count = 0
     try {
       const next = max > 0 ? requestFor(max) : undefined
       const { refused, taken } = await work.settle(queue, items, next, share)
+      count = taken.jobs.length
       leave(items)
       for (const [index, item] of items.entries()) settled(item, refused[index])
       begin(taken.jobs)
@@ -196,6 +198,7 @@ export function createRunner(
       await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS))
     } finally {
       isSettling = false
+      own.give(max - count)
     }
     if (ended.length > 0) void settle()
     else if (onTheirWay.size === 0) whenIdle()
@@ -210,17 +213,16 @@ export function createRunner(
     // Its backoff is one that native workers alone can compute.
     if (error.code !== 'INVALID_OPTION' || outcome.outcome !== 'fail') return
     ended.push({ ...item, outcome: { ...outcome, retryAfterMs: ODD_BACKOFF_MS } })
-    places.taken(1)
   }
 
   function leave(items: Ended[]): void {
     const gone = new Set(items)
     ended.splice(0, ended.length, ...ended.filter((item) => !gone.has(item)))
-    places.given(items.length)
   }
 
   async function stop(graceMs: number): Promise<void> {
     stopping.abort()
+    own.leave()
     clearTimeout(timer)
     if (onTheirWay.size === 0 && ended.length === 0) return
     let grace: NodeJS.Timeout | undefined
@@ -232,7 +234,7 @@ export function createRunner(
     clearTimeout(grace)
     const jobs = [...onTheirWay.values()]
     onTheirWay.clear()
-    places.given(jobs.length)
+    own.give(jobs.length)
     line.giveBack({ queue, share }, jobs)
   }
 
@@ -243,7 +245,6 @@ export function createRunner(
       ...{ inFlight: onTheirWay.size + ended.length, ...counts, lastStatus },
       ...health.stats(),
     }),
-    go: () => void fill(),
     stop,
   }
 }

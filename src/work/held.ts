@@ -34,6 +34,8 @@ export interface TakeRequest {
   worker: string | undefined
   /** Of a consumer that many processes are; `undefined`: as many as there are. */
   share?: Share | undefined
+  /** How many it has room for turns out in the moment in which they are taken; `undefined`: `max`. */
+  places?: { take(): number; give(count: number): void }
 }
 
 /** How many jobs a consumer may hold in all its processes together. Kept in Redis, and looked at with every take. */

@@ -175,11 +175,27 @@ export function createLine(
     const { heard } = line
     let taken = NOTHING
     for (const waiter of line.waiters) {
-      taken = await work.take(waiter.request)
+      taken = await takeFor(waiter.request)
       if (taken.jobs.length > 0 || taken.isShareChanged) hand(line, waiter, taken)
       else if (!taken.isShareFull) break
     }
     return line.waiters.size > 0 && !learn(line, { taken, heard })
+  }
+
+  /** Where it has no room now, that is as if its share were full. */
+  async function takeFor(request: TakeRequest): Promise<Taken> {
+    const { places } = request
+    if (!places) return work.take(request)
+    const max = places.take()
+    if (max === 0) return { ...NOTHING, isShareFull: true }
+    let count = 0
+    try {
+      const taken = await work.take({ ...request, max })
+      count = taken.jobs.length
+      return taken
+    } finally {
+      places.give(max - count)
+    }
   }
 
   /** From a look that found nothing. False when something was heard meanwhile, which may have come after it. */
@@ -247,7 +263,7 @@ export function createLine(
       const line = lines.get(queue)
       const isVain = line !== undefined && (line.waiters.size > 0 || line.quietUntil > performance.now())
       const heard = seen?.heard ?? line?.heard ?? NOTHING_HEARD
-      const taken = seen?.taken ?? (isVain ? NOTHING : await work.take(request))
+      const taken = seen?.taken ?? (isVain ? NOTHING : await takeFor(request))
       if (signal.aborted) {
         giveBack(request, taken.jobs)
         return NOTHING

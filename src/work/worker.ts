@@ -50,7 +50,7 @@ export interface WorkDeps {
 /** Takes that brought only jobs which must not be worked are followed by so many others. */
 const MOST_ROUNDS = 10
 
-const TAKE: Operation = { label: 'takeLeases', priority: 'settle', isWrite: true, commands: 1 }
+const TAKE: Operation = { label: 'takeLeases', priority: 'enqueue', isWrite: true, commands: 1 }
 const SETTLE: Operation = { label: 'settleLeases', priority: 'settle', isWrite: true, commands: 1 }
 const TRACES: Operation = { label: 'readStacktraces', priority: 'settle', isWrite: false, commands: 1 }
 const EXTEND: Operation = { label: 'extendLeases', priority: 'settle', isWrite: true, commands: 1 }

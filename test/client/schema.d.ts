@@ -622,7 +622,7 @@ export interface components {
         };
         /** LeaseRequest */
         LeaseRequest: {
-            /** @description Most jobs; 1 if missing. */
+            /** @description Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job. */
             max?: number;
             /** @description Seconds to wait for a job when there is none; 0 if missing. */
             wait?: number;
@@ -683,11 +683,11 @@ export interface components {
                 /** @description With retry: ms. */
                 delay?: number;
             }[];
-            /** @description More jobs, in the same round trip; of the queue of the first item unless `queue` says otherwise. */
+            /** @description More jobs, in the same round trip; of `queue`, or else of the first item whose lease can be read. */
             next?: {
                 /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
                 queue?: string;
-                /** @description Most jobs; 1 if missing. */
+                /** @description Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job. */
                 max?: number;
                 /** @description Seconds to wait for a job when there is none; 0 if missing. */
                 wait?: number;

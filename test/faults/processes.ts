@@ -2,6 +2,7 @@
  * Real processes to do harm to: a redis-server with a data folder of its own, and Sluice as it ships. Each can be killed,
  * stopped, continued and started again where it was.
  */
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
@@ -118,6 +119,9 @@ export async function startRedis(
   return server
 }
 
+/** Of all replicas: leases of one are good at the other. */
+const SECRET = randomUUID()
+
 /** `args`: of Node. Resolves when it is ready. */
 export async function startService(
   { folder, launch }: Launcher,
@@ -137,7 +141,7 @@ export async function startService(
     },
     async start() {
       const PORT = url === '' ? '0' : new URL(url).port
-      const base = { PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', REPLICAS: '2', PORT }
+      const base = { PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', REPLICAS: '2', PORT, SECRET }
       const run = launch(process.execPath, args, { env: { ...base, ...env }, cwd })
       runs.push(run)
       await until('the service listens', () => {

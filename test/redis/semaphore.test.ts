@@ -52,35 +52,66 @@ t.test('a permit goes straight to the next in line, and nobody slips in between'
   t.match(semaphore.stats(), { inUse: 1, waiting: 0 })
 })
 
-t.test(
-  'when too many wait the next is refused, whatever its priority, and nothing was executed',
-  async (t) => {
-    const semaphore = fullSemaphore(3, 2)
-    const waiting = [semaphore.take('list'), semaphore.take('read')]
-    for (const priority of priorities) {
-      await t.rejects(semaphore.take(priority), {
-        code: 'OVERLOADED',
-        details: {
-          outcome: 'not_executed',
-          retryAfterS: 1,
-          detail: /^3 operations are in flight and 2 wait/,
-        },
-      })
-    }
-    t.match(semaphore.stats(), { refused: 4, waiting: 2, maxWaiting: 2 })
-    semaphore.release()
-    semaphore.release()
-    await Promise.all(waiting)
-    const again = semaphore.take('list')
-    t.equal(semaphore.stats().waiting, 1, 'the place of one that went is free again')
-    semaphore.release()
-    await again
-  },
-)
+t.test('when too many wait who matter as much, the next is refused, and nothing was executed', async (t) => {
+  const semaphore = fullSemaphore(3, 2)
+  const waiting = [semaphore.take('settle'), semaphore.take('settle')]
+  for (const priority of priorities) {
+    await t.rejects(semaphore.take(priority), {
+      code: 'OVERLOADED',
+      details: {
+        outcome: 'not_executed',
+        retryAfterS: 1,
+        detail: /^3 operations are in flight and 2 wait/,
+      },
+    })
+  }
+  t.match(semaphore.stats(), { refused: 4, waiting: 2, maxWaiting: 2 })
+  semaphore.release()
+  semaphore.release()
+  await Promise.all(waiting)
+  const again = semaphore.take('list')
+  t.equal(semaphore.stats().waiting, 1, 'the place of one that went is free again')
+  semaphore.release()
+  await again
+})
 
 t.test('with no place to wait, a full semaphore refuses at once', async (t) => {
   await t.rejects(fullSemaphore(1, 0).take('settle'), { code: 'OVERLOADED' })
 })
+
+t.test(
+  'where all places are taken, the last of those who matter least makes room for one who matters more',
+  async (t) => {
+    const semaphore = createSemaphore(1, 3)
+    t.ok(semaphore.tryTake())
+    const ends: string[] = []
+    const waitAs = (name: string, priority: Priority) =>
+      semaphore.take(priority).then(
+        () => ends.push(name),
+        (error) => ends.push(`${name} ${error.code}`),
+      )
+    const waits = [waitAs('enqueue', 'enqueue'), waitAs('first list', 'list'), waitAs('last list', 'list')]
+    waits.push(waitAs('another list', 'list'), waitAs('settle', 'settle'), waitAs('read', 'read'))
+    waits.push(
+      waitAs('another settle', 'settle'),
+      waitAs('third settle', 'settle'),
+      waitAs('fourth settle', 'settle'),
+    )
+    await settled()
+    t.same(ends.toSorted(), [
+      'another list OVERLOADED',
+      'enqueue OVERLOADED',
+      'first list OVERLOADED',
+      'fourth settle OVERLOADED',
+      'last list OVERLOADED',
+      'read OVERLOADED',
+    ])
+    t.match(semaphore.stats(), { waiting: 3, refused: 6, waitingByPriority: { settle: 3 } })
+    for (let i = 0; i < 3; i++) semaphore.release()
+    await Promise.all(waits)
+    t.same(ends.slice(6), ['settle', 'another settle', 'third settle'])
+  },
+)
 
 t.test('who gives up leaves the line: the permit goes to the one behind, the place is free', async (t) => {
   const semaphore = fullSemaphore(1, 2)

@@ -246,7 +246,7 @@ t.test('a file that cannot be used ends the start with one sentence', async (t) 
   })
   const child = spawn(process.execPath, ['--import', 'tsx', 'src/server.ts'], {
     env: {
-      ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', PORT: '0' },
+      ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', PORT: '0', SECRET: 's'.repeat(32) },
       ...{ ...files, REDIS_URL: 'rediss://user:secret@127.0.0.1:1', REDIS_TLS_KEY: files.REDIS_TLS_CERT },
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -2,21 +2,25 @@
  * O1: five times what it can take, by the clock. The capacity is made small where it really is decided: Redis answers some
  * milliseconds late, and little may be under way at once. So the machine itself is never what is short.
  */
+import { Queue } from 'bullmq'
 import { check } from '../checker.ts'
-import { enqueue } from '../clients.ts'
+import { type Browser, enqueue } from '../clients.ts'
 import { countsOf, judgements } from '../crowd.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
 import { closedLoop, openLoop, type Running } from '../load.ts'
 import { type Finding, judgeTimes, type Scale, type Scenario, secondsOf } from '../scenario.ts'
 import type { Stage } from '../stage.ts'
-import { sleep } from '../wait.ts'
+import { sleep, until } from '../wait.ts'
+import { act, type Deed, type Lease, type Told, take } from '../workers.ts'
 
 const QUEUE = 'overload'
 const TIMES = 5
 const REDIS_DELAY_MS = 30
 const BATCH = 4
 const WAITING = 20
+/** As many as settles come in four seconds, should the machine stand still for a moment. */
+const SETTLES_WAITING = 100
 /** Of a client; who is not answered by then counts as refused after that time. */
 const PATIENCE_MS = 2_000
 
@@ -29,6 +33,20 @@ export const overload: Scenario = {
       what: 'a service that lets as many wait as come',
       misses: 'refused after',
       run: (stage, scale) => overrun(stage, { ...scale, isQuick: true }, 1_000_000),
+    },
+  ],
+}
+
+/** O1 settles: so many queues that all of REDIS_MAX_WAITING is taken by enqueues, not only their own line. */
+export const settlesOverloaded: Scenario = {
+  id: 'O1 settles',
+  fault: 'settles and extends, while so much is enqueued that it is shed',
+  run: (stage, scale) => settleMeanwhile(stage, scale, settleOrExtend),
+  controls: [
+    {
+      what: 'listings in the place of settles',
+      misses: 'settles and extends not answered 200',
+      run: (stage, scale) => settleMeanwhile(stage, { ...scale, isQuick: true }, list),
     },
   ],
 }
@@ -106,4 +124,88 @@ async function overrun(stage: Stage, scale: Scale, mayWait: number): Promise<Fin
 
 function taken(tries: Try[]): number {
   return tries.filter(({ outcome }) => outcome === 'ok').length
+}
+
+const QUEUES = 200
+const SETTLES_PER_S = 25
+
+interface Meanwhile {
+  browser: Browser
+  url: string
+  leases: Lease[]
+}
+
+/** Every other one is settled; the rest is kept. */
+function settleOrExtend({ browser, url, leases }: Meanwhile, index: number): Promise<Told> {
+  const deed: Deed = index % 2 === 0 ? { kind: 'complete', result: index } : { kind: 'extend' }
+  return act(browser, url, leases[index]!.lease, deed)
+}
+
+async function list({ browser, url }: Meanwhile): Promise<Told> {
+  const { status, body } = await browser.ask(`${url}/jobs?queue=${QUEUE}`)
+  return { status, code: body.slice(0, 200) }
+}
+
+async function settleMeanwhile(stage: Stage, scale: Scale, work: typeof settleOrExtend): Promise<Finding> {
+  const redis = await stage.redis()
+  const proxy = await stage.proxy(redis.place)
+  const { url } = await stage.service(`redis://127.0.0.1:${proxy.port}`, {
+    REDIS_MAX_CONCURRENT_OPS: '4',
+    REDIS_MAX_WAITING: `${SETTLES_WAITING}`,
+    ENQUEUE_BATCHES_IN_FLIGHT: '1',
+  })
+  const browser = stage.browser()
+  const seconds = secondsOf(scale, 3, 0.02)
+  const jobs = Array.from({ length: SETTLES_PER_S * (seconds + 5) }, () => ({ name: 'n', data: {} }))
+  await new Queue(QUEUE, { connection: redis.client }).addBulk(jobs)
+  const leases: Lease[] = []
+  while (leases.length < jobs.length) {
+    leases.push(...(await take(browser, url, QUEUE, { max: 100, leaseMs: 600_000 })))
+  }
+  proxy.faults.delayMs = REDIS_DELAY_MS
+  const statuses: number[] = []
+  const enqueueing = openLoop(
+    stage,
+    ((scale.isQuick ? 2 : TIMES) * 4 * 1_000) / REDIS_DELAY_MS,
+    async (index) => {
+      const body = JSON.stringify({ queue: `${QUEUE}-${index % QUEUES}`, name: 'n' })
+      statuses.push((await browser.ask(`${url}/jobs`, { body, timeoutMs: PATIENCE_MS })).status)
+    },
+  )
+  await until('enqueues are refused', () => statuses.includes(503))
+  scale.progress('settling')
+  const told: (Told & { ms: number })[] = []
+  const settling = openLoop(stage, SETTLES_PER_S, async (index) => {
+    const at = performance.now()
+    const one = await work({ browser, url, leases }, index)
+    told.push({ ...one, ms: performance.now() - at })
+  })
+  await sleep(seconds * 1_000)
+  await settling.stop()
+  await enqueueing.stop()
+  const refused = told.filter(({ status }) => status !== 200)
+  const completed = await new Queue(QUEUE, { connection: redis.client }).getCompletedCount()
+  return {
+    checks: [
+      {
+        what: 'settles and extends not answered 200',
+        measured: refused.length,
+        atMost: 0,
+        samples: refused.slice(0, 3).map((one) => JSON.stringify(one)),
+      },
+      judgeTimes(
+        scale,
+        'settles and extends answered after',
+        told.map(({ ms }) => ms),
+        // One round trip under way may have to end first.
+        5 * REDIS_DELAY_MS,
+      ),
+      {
+        what: 'enqueues refused',
+        measured: statuses.filter((status) => status === 503).length,
+        atLeast: 100,
+      },
+    ],
+    counts: { 'settles and extends': told.length, completed, enqueues: statuses.length },
+  }
 }

@@ -50,7 +50,8 @@ async function search(stage: Stage, requestId: (markers: Markers) => string | un
     apiKey: printed.split('\n')[0]!.trim(),
     wrongKey: marker('wrong-key'),
     data: marker('data'),
-    secret: marker('secret'),
+    // At least 32 characters.
+    secret: marker('secret').repeat(2),
   }
   const env = { LOG_LEVEL: 'trace', LOG_REQUESTS: 'all', API_KEYS_FILE: keysFile, SECRET: markers.secret }
   const service = await stage.service(redis.url, env)
