@@ -17,19 +17,24 @@ const MAC_BYTES = 16
 
 /** `secrets`: the first seals; leases of the others are good as well, while a secret is replaced. */
 export function createLeaseSealer(secrets: [string, ...string[]]): LeaseSealer {
-  const macOf = (secret: string, text: string) =>
-    createHmac('sha256', secret).update(text).digest().subarray(0, MAC_BYTES)
+  const sealOf = (secret: string, text: string) =>
+    createHmac('sha256', secret).update(text).digest().subarray(0, MAC_BYTES).toString('base64url')
 
   return {
     seal({ queue, key, token, opts, attemptsMade, attemptsStarted }) {
       const fields = [queue, key, token, opts, attemptsMade, attemptsStarted]
       const text = Buffer.from(JSON.stringify(fields)).toString('base64url')
-      return `${text}.${macOf(secrets[0], text).toString('base64url')}`
+      return `${text}.${sealOf(secrets[0], text)}`
     },
     open(lease) {
-      const [text = '', seal = ''] = lease.split('.')
-      const mac = Buffer.from(seal, 'base64url')
-      const isOurs = (secret: string) => mac.length === MAC_BYTES && timingSafeEqual(mac, macOf(secret, text))
+      const dot = lease.lastIndexOf('.')
+      const text = lease.slice(0, dot)
+      // As texts: one seal may be written in several ways, and only ours is one.
+      const seal = Buffer.from(lease.slice(dot + 1))
+      const isOurs = (secret: string) => {
+        const own = Buffer.from(sealOf(secret, text))
+        return seal.length === own.length && timingSafeEqual(seal, own)
+      }
       if (!secrets.some(isOurs)) throw new SluiceError('INVALID_LEASE')
       const [queue, key, token, opts, attemptsMade, attemptsStarted] = JSON.parse(
         Buffer.from(text, 'base64url').toString(),

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { createLeaseSealer } from '../../src/leases/lease.ts'
 import { keptSecret } from '../../src/leases/secret.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -58,4 +59,29 @@ t.test('a secret that is kept is made once, for this user alone, and never a sho
   t.equal((await stat(join(folder, 'secret'))).mode & 0o777, 0o600)
   await writeFile(join(folder, 'secret'), 'short')
   await t.rejects(keptSecret(folder), /holds no secret: remove it/)
+})
+
+t.test('a lease is good as it was given, and in no other way', async (t) => {
+  const sealer = createLeaseSealer(['s'.repeat(32), 'o'.repeat(32)])
+  const held = { queue: 'q', key: 'k', token: 't', opts: '{}', attemptsMade: 0, attemptsStarted: 1 }
+  const lease = sealer.seal(held)
+  t.same(sealer.open(lease), held)
+  t.same(sealer.open(createLeaseSealer(['o'.repeat(32)]).seal(held)), held)
+  const [text = '', seal = ''] = lease.split('.')
+  const others = [
+    `${lease}.x`,
+    `${lease}=`,
+    `x.${lease}`,
+    `${text}.${seal.slice(0, -1)}`,
+    `${text}.`,
+    `.${seal}`,
+    text,
+    '.',
+    '',
+  ]
+  // The last of its characters holds bits that are not used.
+  const last = String.fromCharCode(seal.charCodeAt(seal.length - 1) + 1)
+  for (const other of [...others, `${lease.slice(0, -1)}${last}`]) {
+    t.throws(() => sealer.open(other), { code: 'INVALID_LEASE' }, other)
+  }
 })
