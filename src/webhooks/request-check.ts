@@ -5,6 +5,8 @@ import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
 import type { SubscriptionBody } from './schemas.ts'
 import { isSecret } from './signature.ts'
 
+/** RFC 9110 §5.1. */
+const HEADER_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/
 /** Ours, the connection's, and those that say how the body is to be read. */
 const RESERVED = new Set([
   ...['host', 'content-length', 'content-type', 'transfer-encoding', 'connection', 'keep-alive', 'upgrade'],
@@ -34,6 +36,7 @@ export function createRequestCheck(guard: AddressGuard): (body: SubscriptionBody
     }
     const names = Object.keys(headers).map((name) => name.toLowerCase())
     for (const [index, name] of names.entries()) {
+      if (!HEADER_NAME.test(name)) throw refusal(`/headers/${name}`, 'is no name of a header')
       if (!RESERVED.has(name) && !name.startsWith('webhook-') && names.indexOf(name) === index) continue
       throw refusal(`/headers/${name}`, 'is set by the service, or is there twice')
     }

@@ -126,6 +126,10 @@ export function createRunner(
   }
 
   function begin(jobs: TakenJob[]): void {
+    if (stopping.signal.aborted) {
+      line.giveBack({ queue, share, places: atItsTurn }, jobs)
+      return
+    }
     for (const job of jobs) {
       onTheirWay.set(job.token + job.key, job)
       onHeld(queue, job.takenAtMs + leaseMs)
@@ -234,8 +238,7 @@ export function createRunner(
     clearTimeout(grace)
     const jobs = [...onTheirWay.values()]
     onTheirWay.clear()
-    own.give(jobs.length)
-    line.giveBack({ queue, share }, jobs)
+    line.giveBack({ queue, share, places: atItsTurn }, jobs)
   }
 
   void fill()

@@ -35,7 +35,7 @@ export interface TakeRequest {
   /** Of a consumer that many processes are; `undefined`: as many as there are. */
   share?: Share | undefined
   /** How many it has room for turns out in the moment in which they are taken; `undefined`: `max`. */
-  places?: { take(): number; give(count: number): void }
+  places?: { take(): number; give(count: number): void } | undefined
 }
 
 /** How many jobs a consumer may hold in all its processes together. Kept in Redis, and looked at with every take. */

@@ -26,7 +26,7 @@ export interface Line {
   /** Jobs were stored here a moment ago: sooner than their events are heard. */
   poke(queue: string): void
   /** Jobs that were taken and reach nobody. */
-  giveBack(request: Pick<TakeRequest, 'queue' | 'share'>, jobs: Taken['jobs']): void
+  giveBack(request: Pick<TakeRequest, 'queue' | 'share' | 'places'>, jobs: Taken['jobs']): void
   waiting(): number
   /** Nobody is kept waiting any more. */
   isClosing(): boolean
@@ -220,8 +220,12 @@ export function createLine(
   }
 
   /** Not to the next in line: it may have asked for fewer, or for longer. */
-  function giveBack({ queue, share }: Pick<TakeRequest, 'queue' | 'share'>, jobs: Taken['jobs']): void {
+  function giveBack(
+    { queue, share, places }: Pick<TakeRequest, 'queue' | 'share' | 'places'>,
+    jobs: Taken['jobs'],
+  ): void {
     if (jobs.length === 0) return
+    places?.give(jobs.length)
     const items = jobs.map((held) => ({ held, outcome: { outcome: 'release' as const } }))
     // What cannot be given back now stalls, and comes back so.
     work.settle(queue, items, undefined, share).catch(() => {})

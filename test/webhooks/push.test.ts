@@ -289,6 +289,7 @@ t.test('what may not be subscribed is refused, and says where the fault is', asy
     [{ url: 'https://1.1.1.1/', secret: 'whsec_short' }, '/secret'],
     [{ url: 'https://1.1.1.1/', headers: { 'Webhook-Id': 'x' } }, '/headers/webhook-id'],
     [{ url: 'https://1.1.1.1/', headers: { A: '1', a: '2' } }, '/headers/a'],
+    [{ url: 'https://1.1.1.1/', headers: { é: '1' } }, '/headers/é'],
   ]
   for (const [body, pointer] of bad) {
     t.match(await call(app, 'PUT', '', body), {
