@@ -8,6 +8,8 @@ export interface Answer {
   headers: Record<string, string | string[] | undefined>
   /** Of an event stream what came first. */
   body: string
+  /** When it was asked, ms since 1970. */
+  atMs: number
   /** Until the answer was whole. */
   ms: number
 }
@@ -17,6 +19,7 @@ export type Ask = (asked: Case) => Promise<Answer>
 export function injecting(app: TestApp): Ask {
   return async ({ method, url, headers, payload }) => {
     const began = performance.now()
+    const atMs = Date.now()
     const answer = await app.http.inject({
       ...{ method: method as 'GET', url, headers },
       ...(payload === undefined ? {} : { payload }),
@@ -25,6 +28,7 @@ export function injecting(app: TestApp): Ask {
       status: answer.statusCode,
       headers: answer.headers as Answer['headers'],
       body: answer.body,
+      atMs,
       ms: performance.now() - began,
     }
   }
@@ -39,6 +43,7 @@ export function dialling(port: number): { ask: Ask; close(): void } {
     ask: ({ method, url, headers, payload }) =>
       new Promise((resolve, reject) => {
         const began = performance.now()
+        const atMs = Date.now()
         const length = payload === undefined ? {} : { 'content-length': Buffer.byteLength(payload) }
         const asking = request({
           ...{ host: '127.0.0.1', port, agent, method, path: url, timeout: TIMEOUT_MS },
@@ -50,7 +55,7 @@ export function dialling(port: number): { ask: Ask; close(): void } {
           let body = ''
           const done = () => {
             const { statusCode: status = 0, headers } = response
-            resolve({ status, headers, body, ms: performance.now() - began })
+            resolve({ status, headers, body, atMs, ms: performance.now() - began })
           }
           response.setEncoding('utf8')
           response.on('error', reject)

@@ -8,8 +8,7 @@ import { type ErrorCode, errorTable } from '../../src/errors.ts'
 import type { Answer } from './clients.ts'
 import type { Schema } from './from-schema.ts'
 import { nothing } from './nothing.ts'
-import type { Case, Document, Operation } from './operations.ts'
-import { mayWait } from './promises.ts'
+import { type Case, type Document, mayWait, type Operation } from './operations.ts'
 
 export type Contract = (operation: Operation, asked: Case, answer: Answer) => string[]
 
@@ -22,7 +21,7 @@ const MAX_HEAD_BYTES = 15_000
 
 const SANE_ID = /^[A-Za-z0-9._:-]{1,128}$/
 /** Paths, lines of code, what Redis says of a script: nothing of that is for clients. */
-const INSIDES = /node_modules|\.[cm]?[jt]s:\d|user_script|EVALSHA|\bat \S+ \(/
+export const INSIDES = /node_modules|\.[cm]?[jt]s:\d|user_script|EVALSHA|\bat \S+ \(/
 
 export function createContract(document: Document): Contract {
   const validators = new Map<Schema, (value: unknown) => string | undefined>()

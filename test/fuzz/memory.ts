@@ -1,15 +1,17 @@
 /**
- * What the answers have told so far (the next page, an ETag, the place of an event), for requests that ask for it with a
- * placeholder: no generator could think of such a value, and what lies behind it is only reached with one.
+ * What the answers have told so far (the next page, an ETag, the place of an event, a lease), for requests that ask for it
+ * with a placeholder: no generator could think of such a value, and what lies behind it is only reached with one.
  */
 import type { Answer } from './clients.ts'
+import type { LeaseBook } from './lease-book.ts'
 import type { Case } from './operations.ts'
+import { RECEIVER_PORT } from './urls.ts'
 
 export const NEXT_PAGE = '@next'
 export const SEEN_ETAG = '"@seen"'
 export const SEEN_PLACE = '@place'
 
-/** Of the answers of one operation. */
+/** Of the answers of one operation, but for what it shares with the others. */
 export interface Memory {
   note(asked: Case, answer: Answer): void
   /** With the placeholder filled in; as it was given while nothing is known. */
@@ -19,7 +21,13 @@ export interface Memory {
 /** The latest of each kind, so that most of them still hold. */
 const KEPT = 20
 
-export function createMemory(): Memory {
+/** What all operations know. */
+export interface Shared {
+  leases: LeaseBook
+  receiverPort: number
+}
+
+export function createMemory(operationId: string, { leases, receiverPort }: Shared): Memory {
   const pages = createPool<string>()
   const tags = createPool<{ url: string; etag: string }>()
   const places = createPool<{ url: string; place: string }>()
@@ -46,7 +54,10 @@ export function createMemory(): Memory {
         const { url, place } = places.take() ?? { url: asked.url, place: '0-0' }
         return { ...asked, url, headers: { ...headers, 'last-event-id': place } }
       }
-      return asked
+      const { payload } = asked
+      if (payload?.includes(`:${RECEIVER_PORT}`))
+        return { ...asked, payload: payload.replaceAll(`:${RECEIVER_PORT}`, `:${receiverPort}`) }
+      return leases.fill(asked, operationId === 'settleLeases')
     },
   }
 }

@@ -1,10 +1,8 @@
 /**
  * Requests for every operation of the OpenAPI document: those that fit it, those that nearly do, and those that are
- * nothing of the kind. What a schema cannot say (which ids exist, what a cursor looks like, how long a test may wait) is
- * in `special`.
+ * nothing of the kind. What a schema cannot say is in special.ts.
  */
 import * as fc from 'fast-check'
-import { errorTable } from '../../src/errors.ts'
 import { testConfig } from '../helpers/app.ts'
 import { createFromSchema, type FromSchema, type Schema } from './from-schema.ts'
 import {
@@ -12,14 +10,12 @@ import {
   anyText,
   asHeader,
   brokenJson,
-  cursors,
   encode,
   headerText,
-  jobIds,
   rawSegments,
   type Text,
 } from './hostile.ts'
-import { NEXT_PAGE, SEEN_ETAG, SEEN_PLACE } from './memory.ts'
+import { instead, isHarmless, samples, special } from './special.ts'
 
 export interface Case {
   method: string
@@ -30,6 +26,7 @@ export interface Case {
 }
 
 interface Parameter {
+  operationId: string
   in: string
   name: string
   required?: boolean
@@ -43,7 +40,7 @@ export interface Response {
 
 interface Described {
   operationId: string
-  parameters?: Parameter[]
+  parameters?: Omit<Parameter, 'operationId'>[]
   requestBody?: { content: Record<string, { schema: Schema }> }
   responses: Record<string, Response>
 }
@@ -63,18 +60,8 @@ export interface Operation {
   cases: fc.Arbitrary<Case>
 }
 
-/** Jobs that are there before the requests are made (run.ts). */
-export const SEEDED = ['fuzz:seen', 'fuzz:later', 'fuzz:first', 'fuzz:done', 'fuzz:broke', 'plain']
-const QUEUES = ['fuzz', 'other', 'default']
-const samples = {
-  queue: QUEUES,
-  jobId: ['a', 'b', 'seen', 'done'],
-  id: ['d1', 'd2'],
-  idempotencyKey: ['k1', 'k2'],
-}
-
 export function readOperations({ paths, components }: Document): Operation[] {
-  const fromSchema = createFromSchema(components.schemas, samples)
+  const fromSchema = createFromSchema(components.schemas, samples, instead)
   return Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, described]): Operation => {
       const { operationId: id, responses } = described
@@ -99,51 +86,9 @@ function matcher(path: string): (url: string) => boolean {
   }
 }
 
-const ids = jobIds(SEEDED)
-
-/** In place of what the schema says, by `in` and name. */
-const special: Record<string, Text> = {
-  'path id': ids,
-  'path queue': fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...QUEUES, 'nobody') }, anyText),
-  'path name': fc.oneof(
-    fc.constantFrom(...Object.keys(errorTable)).map((code) => code.toLowerCase().replaceAll('_', '-')),
-    anyText,
-  ),
-  'query ids': fc.oneof(
-    { weight: 8, arbitrary: fc.array(ids, { minLength: 1, maxLength: 5 }).map((some) => some.join()) },
-    { weight: 1, arbitrary: fc.constantFrom(199, 200, 201).map((many) => Array(many).fill('fuzz:seen').join()) },
-    { weight: 1, arbitrary: fc.constantFrom(',', ',,,', ','.repeat(300), 'a,a,a', 'fuzz:seen,fuzz:seen') },
-  ),
-  'query cursor': fc.oneof(
-    { weight: 4, arbitrary: fc.constant(NEXT_PAGE) },
-    { weight: 4, arbitrary: cursors },
-    { weight: 1, arbitrary: anyText },
-  ),
-  // A second at most, or the test would be long.
-  'query wait': fc.constantFrom(
-    ...['0', '0', '0', '1', '-1', '31', '1.5', '0.0', '-0', '00', '1e0', '+1', ' 1', '', 'abc', '0x1', '9'.repeat(400)],
-  ),
-  'header if-none-match': fc.oneof(
-    fc.constant(SEEN_ETAG),
-    fc.constantFrom('*', '"x"', 'W/"x"', '"x", "y"', 'x', '""', '","', '*, *', `${'"x", '.repeat(500)}"y"`),
-    headerText,
-  ),
-  'header prefer': fc
-    .oneof(
-      fc.constantFrom('wait=0', 'wait=1', 'respond-async, wait=0', 'wait="0"', 'wait = 0', 'wait=-1', 'wait=', 'WAIT=0'),
-      headerText,
-    )
-    .filter((text) => !/wait\s*=\s*"?0*([2-9]|\d\d)/i.test(text)),
-  'header cache-control': fc.oneof(fc.constantFrom('no-cache', 'max-age=0', 'no-store, no-cache'), headerText),
-  'header last-event-id': fc.oneof(
-    fc.constant(SEEN_PLACE),
-    fc.constantFrom('0-0', '1-1', '1700000000000-0', '999999999999999-999999999999999', '0', '-', '+', '$', '>', '(0-0'),
-    headerText,
-  ),
-} // biome-ignore format: a list to read, not a column
-
 function casesOf(method: string, path: string, described: Described, from: FromSchema): fc.Arbitrary<Case> {
-  const { parameters = [], requestBody } = described
+  const { operationId, requestBody } = described
+  const parameters = (described.parameters ?? []).map((one) => ({ ...one, operationId }))
   const within = (place: string) => parameters.filter((parameter) => parameter.in === place)
   const body = requestBody?.content['application/json']?.schema
   if (requestBody && !body) throw new Error(`operations.ts makes no ${Object.keys(requestBody.content)}`)
@@ -160,11 +105,12 @@ function casesOf(method: string, path: string, described: Described, from: FromS
       ...{ method, url: path + query, headers },
       ...(payload === undefined ? {} : { payload }),
     }))
+    .filter(({ payload }) => isHarmless(payload))
 }
 
 /** What a parameter says: JSON texts without their quotes. */
-function values({ in: place, name, schema }: Parameter, from: FromSchema): Text {
-  const given = special[`${place} ${name}`]
+function values({ operationId, in: place, name, schema }: Parameter, from: FromSchema): Text {
+  const given = special[`${operationId} ${place} ${name}`] ?? special[`${place} ${name}`]
   if (given) return given
   const bare = (json: string) => {
     const text = json.startsWith('"') ? String(JSON.parse(json)) : json
@@ -297,4 +243,14 @@ function payloads(schema: Schema, { fitting, nearly }: FromSchema): fc.Arbitrary
         .map((many) => `{"jobs":[${Array(many).fill('{"name":"n"}')}]}`),
     },
   )
+}
+
+/** It may ask to be answered later. */
+export function mayWait({ url, headers, payload = '' }: Case): boolean {
+  return url.includes('wait=') || headers['prefer'] !== undefined || payload.includes('"wait"')
+}
+
+/** Of a request, as the service reads it, which passes over a byte order mark. Throws for what is not JSON. */
+export function bodyOf({ payload = '' }: Case): unknown {
+  return JSON.parse(payload.replace(/^\ufeff/, ''))
 }
