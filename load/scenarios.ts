@@ -8,6 +8,7 @@ import { mixed } from './scenarios/mixed.ts'
 import { overload } from './scenarios/overload.ts'
 import { pollers } from './scenarios/pollers.ts'
 import { pull } from './scenarios/pull.ts'
+import { push } from './scenarios/push.ts'
 import { cold, hot } from './scenarios/read.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { soak } from './scenarios/soak.ts'
@@ -30,6 +31,7 @@ export const scenarios: Scenario[] = [
   pull,
   wakeUp,
   idleWorkers,
+  push,
   soak,
   claims,
 ]

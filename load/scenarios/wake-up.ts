@@ -5,8 +5,8 @@ import { type Answer, type Client, openClients } from '../clients.ts'
 import { startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { round } from '../tables.ts'
-import { timesOf } from './pull.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
+import { timesOf } from './work.ts'
 
 /** Any replica opens the leases of any other. */
 const SECRET = 'only-for-the-load-scenarios-0123456789'

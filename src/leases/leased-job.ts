@@ -16,7 +16,8 @@ export function createDescribeLease(
     const untilMs = takenAtMs + leaseMs
     onHeld(queue, untilMs)
     const told = {
-      ...{ id: `${queue}:${key}`, name, attempt: attemptsMade + 1, attempts, lease: sealer.seal(job) },
+      id: `${queue}:${key}`,
+      ...{ name, attempt: attemptsMade + 1, attempts, lease: sealer.seal(job) },
       ...{ expiresAt: new Date(untilMs).toISOString(), traceparent },
     }
     return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`

@@ -61,14 +61,32 @@ export function createRecordingBackend(
   return new RedisQueueBackend(connection as Connection, queue, all, toKey, opts, undefined, false)
 }
 
-/** Lets BullMQ do something on a backend that sends nothing; resolves with what it would have sent. */
-export async function recordCommands(
-  of: BackendOf,
-  act: (backend: RedisQueueBackend) => Promise<unknown>,
-): Promise<BullmqCommand[]> {
-  const commands: BullmqCommand[] = []
-  await act(createRecordingBackend(of, (command) => commands.push(command)))
-  return commands
+/** One thing at a time. */
+export interface Recorder {
+  /** Lets BullMQ do something on a backend that sends nothing; resolves with what it would have sent. */
+  record(
+    opts: BackendOptions,
+    act: (backend: RedisQueueBackend) => Promise<unknown>,
+  ): Promise<BullmqCommand[]>
+}
+
+/**
+ * To be used again and again: a backend has accessors of its own, which V8 keeps, with all that they can reach, until the
+ * next full collection.
+ */
+export function createRecorder(prefix: string, queue: string): Recorder {
+  let commands: BullmqCommand[] = []
+  const note = (command: BullmqCommand) => commands.push(command)
+  const backend = createRecordingBackend({ prefix, queue, opts: {} as BackendOptions }, note)
+  const inner = backend as unknown as { queue: { opts: BackendOptions } }
+  return {
+    async record(opts, act) {
+      commands = []
+      inner.queue.opts = opts
+      await act(backend)
+      return commands
+    },
+  }
 }
 
 let lastKeys:

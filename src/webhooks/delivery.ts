@@ -16,10 +16,12 @@ export function deliveryOf(
   const timestampS = Math.floor(nowMs / 1_000)
   const live = secrets.filter(({ expiresAtMs }) => expiresAtMs > nowMs).map(({ text }) => text)
   return {
-    ...{ url, timeoutMs, body },
+    url,
+    timeoutMs,
+    body,
     headers: {
-      ...headers,
       'content-type': 'application/json',
+      ...headers,
       'user-agent': 'Sluice',
       'webhook-id': id,
       'webhook-timestamp': `${timestampS}`,

@@ -4,6 +4,7 @@
  *
  *   room → line → [jobs] → sender → verdict → settled with others, and the next taken in the same command
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { SluiceError } from '../errors.ts'
 import type { Share, TakenJob, TakeRequest } from '../work/held.ts'
@@ -56,6 +57,8 @@ const TAKE_AGAIN_MS = 1_000
 const ODD_BACKOFF_MS = 5_000
 /** Most jobs that one command takes. */
 const MOST_AT_ONCE = 100
+/** Commands that settle at once: Redis works on one while the answers that belong into the next come in. */
+const MOST_SETTLES = 3
 
 interface Ended extends Settlement {
   held: TakenJob
@@ -75,18 +78,21 @@ export function createRunner(
   const own = places.join(queue, () => (taking ? line.poke(queue) : void fill()))
   const onTheirWay = new Map<string, TakenJob>()
   const ended: Ended[] = []
+  /** Jobs that are being settled, in so many commands. */
+  let unsettled = 0
+  let settles = 0
+  let isSettleDue = false
   const counts = { delivered: 0, retried: 0, failed: 0 }
   let lastStatus: number | null = null
   /** While it waits for jobs: ends the wait. */
   let taking: AbortController | undefined
-  let isSettling = false
   let timer: NodeJS.Timeout | undefined
   let whenIdle = () => {}
 
   /** How many jobs there is room for, when so many leave. */
   function room(leaving = 0): number {
     if (stopping.signal.aborted) return 0
-    const inFlight = onTheirWay.size + ended.length - leaving
+    const inFlight = onTheirWay.size + ended.length + unsettled - leaving
     return Math.min(concurrency - inFlight, health.room(inFlight), MOST_AT_ONCE)
   }
 
@@ -153,9 +159,14 @@ export function createRunner(
     own.give(1)
     const verdict = judge(answer, Date.now())
     note(answer, verdict)
-    ended.push({ held: job, outcome: outcomeOf(verdict), log: logLine(job, answer, verdict) })
+    ended.push({ held: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) })
+    if (isSettleDue) return
+    isSettleDue = true
     // Those that end in the same turn of the loop are settled together.
-    if (!isSettling) setImmediate(() => void settle())
+    setImmediate(() => {
+      isSettleDue = false
+      void settle()
+    })
   }
 
   function note(answer: Answer, verdict: Verdict): void {
@@ -183,9 +194,10 @@ export function createRunner(
   }
 
   async function settle(): Promise<void> {
-    if (isSettling || ended.length === 0) return
-    isSettling = true
-    const items = ended.slice(0, MOST_AT_ONCE)
+    if (settles >= MOST_SETTLES || ended.length === 0) return
+    settles++
+    const items = ended.splice(0, MOST_AT_ONCE)
+    unsettled += items.length
     // One that waits for more already has asked for all there is room for.
     const max = taking || !line.isFree(queue) ? 0 : own.take(room(items.length))
     let count = 0
@@ -193,19 +205,20 @@ export function createRunner(
       const next = max > 0 ? requestFor(max) : undefined
       const { refused, taken } = await work.settle(queue, items, next, share)
       count = taken.jobs.length
-      leave(items)
+      unsettled -= items.length
       for (const [index, item] of items.entries()) settled(item, refused[index])
       begin(taken.jobs)
     } catch {
-      // Those that can still be settled before their locks run out, soon.
-      leave(items.filter(({ held }) => held.takenAtMs + leaseMs < Date.now()))
-      await new Promise((resolve) => setTimeout(resolve, SETTLE_AGAIN_MS))
+      await sleep(SETTLE_AGAIN_MS)
+      unsettled -= items.length
+      // Those that can still be settled before their locks run out.
+      ended.push(...items.filter(({ held }) => held.takenAtMs + leaseMs > Date.now()))
     } finally {
-      isSettling = false
+      settles--
       own.give(max - count)
     }
     if (ended.length > 0) void settle()
-    else if (onTheirWay.size === 0) whenIdle()
+    else if (onTheirWay.size + unsettled === 0) whenIdle()
     void fill()
   }
 
@@ -219,16 +232,11 @@ export function createRunner(
     ended.push({ ...item, outcome: { ...outcome, retryAfterMs: ODD_BACKOFF_MS } })
   }
 
-  function leave(items: Ended[]): void {
-    const gone = new Set(items)
-    ended.splice(0, ended.length, ...ended.filter((item) => !gone.has(item)))
-  }
-
   async function stop(graceMs: number): Promise<void> {
     stopping.abort()
     own.leave()
     clearTimeout(timer)
-    if (onTheirWay.size === 0 && ended.length === 0) return
+    if (onTheirWay.size + ended.length + unsettled === 0) return
     let grace: NodeJS.Timeout | undefined
     const isOver = new Promise<void>((resolve) => {
       whenIdle = resolve
@@ -245,7 +253,7 @@ export function createRunner(
   return {
     subscription,
     stats: () => ({
-      ...{ inFlight: onTheirWay.size + ended.length, ...counts, lastStatus },
+      ...{ inFlight: onTheirWay.size + ended.length + unsettled, ...counts, lastStatus },
       ...health.stats(),
     }),
     stop,
@@ -266,7 +274,10 @@ function outcomeOf(verdict: Verdict): Outcome {
   }
 }
 
-function logLine({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): string {
-  const said = verdict.kind === 'complete' ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
-  return `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}`
+/** Of a job that is delivered at once there is nothing to tell that it does not show itself. */
+function logOf({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): { log?: string } {
+  const isDelivered = verdict.kind === 'complete'
+  if (isDelivered && attemptsMade === 0) return {}
+  const said = isDelivered ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
+  return { log: `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}` }
 }

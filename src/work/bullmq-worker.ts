@@ -5,7 +5,12 @@
 import { Job, type JobJson, type RedisQueueBackend, Worker, type WorkerOptions } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import { SluiceError } from '../errors.ts'
-import { type BullmqCommand, createRecordingBackend, recordCommands } from '../redis/bullmq-commands.ts'
+import {
+  type BullmqCommand,
+  createRecorder,
+  createRecordingBackend,
+  type Recorder,
+} from '../redis/bullmq-commands.ts'
 import type { Held, TakeRequest } from './held.ts'
 import { actOn, type Outcome } from './job-outcome.ts'
 
@@ -38,11 +43,23 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
   // For BullMQ's Job, which wants to belong to something; nothing runs in it.
   const workers = new LRUCache<string, Worker>({ max: MAX_WORKERS })
 
-  const record = (
+  /** Of each queue those that are not in use: as many as there were at once. */
+  const recorders = new LRUCache<string, Recorder[]>({ max: MAX_WORKERS })
+
+  async function record(
     queue: string,
     opts: Partial<WorkerOptions>,
     act: (backend: RedisQueueBackend) => Promise<unknown>,
-  ) => recordCommands({ prefix, queue, opts: { prefix, ...opts } as WorkerOptions }, act)
+  ): Promise<BullmqCommand[]> {
+    const idle = recorders.get(queue) ?? []
+    const recorder = idle.pop() ?? createRecorder(prefix, queue)
+    try {
+      return await recorder.record({ prefix, ...opts } as WorkerOptions, act)
+    } finally {
+      idle.push(recorder)
+      recorders.set(queue, idle)
+    }
+  }
 
   async function recordOne(...args: Parameters<typeof record>): Promise<BullmqCommand> {
     const [command] = await record(...args)
@@ -62,10 +79,9 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
   }
 
   function jobOf(held: Held, backend: RedisQueueBackend, stacktrace: string | undefined): Job {
-    const json = {
-      ...{ id: held.key, name: '', data: '{}', opts: Job.optsFromJSON(held.opts), progress: 0, timestamp: 1 },
-      ...{ attemptsMade: held.attemptsMade, attemptsStarted: held.attemptsStarted, stacktrace },
-    }
+    const { key: id, attemptsMade, attemptsStarted } = held
+    const opts = Job.optsFromJSON(held.opts)
+    const json = { id, name: '', data: '{}', opts, timestamp: 1, attemptsMade, attemptsStarted, stacktrace }
     const job = Job.fromJSON(workerOf(held.queue), json as unknown as JobJson, held.key)
     ;(job as unknown as { backend: RedisQueueBackend }).backend = backend
     return job
@@ -80,7 +96,8 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
         ...(limiter === undefined ? {} : { limiter }),
       }
       const command = await recordOne(queue, opts, (backend) => backend.moveToActive(token, worker as string))
-      return { ...command, times: max }
+      command.times = max
+      return command
     },
     async settle(held, outcome, stacktrace) {
       checkBackoff(held, outcome)

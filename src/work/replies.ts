@@ -56,8 +56,10 @@ function toTaken(queue: string, key: string, token: string, [fields]: [string[]]
   const optsAt = fields.indexOf('opts')
   const { settling, attempts, traceparent } = readOptions(optsAt < 0 ? '{}' : fields[optsAt + 1]!)
   const { name, data, attemptsMade, attemptsStarted = 1, timestamp, processedOn = Date.now() } = json
+  // A literal that begins with a spread costs V8 microseconds, for each of a thousand jobs a second.
   return {
-    ...{ queue, key, token, opts: settling, attemptsMade, attemptsStarted },
+    queue,
+    ...{ key, token, opts: settling, attemptsMade, attemptsStarted },
     ...{ name, data: jsonText(data), traceparent, attempts, createdAtMs: timestamp, takenAtMs: processedOn },
   }
 }
