@@ -8,10 +8,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { SluiceError } from '../errors.ts'
 import type { Share, TakenJob, TakeRequest } from '../work/held.ts'
-import type { Outcome } from '../work/job-outcome.ts'
 import type { Line } from '../work/line.ts'
-import type { Settlement, Work } from '../work/worker.ts'
+import type { Work } from '../work/worker.ts'
 import { deliveryOf } from './delivery.ts'
+import { type Ended, settlementOf } from './ending.ts'
 import type { Places } from './places.ts'
 import { createReceiverHealth, type ReceiverStats } from './receiver-health.ts'
 import type { Answer, Sender } from './sender.ts'
@@ -59,10 +59,6 @@ const ODD_BACKOFF_MS = 5_000
 const MOST_AT_ONCE = 100
 /** Commands that settle at once: Redis works on one while the answers that belong into the next come in. */
 const MOST_SETTLES = 3
-
-interface Ended extends Settlement {
-  held: TakenJob
-}
 
 export function createRunner(
   subscription: Subscription,
@@ -159,7 +155,7 @@ export function createRunner(
     own.give(1)
     const verdict = judge(answer, Date.now())
     note(answer, verdict)
-    ended.push({ held: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) })
+    ended.push(settlementOf(job, answer, verdict))
     if (isSettleDue) return
     isSettleDue = true
     // Those that end in the same turn of the loop are settled together.
@@ -258,26 +254,4 @@ export function createRunner(
     }),
     stop,
   }
-}
-
-function outcomeOf(verdict: Verdict): Outcome {
-  switch (verdict.kind) {
-    case 'complete':
-      return { outcome: 'complete', result: verdict.result }
-    case 'gone':
-      return { outcome: 'release' }
-    default: {
-      const { kind, reason: message } = verdict
-      const retryAfterMs = kind === 'retry' ? verdict.afterMs : undefined
-      return { outcome: 'fail', error: { message }, unrecoverable: kind === 'fail', retryAfterMs }
-    }
-  }
-}
-
-/** Of a job that is delivered at once there is nothing to tell that it does not show itself. */
-function logOf({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): { log?: string } {
-  const isDelivered = verdict.kind === 'complete'
-  if (isDelivered && attemptsMade === 0) return {}
-  const said = isDelivered ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
-  return { log: `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}` }
 }

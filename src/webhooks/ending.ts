@@ -1,0 +1,36 @@
+/** How a delivery ends for its job: its outcome, and a line in its log where there is something to explain. */
+import type { TakenJob } from '../work/held.ts'
+import type { Outcome } from '../work/job-outcome.ts'
+import type { Settlement } from '../work/worker.ts'
+import type { Answer } from './sender.ts'
+import type { Verdict } from './verdict.ts'
+
+export interface Ended extends Settlement {
+  held: TakenJob
+}
+
+export function settlementOf(job: TakenJob, answer: Answer, verdict: Verdict): Ended {
+  return { held: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) }
+}
+
+function outcomeOf(verdict: Verdict): Outcome {
+  switch (verdict.kind) {
+    case 'complete':
+      return { outcome: 'complete', result: verdict.result }
+    case 'gone':
+      return { outcome: 'release' }
+    default: {
+      const { kind, reason: message } = verdict
+      const retryAfterMs = kind === 'retry' ? verdict.afterMs : undefined
+      return { outcome: 'fail', error: { message }, unrecoverable: kind === 'fail', retryAfterMs }
+    }
+  }
+}
+
+/** Of a job that is delivered at once there is nothing to tell that it does not show itself. */
+function logOf({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): { log?: string } {
+  const isDelivered = verdict.kind === 'complete'
+  if (isDelivered && attemptsMade === 0) return {}
+  const said = isDelivered ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
+  return { log: `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}` }
+}
