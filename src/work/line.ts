@@ -6,7 +6,8 @@
  *   asks → others wait, or nothing can be there: in line  ·  else take → jobs, or in line
  *   in line → [event · due · limit over · net] → take for each in turn, until there is nothing
  */
-import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import type { QueueEvent, QueueEvents } from '../queues/events.ts'
+import { hear } from './hearing.ts'
 import type { Taken, TakeRequest } from './held.ts'
 import { NOTHING } from './replies.ts'
 import type { StalledRecovery } from './stalled.ts'
@@ -62,6 +63,8 @@ interface QueueLine {
   /** The queue's own bound may be what keeps jobs back, so that every job that ends is news. */
   isBounded: boolean
   timer: NodeJS.Timeout | undefined
+  /** Whether what happens to the queue is heard. */
+  isLive(): boolean
   /** Ends what was begun for this queue. */
   end(): void
 }
@@ -88,28 +91,24 @@ export function createLine(
 
   function open(queue: string): QueueLine {
     const endWatch = stalled.watch(queue)
+    const listener = { onEvent: (event: QueueEvent) => note(line, event), onGap: () => stir(line) }
+    // What came between the first look and this is found by another.
+    const hearing = hear(events, queue, listener, () => stir(line))
     const line: QueueLine = {
       ...{ queue, waiters: new Set(), isTaking: false, heard: NOTHING_HEARD, quietUntil: 0 },
-      ...{ isBounded: false, timer: undefined },
+      ...{ isBounded: false, timer: undefined, isLive: hearing.isLive },
       end() {
         clearTimeout(line.timer)
         lines.delete(queue)
         endWatch()
-        void subscribing.then((subscription) => subscription?.close())
+        hearing.end()
       },
     }
     lines.set(queue, line)
-    const listener = { onEvent: (event: QueueEvent) => hear(line, event), onGap: () => stir(line) }
-    // While Redis is away the net serves; what follows then begins with the next line.
-    const subscribing: Promise<Subscription | undefined> = events
-      .subscribe(queue, listener)
-      .catch(() => undefined)
-    // What came between the first look and the subscription is found by another.
-    void subscribing.then(() => stir(line))
     return line
   }
 
-  function hear(line: QueueLine, { event, fields }: QueueEvent): void {
+  function note(line: QueueLine, { event, fields }: QueueEvent): void {
     if (event === 'active') stalled.heardActive(line.queue)
     if (JOB_READY.has(event)) stir(line)
     else if (JOB_LEFT.has(event)) {
@@ -203,7 +202,7 @@ export function createLine(
     const { limitedMs, nextAtMs, isBounded, isShareFull } = taken
     line.isBounded = isBounded || isShareFull
     if (line.heard.ready !== heard.ready || (line.isBounded && line.heard.left !== heard.left)) return false
-    const net = events.feed(line.queue)?.isLive ? NET_MS : NET_DEAF_MS
+    const net = line.isLive() ? NET_MS : NET_DEAF_MS
     const dueMs = nextAtMs > 0 ? Math.max(1, nextAtMs - Date.now()) : net
     line.quietUntil = performance.now() + Math.min(net, dueMs, limitedMs > 0 ? limitedMs : net)
     return true
