@@ -213,7 +213,11 @@ async function assemble(
   await http.register(webhookRoutes, { push, check: createRequestCheck(guard) })
   await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
-  if (!config.BUILDING) http.addHook('onReady', async () => push.start())
+  const startPush = () => {
+    if (connections.admin.ready) push.start()
+  }
+  connections.onChange(startPush)
+  http.addHook('onReady', async () => startPush())
 
   return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
 }

@@ -30,6 +30,7 @@ export interface Push {
   stats(): PushStats
   /** Subscriptions that send nothing, or not well, and why. */
   troubles(): { queue: string; reason: string }[]
+  /** Looks what there is in Redis: each time that it has come. */
   start(): void
   stop(): Promise<void>
 }
@@ -67,6 +68,7 @@ export function createPush(deps: PushDeps): Push {
   const runners = new Map<string, Runner>()
   const leaving = new Set<Promise<void>>()
   let version: string | undefined
+  let isStarting = false
   let timer: NodeJS.Timeout | undefined
   let isStopped = false
 
@@ -183,7 +185,14 @@ export function createPush(deps: PushDeps): Push {
       })
       return [...paused, ...failing]
     },
-    start: () => void keepFresh(),
+    start() {
+      if (isStarting || isStopped) return
+      isStarting = true
+      clearTimeout(timer)
+      void keepFresh().finally(() => {
+        isStarting = false
+      })
+    },
     async stop() {
       isStopped = true
       clearTimeout(timer)
