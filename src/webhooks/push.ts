@@ -3,10 +3,9 @@
  * change made here holds at once. Another replica hears of a new one within a minute; of any other change with its next take,
  * which takes nothing under a revision that is not Redis' own.
  */
-import type { Logger } from 'pino'
 import { SluiceError } from '../errors.ts'
 import { createPlaces } from './places.ts'
-import { createRunner, type Runner, type RunnerDeps, type RunnerStats } from './runner.ts'
+import { createRunner, type Ending, type Runner, type RunnerDeps, type RunnerStats } from './runner.ts'
 import type { SubscriptionStore } from './store.ts'
 import {
   pause,
@@ -35,12 +34,10 @@ export interface Push {
   stop(): Promise<void>
 }
 
-export interface PushStats {
+/** Of this process, since its start. */
+export interface PushStats extends Record<Ending, number> {
   subscriptions: number
   inFlight: number
-  delivered: number
-  retried: number
-  failed: number
 }
 
 export interface PushDeps
@@ -54,7 +51,6 @@ export interface PushDeps
   graceMs: number
   /** Others write subscriptions as well. */
   hasOthers: boolean
-  log: Logger
 }
 
 const REFRESH_MS = 60_000
@@ -73,6 +69,8 @@ export function createPush(deps: PushDeps): Push {
   let isStopped = false
 
   const places = createPlaces(maxInFlight)
+  const totals = { delivered: 0, retried: 0, failed: 0 }
+  const onEnded = (how: Ending) => void totals[how]++
 
   function shareOf({ queue, concurrency, revision, rateLimit }: Subscription) {
     const key = `${prefix}::sluice:deliveries:${queue}`
@@ -147,7 +145,7 @@ export function createPush(deps: PushDeps): Push {
     )
   }
 
-  const runnerDeps: RunnerDeps = { ...deps, places, onGone, onChanged }
+  const runnerDeps: RunnerDeps = { ...deps, places, onEnded, onGone, onChanged }
 
   function existing(subscription: Subscription | undefined): Subscription {
     if (subscription) return subscription
@@ -165,25 +163,14 @@ export function createPush(deps: PushDeps): Push {
       apply(queue, undefined)
     },
     statsOf: (queue) => runners.get(queue)?.stats(),
-    stats() {
-      const sum = { subscriptions: known.size, inFlight: places.inUse(), delivered: 0, retried: 0, failed: 0 }
-      for (const runner of runners.values()) {
-        const { delivered, retried, failed } = runner.stats()
-        sum.delivered += delivered
-        sum.retried += retried
-        sum.failed += failed
-      }
-      return sum
-    },
+    stats: () => ({ subscriptions: known.size, inFlight: places.inUse(), ...totals }),
     troubles() {
-      const paused = [...known.values()].flatMap(({ queue, paused: state }) =>
-        state ? [{ queue, reason: `is paused: ${state.reason}` }] : [],
-      )
-      const failing = [...runners.values()].flatMap((runner) => {
-        const { failing: isFailing, lastError } = runner.stats()
-        return isFailing ? [{ queue: runner.subscription.queue, reason: `fails: ${lastError}` }] : []
+      return [...known.values()].flatMap(({ queue, paused }) => {
+        if (paused) return [{ queue, reason: `is paused: ${paused.reason}` }]
+        const sent = runners.get(queue)?.stats()
+        if (!sent) return [{ queue, reason: 'sends nothing: its secrets were sealed with another SECRET' }]
+        return sent.failing ? [{ queue, reason: `fails: ${sent.lastError}` }] : []
       })
-      return [...paused, ...failing]
     },
     start() {
       if (isStarting || isStopped) return

@@ -25,12 +25,11 @@ export interface Runner {
   stop(graceMs: number): Promise<void>
 }
 
-export interface RunnerStats extends ReceiverStats {
+/** `retried`: later. */
+export type Ending = 'delivered' | 'retried' | 'failed'
+
+export interface RunnerStats extends ReceiverStats, Record<Ending, number> {
   inFlight: number
-  delivered: number
-  /** Tried again later. */
-  retried: number
-  failed: number
   lastStatus: number | null
 }
 
@@ -41,6 +40,8 @@ export interface RunnerDeps {
   places: Places
   onHeld(queue: string, untilMs: number): void
   onWrite(queue: string, key: string): void
+  /** A delivery has ended. */
+  onEnded(how: Ending): void
   /** The receiver wants no more (410), or has failed for too long. */
   onGone(subscription: Subscription, reason: string): void
   /** Redis has another revision of the subscription. */
@@ -60,13 +61,17 @@ const MOST_AT_ONCE = 100
 /** Commands that settle at once: Redis works on one while the answers that belong into the next come in. */
 const MOST_SETTLES = 3
 
+const endings: Record<Verdict['kind'], Ending> = {
+  ...{ complete: 'delivered', retry: 'retried', fail: 'failed', gone: 'failed' },
+}
+
 export function createRunner(
   subscription: Subscription,
   unsealed: Unsealed,
   share: Share,
   deps: RunnerDeps,
 ): Runner {
-  const { line, work, sender, places, onHeld, onWrite, onGone, onChanged, pauseAfterMs, log } = deps
+  const { line, work, sender, places, onHeld, onWrite, onEnded, onGone, onChanged, pauseAfterMs, log } = deps
   const { queue, concurrency, timeoutMs } = subscription
   const leaseMs = timeoutMs + MARGIN_MS
   const health = createReceiverHealth()
@@ -167,26 +172,22 @@ export function createRunner(
 
   function note(answer: Answer, verdict: Verdict): void {
     lastStatus = answer.status ?? null
-    if (verdict.kind === 'complete') {
-      counts.delivered++
-      health.succeeded()
-      return
-    }
-    if (verdict.kind === 'retry') counts.retried++
-    else counts.failed++
-    // A job that the receiver refuses is the job's fault, and the receiver is well.
-    if (verdict.kind === 'fail') health.succeeded()
-    if (verdict.kind === 'gone') onGone(subscription, verdict.reason)
-    if (verdict.kind !== 'retry') return
-    health.failed(verdict.reason, verdict.afterMs)
+    const how = endings[verdict.kind]
+    counts[how]++
+    onEnded(how)
+    if (verdict.kind === 'retry') noteFailure(verdict.reason, verdict.afterMs)
+    else if (verdict.kind === 'gone') onGone(subscription, verdict.reason)
+    // A job that is refused is the job's fault, and its receiver is well.
+    else health.succeeded()
+  }
+
+  function noteFailure(reason: string, afterMs: number | undefined): void {
+    health.failed(reason, afterMs)
     // What it waits for would be sent to a receiver that is to be left alone.
     if (health.room(onTheirWay.size) < MOST_AT_ONCE) taking?.abort()
     const sinceMs = health.failingSinceMs()
     if (pauseAfterMs === 0 || sinceMs === undefined || Date.now() - sinceMs < pauseAfterMs) return
-    onGone(
-      subscription,
-      `No delivery has succeeded since ${new Date(sinceMs).toISOString()}: ${verdict.reason}`,
-    )
+    onGone(subscription, `No delivery has succeeded since ${new Date(sinceMs).toISOString()}: ${reason}`)
   }
 
   async function settle(): Promise<void> {

@@ -21,6 +21,11 @@ const MOST = 1_000
 const READ: Operation = { label: 'readSubscriptions', priority: 'list', isWrite: false, commands: 1 }
 const WRITE: Operation = { label: 'writeSubscription', priority: 'list', isWrite: true, commands: 1 }
 
+/** Of the hash; beside it stands its `revision`. */
+const FIELD = 'subscription'
+
+const parse = (text: string) => JSON.parse(text) as Subscription
+
 export function createSubscriptionStore(prefix: string, gateway: Gateway): SubscriptionStore {
   // No queue name is empty, so no job of any queue can spell these keys.
   const setKey = `${prefix}::sluice:subscriptions`
@@ -28,8 +33,8 @@ export function createSubscriptionStore(prefix: string, gateway: Gateway): Subsc
   const keyOf = (queue: string) => `${prefix}::sluice:subscription:${queue}`
 
   async function find(queue: string): Promise<Subscription | undefined> {
-    const text = await gateway.onAdmin(READ, (client) => client.hget(keyOf(queue), 'subscription'))
-    return text === null ? undefined : (JSON.parse(text) as Subscription)
+    const text = await gateway.onAdmin(READ, (client) => client.hget(keyOf(queue), FIELD))
+    return text === null ? undefined : parse(text)
   }
 
   function put(queue: string, expected: string, next: string, json: string): Promise<unknown> {
@@ -45,8 +50,12 @@ export function createSubscriptionStore(prefix: string, gateway: Gateway): Subsc
     version: async () => (await gateway.onAdmin(READ, (client) => client.get(versionKey))) ?? '',
     async all() {
       const queues = await gateway.onAdmin(READ, (client) => client.smembers(setKey))
-      const found = await Promise.all(queues.map(find))
-      return found.filter((one) => one !== undefined)
+      if (queues.length === 0) return []
+      // One permit for all of them: a thousand would be refused.
+      const found = await gateway.onAdmin({ ...READ, commands: queues.length }, (client) =>
+        Promise.all(queues.map((queue) => client.hget(keyOf(queue), FIELD))),
+      )
+      return found.filter((text) => text !== null).map(parse)
     },
     async write(after, before) {
       const written = await put(after.queue, before?.revision ?? '', after.revision, JSON.stringify(after))

@@ -51,7 +51,10 @@ export interface Written {
   secret: string | undefined
 }
 
-/** What a PUT makes of it: all is replaced, but its secrets stay, and sign beside a new one for a day. */
+/**
+ * What a PUT makes of it: all is replaced, but its secrets stay, and sign beside a new one for a day. They are sealed anew, so
+ * that a SECRET that was replaced is needed no more; one that nobody can open is gone.
+ */
 export function replace(
   queue: string,
   before: Subscription | undefined,
@@ -62,9 +65,9 @@ export function replace(
   const { url, concurrency = CONCURRENCY, timeoutMs = TIMEOUT_MS, rateLimit = null, headers = {} } = request
   const at = now.toISOString()
   const sealedHeaders = Object.entries(headers).map(([name, value]) => [name, vault.seal(value)])
-  const made = !before && request.secret === undefined ? createSecret() : undefined
+  const kept = keepSecrets(before, vault, now)
+  const made = kept.length === 0 && request.secret === undefined ? createSecret() : undefined
   const given = request.secret ?? made
-  const kept = withoutExpired(before?.secrets ?? [], now)
   const isNew = given !== undefined && idOf(given) !== kept[0]?.id
   return {
     subscription: {
@@ -81,7 +84,7 @@ export function replace(
 /** With a new secret; those before sign for `overlapS` more. */
 export function rotate(before: Subscription, overlapS: number, vault: Vault, now: Date): Written {
   const secret = createSecret()
-  const secrets = addSecret(withoutExpired(before.secrets, now), secret, overlapS, vault, now)
+  const secrets = addSecret(keepSecrets(before, vault, now), secret, overlapS, vault, now)
   const subscription = { ...before, secrets, revision: createRevision(), updatedAt: now.toISOString() }
   return { subscription, secret }
 }
@@ -142,6 +145,13 @@ function addSecret(
 
 /** Each is a signature in a header. */
 const MOST_SECRETS = 5
+
+function keepSecrets(before: Subscription | undefined, vault: Vault, now: Date): SealedSecret[] {
+  return withoutExpired(before?.secrets ?? [], now).flatMap((secret) => {
+    const text = vault.open(secret.sealed)
+    return text === undefined ? [] : [{ ...secret, sealed: vault.seal(text) }]
+  })
+}
 
 function withoutExpired(secrets: SealedSecret[], now: Date): SealedSecret[] {
   return secrets.filter((secret) => expiryOf(secret) > now.getTime())

@@ -58,8 +58,10 @@ interface QueueLine {
   waiters: Set<Waiter>
   isTaking: boolean
   heard: Heard
-  /** Until then nothing can be there that was not heard of; performance.now(). */
+  /** Until then there is no need to look; performance.now(). */
   quietUntil: number
+  /** The last look was for one whose share is full: there may be jobs for others. */
+  isOnlyFull: boolean
   /** The queue's own bound may be what keeps jobs back, so that every job that ends is news. */
   isBounded: boolean
   timer: NodeJS.Timeout | undefined
@@ -95,7 +97,14 @@ export function createLine(
     // What came between the first look and this is found by another.
     const hearing = hear(events, queue, listener, () => stir(line))
     const line: QueueLine = {
-      ...{ queue, waiters: new Set(), isTaking: false, heard: NOTHING_HEARD, quietUntil: 0 },
+      ...{
+        queue,
+        waiters: new Set(),
+        isTaking: false,
+        heard: NOTHING_HEARD,
+        quietUntil: 0,
+        isOnlyFull: false,
+      },
       ...{ isBounded: false, timer: undefined, isLive: hearing.isLive },
       end() {
         clearTimeout(line.timer)
@@ -201,11 +210,17 @@ export function createLine(
   function learn(line: QueueLine, { taken, heard }: Seen): boolean {
     const { limitedMs, nextAtMs, isBounded, isShareFull } = taken
     line.isBounded = isBounded || isShareFull
+    line.isOnlyFull = isShareFull
     if (line.heard.ready !== heard.ready || (line.isBounded && line.heard.left !== heard.left)) return false
     const net = line.isLive() ? NET_MS : NET_DEAF_MS
     const dueMs = nextAtMs > 0 ? Math.max(1, nextAtMs - Date.now()) : net
     line.quietUntil = performance.now() + Math.min(net, dueMs, limitedMs > 0 ? limitedMs : net)
     return true
+  }
+
+  /** Others were here before, or nothing can be there that was not heard of. */
+  function isVainIn({ waiters, quietUntil, isOnlyFull }: QueueLine): boolean {
+    return !isOnlyFull && (waiters.size > 0 || quietUntil > performance.now())
   }
 
   function leave(line: QueueLine, waiter: Waiter): void {
@@ -264,7 +279,7 @@ export function createLine(
     async take(request, waitMs, signal, seen) {
       const { queue } = request
       const line = lines.get(queue)
-      const isVain = line !== undefined && (line.waiters.size > 0 || line.quietUntil > performance.now())
+      const isVain = line !== undefined && isVainIn(line)
       const heard = seen?.heard ?? line?.heard ?? NOTHING_HEARD
       const taken = seen?.taken ?? (isVain ? NOTHING : await takeFor(request))
       if (signal.aborted) {

@@ -61,6 +61,11 @@ export function createStalledRecovery({ prefix, gateway, maxStalledCount }: Stal
     return watch
   }
 
+  /** Unless somebody cares, or a look is due: names of queues are callers' to choose. */
+  function forget(queue: string, { watchers, lookAtMs }: Watch): void {
+    if (watchers === 0 && lookAtMs === Number.POSITIVE_INFINITY) watches.delete(queue)
+  }
+
   function lookAt(queue: string, watch: Watch, atMs: number): void {
     if (isClosed || atMs >= watch.lookAtMs) return
     clearTimeout(watch.timer)
@@ -73,7 +78,7 @@ export function createStalledRecovery({ prefix, gateway, maxStalledCount }: Stal
     const next = await send(queue).catch(() => AGAIN_MS)
     const isWanted = watch.watchers > 0 || watch.heldUntilMs + LONGEST_MS > Date.now()
     if (next !== undefined && isWanted) lookAt(queue, watch, Date.now() + next)
-    else if (watch.watchers === 0 && watch.lookAtMs === Number.POSITIVE_INFINITY) watches.delete(queue)
+    else forget(queue, watch)
   }
 
   /** After how many ms to look again; `undefined`: nothing is active. */
@@ -97,6 +102,7 @@ export function createStalledRecovery({ prefix, gateway, maxStalledCount }: Stal
       lookAt(queue, watch, Date.now())
       return () => {
         watch.watchers--
+        forget(queue, watch)
       }
     },
     held(queue, untilMs) {

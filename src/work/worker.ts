@@ -65,11 +65,11 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
     const token = createToken()
     const command = await bullmq.take(request, token)
     const [runs] = await send(request.queue, TAKE, [command], checkOf(request.share, request.leaseMs, []))
-    const taken = await receive(request.queue, token, runs!)
+    const taken = await receive(request, token, runs!)
     return taken.isOver || round === MOST_ROUNDS ? taken : take(request, round + 1)
   }
 
-  async function receive(queue: string, token: string, runs: CommandReply[]) {
+  async function receive({ queue, share }: TakeRequest, token: string, runs: CommandReply[]) {
     const { doomed, scheduled, ...taken } = readTaken(queue, token, runs)
     for (const { json, held } of scheduled) {
       if (await scheduleNext(queue, json, held.key)) continue
@@ -77,7 +77,7 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
     }
     // It stalled once too often, or a child failed: nobody is to work it, and nobody but its holder can say so. Where that
     // cannot be said now, its lock runs out, and whoever takes it then says it.
-    if (doomed.length > 0) await settle(queue, doomed).catch(() => {})
+    if (doomed.length > 0) await settle(queue, doomed, undefined, share).catch(() => {})
     const unfit = new Set(doomed.map(({ held }) => held.key))
     const jobs = taken.jobs.filter(({ key }) => !unfit.has(key))
     return { ...taken, jobs, isOver: jobs.length > 0 || doomed.length === 0 }
@@ -110,7 +110,7 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
       typeof place === 'number' ? faultOfReply(replies[place]![0]!) : place,
     )
     // What was settled is settled, whatever became of the rest.
-    const taken = next && (await receive(queue, token, replies.at(-1)!).catch(() => undefined))
+    const taken = next && (await receive(next, token, replies.at(-1)!).catch(() => undefined))
     return { refused, taken: taken ?? NOTHING }
   }
 

@@ -295,3 +295,122 @@ t.test('what may not be subscribed is refused, and says where the fault is', asy
   t.equal((await call(app, 'PUT', '', { url: 'https://1.1.1.1/', concurrency: 0 })).status, 400)
   t.equal((await call(app, 'GET')).status, 404)
 })
+
+t.test(
+  'a SECRET that was lost: health tells it, and to put it again makes it send, with a new secret',
+  async (t) => {
+    const QUEUE_PREFIX = uniquePrefix()
+    const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET: 'o'.repeat(40) })
+    const lost = (await call(app, 'PUT', '', { url: receiver.url })).body
+    await app.http.close()
+    const next = await open(t, { QUEUE_PREFIX, SECRET: 'n'.repeat(40) })
+    await next.queue.add('n', {}, { jobId: 'j' })
+    const advice = async () => (await next.app.http.inject('/health/redis')).json().recommendations.join()
+    await eventually(async () =>
+      /subscription of q sends nothing: its secrets were sealed/.test(await advice()),
+    )
+    t.equal(receiver.received.length, 0)
+    const put = await call(next.app, 'PUT', '', { url: receiver.url })
+    t.match(put, { status: 200, body: { secret: /^whsec_/, secrets: [{ expiresAt: null }] } })
+    t.not(put.body.secret, lost.secret)
+    await eventually(async () => (await stateOf(next.queue, 'j')) === 'completed')
+    const [got] = receiver.received
+    t.ok(new Webhook(put.body.secret).verify(got!.body, got!.headers as Record<string, string>))
+    t.notMatch(await advice(), /subscription of q/)
+  },
+)
+
+t.test('put again while both SECRETs are there, it needs the new one alone', async (t) => {
+  const QUEUE_PREFIX = uniquePrefix()
+  const [old, fresh] = ['o'.repeat(40), 'n'.repeat(40)]
+  const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET: old })
+  const { secret } = (await call(app, 'PUT', '', { url: receiver.url })).body
+  await app.http.close()
+  const both = await open(t, { QUEUE_PREFIX, SECRET: `${fresh},${old}` })
+  t.equal((await call(both.app, 'PUT', '', { url: receiver.url })).body.secret, undefined)
+  await both.app.http.close()
+  const last = await open(t, { QUEUE_PREFIX, SECRET: fresh })
+  await last.queue.add('n', {}, { jobId: 'j' })
+  await eventually(async () => (await stateOf(last.queue, 'j')) === 'completed')
+  const [got] = receiver.received
+  t.ok(new Webhook(secret).verify(got!.body, got!.headers as Record<string, string>))
+})
+
+t.test('hundreds of subscriptions are there after a restart', async (t) => {
+  const QUEUE_PREFIX = uniquePrefix()
+  const { app, receiver } = await open(t, {
+    QUEUE_PREFIX,
+    REDIS_MAX_CONCURRENT_OPS: '4',
+    REDIS_MAX_WAITING: '20',
+  })
+  const COUNT = 300
+  for (let i = 0; i < COUNT; i++) {
+    const { statusCode } = await app.http.inject({
+      ...{
+        method: 'PUT',
+        url: `/queues/q${i}/subscription`,
+        headers: { 'content-type': 'application/json' },
+      },
+      payload: JSON.stringify({ url: receiver.url, paused: true }),
+    })
+    if (statusCode !== 201) t.fail(`q${i}: ${statusCode}`)
+  }
+  await app.http.close()
+  const next = await open(t, { QUEUE_PREFIX, REDIS_MAX_CONCURRENT_OPS: '4', REDIS_MAX_WAITING: '20' })
+  await eventually(async () => (await next.app.http.inject('/stats')).json().webhooks.subscriptions === COUNT)
+})
+
+t.test('a runner that has no room keeps no job from a worker that pulls', async (t) => {
+  const { app, queue, receiver } = await open(t, { WEBHOOK_MAX_IN_FLIGHT: '1' })
+  receiver.answer = () => ({ afterMs: 3_000 })
+  const put = (name: string) =>
+    app.http.inject({
+      ...{
+        method: 'PUT',
+        url: `/queues/${name}/subscription`,
+        headers: { 'content-type': 'application/json' },
+      },
+      payload: JSON.stringify({ url: receiver.url }),
+    })
+  t.equal((await put('other')).statusCode, 201)
+  const busy = new Queue('other', { connection, prefix: app.prefix })
+  t.teardown(() => busy.close())
+  await busy.add('n', {})
+  await eventually(() => receiver.received.length === 1)
+  t.equal((await put('q')).statusCode, 201)
+  await queue.add('n', {}, { jobId: 'j' })
+  await eventually(async () => (await app.http.inject('/stats')).json().waitingWorkers === 2)
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  const pulled = await app.http.inject({
+    ...{
+      method: 'POST',
+      url: '/queues/q/leases',
+      headers: { 'content-type': 'application/json' },
+      payload: '{}',
+    },
+  })
+  t.equal(pulled.statusCode, 200)
+  t.match(pulled.json().jobs, [{ id: 'q:j' }])
+})
+
+t.test('what was sent is counted since the start, over changes of a subscription', async (t) => {
+  const { app, queue, receiver } = await open(t)
+  for (const jobId of ['a', 'b']) {
+    await call(app, 'PUT', '', { url: receiver.url })
+    await queue.add('n', {}, { jobId })
+    await eventually(async () => (await stateOf(queue, jobId)) === 'completed')
+  }
+  t.match((await app.http.inject('/stats')).json().webhooks, { subscriptions: 1, delivered: 2, inFlight: 0 })
+  t.match((await call(app, 'GET')).body.deliveries, { delivered: 1 })
+})
+
+t.test('a job that nobody may work takes no place of the concurrency', async (t) => {
+  const { app, queue, receiver } = await open(t, { MAX_STALLED_COUNT: '0' })
+  await queue.add('n', {}, { jobId: 'dead' })
+  await redis.client.hset(`${app.prefix}:q:dead`, 'defa', 'it stalled too often')
+  await call(app, 'PUT', '', { url: receiver.url, concurrency: 1 })
+  await eventually(async () => (await stateOf(queue, 'dead')) === 'failed')
+  await queue.add('n', {}, { jobId: 'next' })
+  await eventually(async () => (await stateOf(queue, 'next')) === 'completed')
+  t.equal(receiver.received.length, 1)
+})
