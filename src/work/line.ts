@@ -10,6 +10,7 @@ import type { QueueEvent, QueueEvents } from '../queues/events.ts'
 import { hear } from './hearing.ts'
 import type { Taken, TakeRequest } from './held.ts'
 import { NOTHING } from './replies.ts'
+import { takeWithRoom } from './room.ts'
 import type { StalledRecovery } from './stalled.ts'
 import type { Work } from './worker.ts'
 
@@ -183,27 +184,11 @@ export function createLine(
     const { heard } = line
     let taken = NOTHING
     for (const waiter of line.waiters) {
-      taken = await takeFor(waiter.request)
+      taken = await takeWithRoom(work, waiter.request)
       if (taken.jobs.length > 0 || taken.isShareChanged) hand(line, waiter, taken)
       else if (!taken.isShareFull) break
     }
     return line.waiters.size > 0 && !learn(line, { taken, heard })
-  }
-
-  /** Where it has no room now, that is as if its share were full. */
-  async function takeFor(request: TakeRequest): Promise<Taken> {
-    const { places } = request
-    if (!places) return work.take(request)
-    const max = places.take()
-    if (max === 0) return { ...NOTHING, isShareFull: true }
-    let count = 0
-    try {
-      const taken = await work.take({ ...request, max })
-      count = taken.jobs.length
-      return taken
-    } finally {
-      places.give(max - count)
-    }
   }
 
   /** From a look that found nothing. False when something was heard meanwhile, which may have come after it. */
@@ -281,7 +266,7 @@ export function createLine(
       const line = lines.get(queue)
       const isVain = line !== undefined && isVainIn(line)
       const heard = seen?.heard ?? line?.heard ?? NOTHING_HEARD
-      const taken = seen?.taken ?? (isVain ? NOTHING : await takeFor(request))
+      const taken = seen?.taken ?? (isVain ? NOTHING : await takeWithRoom(work, request))
       if (signal.aborted) {
         giveBack(request, taken.jobs)
         return NOTHING
