@@ -8,24 +8,24 @@ import { availableParallelism } from 'node:os'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { Config } from './config.ts'
-import { authPlugin } from './http/auth.ts'
-import { closingPlugin } from './http/closing.ts'
-import { contractPlugin } from './http/contract.ts'
+import { authenticationPlugin } from './http/auth.ts'
+import { gracefulClosePlugin } from './http/closing.ts'
+import { routeContractPlugin } from './http/contract.ts'
 import { eventStreamPlugin } from './http/event-stream.ts'
 import { jsonBodyPlugin } from './http/json-body.ts'
 import { openapiPlugin } from './http/openapi.ts'
 import { pressurePlugin } from './http/pressure.ts'
 import { answerClientError, createFrameworkErrorHandler, problemPlugin } from './http/problem.ts'
 import { rateLimitPlugin } from './http/rate-limit.ts'
-import { createRequestIds, requestsPlugin } from './http/requests.ts'
-import { createHttpValidator, validationPlugin } from './http/validation.ts'
+import { createRequestIds, requestLoggingPlugin } from './http/requests.ts'
+import { createHttpValidator, requestValidationPlugin } from './http/validation.ts'
 import { createAddAndWait } from './jobs/add-and-wait.ts'
-import { createBatch } from './jobs/batch.ts'
+import { createAddBatch } from './jobs/batch.ts'
 import { createEnqueuer } from './jobs/enqueuer.ts'
 import { jobEventRoutes } from './jobs/event-routes.ts'
 import { createJobLister } from './jobs/job-lister.ts'
 import { createJobReader } from './jobs/job-reader.ts'
-import { createFindMany } from './jobs/many.ts'
+import { createGetMany } from './jobs/many.ts'
 import { type NewJob, noOptions } from './jobs/new-job.ts'
 import { jobRoutes } from './jobs/routes.ts'
 import { batchEnvelope, type NewJobBody } from './jobs/schemas.ts'
@@ -34,35 +34,35 @@ import { statusRoutes } from './jobs/status-routes.ts'
 import { createWaiters } from './jobs/waiters.ts'
 import { openKeyRing } from './keys/key-ring.ts'
 import { createLeaseSealer } from './leases/lease.ts'
-import { createDescribeLease } from './leases/leased-job.ts'
+import { createLeaseRenderer } from './leases/leased-job.ts'
 import { leaseRoutes } from './leases/routes.ts'
-import { createSettler } from './leases/settler.ts'
+import { createLeaseSettler } from './leases/settler.ts'
 import { createHealth } from './operations/health.ts'
-import { operationsRoutes } from './operations/routes.ts'
-import { createBackends } from './queues/backend.ts'
+import { healthRoutes } from './operations/routes.ts'
+import { createSharedBackends } from './queues/backend.ts'
 import { createEventHistory } from './queues/event-history.ts'
 import { createQueueEvents } from './queues/events.ts'
-import { createFollower } from './queues/follower.ts'
-import { createRegistry } from './queues/registry.ts'
+import { createEventFollower } from './queues/follower.ts'
+import { createQueueRegistry } from './queues/registry.ts'
 import { queueRoutes } from './queues/routes.ts'
-import { createScheduleNext } from './queues/scheduler.ts'
+import { createSchedulerIteration } from './queues/scheduler.ts'
 import type { RedisAddress } from './redis/address.ts'
-import { computeBudget, maxWaiting } from './redis/budget.ts'
-import { createConnections } from './redis/connections.ts'
-import { createGateway, type Gateway } from './redis/gateway.ts'
+import { computeConnectionBudget, maxWaitingOperations } from './redis/budget.ts'
+import { createRedisConnections } from './redis/connections.ts'
+import { createRedisGateway, type RedisGateway } from './redis/gateway.ts'
 import { createMemoryGuard } from './redis/memory-guard.ts'
 import { type Confirm, createReplication } from './redis/replication.ts'
 import { createSemaphore } from './redis/semaphore.ts'
 import { createAddressGuard } from './webhooks/address-guard.ts'
-import { createPush } from './webhooks/push.ts'
-import { createRequestCheck } from './webhooks/request-check.ts'
+import { createSubscriptionManager } from './webhooks/push.ts'
+import { createSubscriptionCheck } from './webhooks/request-check.ts'
 import { webhookRoutes } from './webhooks/routes.ts'
-import { createSender } from './webhooks/sender.ts'
+import { createWebhookClient } from './webhooks/sender.ts'
 import { createSubscriptionStore } from './webhooks/store.ts'
 import { createVault } from './webhooks/vault.ts'
-import { createLine } from './work/line.ts'
+import { createDispatcher } from './work/line.ts'
 import { createStalledRecovery } from './work/stalled.ts'
-import { createWork } from './work/worker.ts'
+import { createWorkerCommands } from './work/worker.ts'
 
 export const version = (
   JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -71,7 +71,7 @@ export const version = (
 export interface App {
   http: FastifyInstance
   /** Whether there are API keys, so that the door may stand open to other machines. */
-  demandsKey(): boolean
+  requiresKey(): boolean
   /** From now on `/health/ready` says 503; all else is served. */
   drain(): void
 }
@@ -96,21 +96,21 @@ async function assemble(
 ): Promise<App> {
   const keyRing = await openKeyRing(config.API_KEYS_FILE, log)
   http.addHook('onClose', async () => keyRing.close())
-  const budget = computeBudget(config, availableParallelism())
-  const connections = createConnections(config, address, budget, log)
+  const budget = computeConnectionBudget(config, availableParallelism())
+  const connections = createRedisConnections(config, address, budget, log)
   http.addHook('onClose', () => connections.close())
-  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaiting(config))
-  const gateway = createGateway(config, connections, semaphore)
+  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaitingOperations(config))
+  const gateway = createRedisGateway(config, connections, semaphore)
   http.addHook('onClose', async () => gateway.close())
   const { QUEUE_PREFIX: prefix } = config
-  const backendOf = createBackends(prefix, connections)
-  const registry = createRegistry({ prefix, connections, gateway, backendOf })
+  const backendOf = createSharedBackends(prefix, connections)
+  const registry = createQueueRegistry({ prefix, connections, gateway, backendOf })
   http.addHook('onClose', () => registry.close())
 
   const events = createQueueEvents({
     ...{ prefix: config.QUEUE_PREFIX, maxQueues: config.EVENTS_MAX_QUEUES },
     ...{ connections, gateway, log },
-    isUrgent: () => line.waiting() > 0,
+    isUrgent: () => line.waiterCount() > 0,
   })
   http.addHook('onClose', () => events.close())
 
@@ -121,26 +121,26 @@ async function assemble(
   const waiters = createWaiters(statusCache, events)
   // Before the listener closes, since it waits for the requests that wait.
   http.addHook('preClose', () => waiters.close())
-  const scheduleNext = createScheduleNext(prefix, backendOf, gateway, log)
-  const work = createWork({ prefix, gateway, scheduleNext })
+  const scheduleNext = createSchedulerIteration(prefix, backendOf, gateway, log)
+  const work = createWorkerCommands({ prefix, gateway, scheduleNext })
   const stalled = createStalledRecovery({ prefix, gateway, maxStalledCount: config.MAX_STALLED_COUNT })
   http.addHook('onClose', async () => stalled.close())
-  const line = createLine(work, events, stalled)
+  const line = createDispatcher(work, events, stalled)
   const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
   const confirm = createConfirm(config, gateway)
   const enqueuer = createEnqueuer({
     ...{ config, registry, gateway, admit, confirm },
     onWrite: statusCache.forget,
-    onStored: line.poke,
+    onStored: line.notify,
   })
   http.addHook('onClose', () => enqueuer.close())
   const secrets = secretsOf(config)
   const sealer = createLeaseSealer(secrets)
-  const settler = createSettler({ work, line, sealer, onWrite: statusCache.forget })
+  const settler = createLeaseSettler({ work, line, sealer, onWrite: statusCache.forget })
   const guard = createAddressGuard(config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''))
-  const sender = createSender({ guard, maxResponseBytes: config.WEBHOOK_MAX_RESPONSE })
+  const sender = createWebhookClient({ guard, maxResponseBytes: config.WEBHOOK_MAX_RESPONSE })
   http.addHook('onClose', () => sender.close())
-  const push = createPush({
+  const push = createSubscriptionManager({
     ...{
       prefix,
       line,
@@ -150,7 +150,7 @@ async function assemble(
       store: createSubscriptionStore(prefix, gateway),
       vault: createVault(secrets),
     },
-    ...{ onHeld: stalled.held, onWrite: statusCache.forget },
+    ...{ onHeld: stalled.noteLeased, onWrite: statusCache.forget },
     maxInFlight: config.WEBHOOK_MAX_IN_FLIGHT,
     pauseAfterMs: config.WEBHOOK_PAUSE_AFTER,
     graceMs: config.SHUTDOWN_TIMEOUT / 2,
@@ -166,7 +166,7 @@ async function assemble(
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
     waiting: waiters.count,
-    waitingWorkers: line.waiting,
+    waitingWorkers: line.waiterCount,
     pushStats: push.stats,
     pushTroubles: push.troubles,
     cacheStats: statusCache.stats,
@@ -176,19 +176,19 @@ async function assemble(
   })
 
   await http.register(problemPlugin, { log: failureLogOf(config, log) })
-  await http.register(contractPlugin)
-  await http.register(requestsPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
+  await http.register(routeContractPlugin)
+  await http.register(requestLoggingPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
   await http.register(pressurePlugin, { maxEventLoopDelayMs: config.MAX_EVENT_LOOP_DELAY })
-  await http.register(authPlugin, { keyRing })
+  await http.register(authenticationPlugin, { keyRing })
   await http.register(rateLimitPlugin)
   await http.register(jsonBodyPlugin)
-  await http.register(validationPlugin)
+  await http.register(requestValidationPlugin)
   await http.register(openapiPlugin, { version })
   await http.register(eventStreamPlugin, {
     heartbeatMs: config.SSE_HEARTBEAT,
     maxBufferedBytes: config.SSE_MAX_BUFFERED,
   })
-  await http.register(closingPlugin)
+  await http.register(gracefulClosePlugin)
 
   const toNewJob = (
     { queue = config.DEFAULT_QUEUE, name, data = {}, opts = noOptions }: NewJobBody,
@@ -198,20 +198,24 @@ async function assemble(
   await http.register(jobRoutes, {
     ...{ config, enqueuer, toNewJob },
     addAndWait: createAddAndWait(enqueuer, waiters),
-    addBatch: createBatch(enqueuer, toNewJob),
+    addBatch: createAddBatch(enqueuer, toNewJob),
     batchValidator: createHttpValidator(batchEnvelope(config.BATCH_MAX_ITEMS), 'body'),
   })
   await http.register(statusRoutes, {
     ...{ defaultQueue, statusCache, waiters },
-    findMany: createFindMany(statusCache),
+    findMany: createGetMany(statusCache),
     jobLister: createJobLister(registry, gateway),
   })
-  const follower = createFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
+  const follower = createEventFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
-  await http.register(leaseRoutes, { line, settler, describe: createDescribeLease(sealer, stalled.held) })
-  await http.register(webhookRoutes, { push, check: createRequestCheck(guard) })
-  await http.register(operationsRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
+  await http.register(leaseRoutes, {
+    line,
+    settler,
+    describe: createLeaseRenderer(sealer, stalled.noteLeased),
+  })
+  await http.register(webhookRoutes, { push, check: createSubscriptionCheck(guard) })
+  await http.register(healthRoutes, { health, summaryTtlMs: config.HEALTH_TTL })
 
   const startPush = () => {
     if (connections.admin.ready) push.start()
@@ -219,7 +223,7 @@ async function assemble(
   connections.onChange(startPush)
   http.addHook('onReady', async () => startPush())
 
-  return { http, demandsKey: keyRing.demandsKey, drain: health.drain }
+  return { http, requiresKey: keyRing.requiresKey, drain: health.drain }
 }
 
 /** The first one seals. Without any, as in tests, one for the life of this process. */
@@ -234,7 +238,7 @@ function failureLogOf(config: Config, log: Logger): Logger | undefined {
 }
 
 /** `undefined`: nobody but the master has to have a job. */
-function createConfirm(config: Config, gateway: Gateway): Confirm | undefined {
+function createConfirm(config: Config, gateway: RedisGateway): Confirm | undefined {
   if (config.DURABILITY_REPLICAS === 0) return undefined
   const count = () => gateway.count('confirm', 1)
   return createReplication(config.DURABILITY_REPLICAS, config.DURABILITY_TIMEOUT, count)

@@ -8,10 +8,10 @@
 import { type Static, type TSchema, Type } from 'typebox'
 
 /** Whether a write that failed may have happened all the same: the one thing a caller needs before it repeats. */
-export type Outcome = 'not_executed' | 'unknown'
+export type ExecutionOutcome = 'not_executed' | 'unknown'
 
 /** One fault of the input. `pointer` is a JSON Pointer (RFC 6901) into the body, or the name of a parameter. */
-export interface Fault {
+export interface InvalidField {
   pointer: string
   detail: string
 }
@@ -19,8 +19,8 @@ export interface Fault {
 export interface ErrorDetails {
   /** What happened this time, in a sentence that says what to do. */
   detail?: string
-  errors?: Fault[]
-  outcome?: Outcome
+  errors?: InvalidField[]
+  outcome?: ExecutionOutcome
   /** Ids that the write used, so that a repeat with them cannot make a second job. */
   ids?: string[]
   retryAfterS?: number

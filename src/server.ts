@@ -2,7 +2,7 @@
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { createApp } from './app.ts'
-import { keptSecret } from './leases/secret.ts'
+import { loadOrCreateSecret } from './leases/secret.ts'
 import { ConfigError, isLoopback, loadConfig } from './load-config.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded.ts'
 
@@ -45,8 +45,12 @@ async function serve(): Promise<void> {
   ends.push(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
   const embedded = await starting
   const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
-  const secret = config.SECRET ?? (await keptSecret(config.DATA_DIR))
-  const { http, drain, demandsKey } = await createApp({ ...config, SECRET: secret }, address, log)
+  const secret = config.SECRET ?? (await loadOrCreateSecret(config.DATA_DIR))
+  const {
+    http,
+    drain,
+    requiresKey: demandsKey,
+  } = await createApp({ ...config, SECRET: secret }, address, log)
   ends.push(() => http.close())
   guardDoor(demandsKey())
   ends.push(async () => {

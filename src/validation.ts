@@ -5,7 +5,7 @@
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Settings } from 'typebox/system'
-import type { ErrorCode, Fault } from './errors.ts'
+import type { ErrorCode, InvalidField } from './errors.ts'
 
 /** More faults than anyone reads, and few enough that hostile input cannot make a large answer. */
 const MAX_FAULTS = 32
@@ -14,31 +14,33 @@ Settings.Set({ maxErrors: MAX_FAULTS * 4 })
 
 const UNKNOWN_FIELD = 'is not a field that is known here'
 
-export interface Invalid {
+export interface ValidationFailure {
   /** INVALID_NAME: it fits but for a name or id that may not be used; else INVALID_REQUEST. */
   code: Extract<ErrorCode, 'INVALID_NAME' | 'INVALID_REQUEST'>
-  faults: Fault[]
+  errors: InvalidField[]
 }
 
 /** Returns a function that gives `undefined` for a value that fits. */
-export function createValidator<T extends TSchema>(schema: T): (value: unknown) => Invalid | undefined {
+export function createValidator<T extends TSchema>(
+  schema: T,
+): (value: unknown) => ValidationFailure | undefined {
   const compiled = Compile(schema)
-  return (value): Invalid | undefined => {
+  return (value): ValidationFailure | undefined => {
     if (compiled.Check(value)) return undefined
     const crowd = crowdIn(value, schema, '')
-    if (crowd) return { code: 'INVALID_REQUEST', faults: [crowd] }
+    if (crowd) return { code: 'INVALID_REQUEST', errors: [crowd] }
     const errors = compiled.Errors(value) as unknown as SchemaError[]
     const relevant = withoutUnionNoise(errors)
     const faults = relevant.flatMap((error) => faultsOf(error, schema)).slice(0, MAX_FAULTS)
     const onlyNames = relevant.length > 0 && relevant.every((error) => error.keyword === 'pattern')
-    return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', faults }
+    return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', errors: faults }
   }
 }
 
 /** More unknown fields than are told one by one; to list a hundred thousand would take longer than anything that is accepted. */
 const CROWD = 1_000
 
-function crowdIn(value: unknown, schema: TSchema, pointer: string): Fault | undefined {
+function crowdIn(value: unknown, schema: TSchema, pointer: string): InvalidField | undefined {
   const { properties, additionalProperties } = schema as {
     properties?: Record<string, TSchema>
     additionalProperties?: boolean
@@ -92,7 +94,7 @@ function isFaultInside(error: SchemaError, union: SchemaError): boolean {
   )
 }
 
-function faultsOf(error: SchemaError, schema: TSchema): Fault[] {
+function faultsOf(error: SchemaError, schema: TSchema): InvalidField[] {
   const { keyword, instancePath, params, message } = error
   if (keyword === 'additionalProperties') {
     return (params.additionalProperties ?? []).map((name) => ({

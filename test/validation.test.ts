@@ -12,7 +12,7 @@ function faultsOf(opts: unknown): string[] {
 }
 
 function linesOf(body: unknown): string[] {
-  return (validate(body)?.faults ?? []).map(({ pointer, detail }) => `${pointer} ${detail}`)
+  return (validate(body)?.errors ?? []).map(({ pointer, detail }) => `${pointer} ${detail}`)
 }
 
 t.test('what fits has no faults', async (t) => {
@@ -72,7 +72,7 @@ t.test('a name that may not be used is INVALID_NAME and says what is allowed', a
 t.test('a forbidden name beside another fault is INVALID_REQUEST, and both are told', async (t) => {
   const invalid = validate({ name: 'n', queue: 'a b', opts: { jobId: 'meta', delay: -1 } })
   t.equal(invalid?.code, 'INVALID_REQUEST')
-  t.same(invalid?.faults.map(({ pointer }) => pointer).sort(), ['/opts/delay', '/opts/jobId', '/queue'])
+  t.same(invalid?.errors.map(({ pointer }) => pointer).sort(), ['/opts/delay', '/opts/jobId', '/queue'])
   t.equal(validate({ name: 'n', queue: 7 })?.code, 'INVALID_REQUEST', 'of a wrong type it is no name at all')
 })
 
@@ -118,7 +118,7 @@ t.test('many faults are all told at once', async (t) => {
       sizeLimit: 0,
     },
   }
-  const pointers = validate({ opts })?.faults.map(({ pointer }) => pointer)
+  const pointers = validate({ opts })?.errors.map(({ pointer }) => pointer)
   const nested: Record<string, string> = { backoff: 'backoff/type', deduplication: 'deduplication/id' }
   const expected = Object.keys(opts).map((name) => `/opts/${nested[name] ?? name}`)
   t.same(pointers?.sort(), ['/name', ...expected].sort())
@@ -126,28 +126,28 @@ t.test('many faults are all told at once', async (t) => {
 
 t.test('no input makes more than 32 faults', async (t) => {
   const fields = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`f${i}`, 1]))
-  t.equal(validate({ name: 'n', ...fields(32) })?.faults.length, 32)
-  t.equal(validate({ name: 'n', ...fields(100) })?.faults.length, 32)
-  t.equal(validate({ name: 'n', ...fields(40), opts: { ...fields(40), delay: -1 } })?.faults.length, 32)
+  t.equal(validate({ name: 'n', ...fields(32) })?.errors.length, 32)
+  t.equal(validate({ name: 'n', ...fields(100) })?.errors.length, 32)
+  t.equal(validate({ name: 'n', ...fields(40), opts: { ...fields(40), delay: -1 } })?.errors.length, 32)
 })
 
 t.test('hundreds of unknown fields are told as what they are', async (t) => {
   const fields = Object.fromEntries(Array.from({ length: 900 }, (_, i) => [`f${i}`, 1]))
   const invalid = validate({ name: 'n', ...fields })
   t.equal(invalid?.code, 'INVALID_REQUEST')
-  t.equal(invalid?.faults.length, 32)
+  t.equal(invalid?.errors.length, 32)
 })
 
 t.test('queries and the envelope of a batch are told in the same words', async (t) => {
   const query = createValidator(JobQuery)
   t.equal(query({ include: 'data,logs' }), undefined)
   t.match(query({ includ: 'data' }), { code: 'INVALID_REQUEST', faults: [{ pointer: '/includ' }] })
-  t.match(query({ include: 'all' })?.faults, [
+  t.match(query({ include: 'all' })?.errors, [
     { pointer: '/include', detail: 'must be one of data, logs, data,logs, logs,data' },
   ])
   const batch = createValidator(batchEnvelope(2))
   t.equal(batch({ jobs: [1, 'anything'] }), undefined)
-  for (const jobs of [[], [1, 2, 3], {}]) t.match(batch({ jobs })?.faults, [{ pointer: '/jobs' }])
+  for (const jobs of [[], [1, 2, 3], {}]) t.match(batch({ jobs })?.errors, [{ pointer: '/jobs' }])
 })
 
 t.test('of a crowd of unknown fields the number is told, not each, in no time', async (t) => {

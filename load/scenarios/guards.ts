@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { addKey, createSecret, writeKeyFile } from '../../src/keys/key-file.ts'
+import { addKey, createApiKeySecret, writeKeyFile } from '../../src/keys/key-file.ts'
 import type { Load } from '../bench.ts'
 import { add } from './read.ts'
 import { compare, type Goal, job, json, type Scenario, type Side } from './scenario.ts'
@@ -17,7 +17,7 @@ export const guards: Scenario = {
     const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
     try {
       const file = join(folder, 'keys.json')
-      const secret = createSecret('load')
+      const secret = createApiKeySecret('load')
       const grant = { id: 'load', queues: ['other', 'lo*'], rate: { max: 1e9, windowMs: 1_000 } }
       const request = { ...grant, scopes: ['enqueue' as const, 'read' as const] }
       await writeKeyFile(file, addKey({ version: 1, keys: [] }, request, secret, new Date().toISOString()))

@@ -5,9 +5,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
-import { type Access, anyone, type Scope, stranger } from '../keys/access.ts'
+import { type Access, anonymous, type Scope, unauthenticated } from '../keys/access.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
-import { guard } from './route-guard.ts'
+import { addRouteGuard } from './route-guard.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -15,7 +15,7 @@ declare module 'fastify' {
   }
 }
 
-export interface AuthOptions {
+export interface AuthenticationOptions {
   keyRing: KeyRing
 }
 
@@ -23,23 +23,23 @@ export interface AuthOptions {
 const USUAL = 'Bearer '
 const BEARER = /^Bearer +(\S+)$/i
 
-export const authPlugin = fp<AuthOptions>(async (app, { keyRing }) => {
+export const authenticationPlugin = fp<AuthenticationOptions>(async (app, { keyRing }) => {
   // Nobody yet: set before the route looks at it.
   app.decorateRequest('access', null as unknown as Access)
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
-    guard(route, (request, reply, done) => {
+    addRouteGuard(route, (request, reply, done) => {
       request.access = accessOf(request, reply, scope)
-      if (scope !== 'none' && !request.access.has(scope)) refuseScope(request.access, reply, scope)
+      if (scope !== 'none' && !request.access.hasScope(scope)) refuseScope(request.access, reply, scope)
       done()
     })
   })
 
   function accessOf(request: FastifyRequest, reply: FastifyReply, scope: Scope | 'none'): Access {
-    if (!keyRing.demandsKey()) return anyone
+    if (!keyRing.requiresKey()) return anonymous
     const { authorization } = request.headers
     if (authorization !== undefined) return authenticate(authorization, reply)
-    if (scope === 'none') return stranger
+    if (scope === 'none') return unauthenticated
     return refuse(reply, 'This service wants an API key. Send Authorization: Bearer <key>.')
   }
 

@@ -11,7 +11,7 @@ const EVERY_MS = 50
 const FLUSH_MS = 2_000
 
 /** Wants `forceCloseConnections: false`, and to come after what still writes at the end. */
-export const closingPlugin = fp(async (app) => {
+export const gracefulClosePlugin = fp(async (app) => {
   const sockets = new Set<Socket>()
   let closing: NodeJS.Timeout | undefined
   app.server.on('connection', (socket: Socket) => {

@@ -15,7 +15,7 @@ declare module 'fastify' {
 /** Where the documentation is served. */
 export const DOCS = '/docs'
 
-export const contractPlugin = fp(async (app) => {
+export const routeContractPlugin = fp(async (app) => {
   app.addHook('onRoute', (route) => {
     // The documentation's own pages, which a library serves, are no part of the contract. They show nothing but that.
     if (route.schema?.hide && route.url.startsWith(DOCS)) return

@@ -5,7 +5,7 @@
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
-import { guard } from './route-guard.ts'
+import { addRouteGuard } from './route-guard.ts'
 
 export interface PressureOptions {
   /** Mean lag over a sample past which requests are refused, ms; 0: never. */
@@ -32,7 +32,7 @@ export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDela
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
     if (scope === 'none' || scope === 'work' || scope === 'manage') return
-    guard(route, (_request, _reply, done) => {
+    addRouteGuard(route, (_request, _reply, done) => {
       if (lagMs <= maxEventLoopDelayMs || performance.now() < armedAt) return done()
       throw new SluiceError('OVERLOADED', {
         detail: `The process is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat after Retry-After.`,

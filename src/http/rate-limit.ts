@@ -6,7 +6,7 @@
 import fp from 'fastify-plugin'
 import { SluiceError } from '../errors.ts'
 import type { Rate } from '../keys/access.ts'
-import { guard } from './route-guard.ts'
+import { addRouteGuard } from './route-guard.ts'
 
 interface Window {
   endsAt: number
@@ -32,7 +32,7 @@ export const rateLimitPlugin = fp(async (app) => {
   }
 
   app.addHook('onRoute', (route) => {
-    guard(route, (request, reply, done) => {
+    addRouteGuard(route, (request, reply, done) => {
       const { rate, keyId } = request.access
       if (rate === undefined) return done()
       const now = performance.now()

@@ -21,12 +21,12 @@ export function createRequestIds(): (request: Pick<IncomingMessage, 'headers'>) 
   }
 }
 
-export interface RequestsOptions {
+export interface RequestLoggingOptions {
   /** Where every answer is told; `undefined`: nowhere. */
   log: Logger | undefined
 }
 
-export const requestsPlugin = fp<RequestsOptions>(async (app, { log }) => {
+export const requestLoggingPlugin = fp<RequestLoggingOptions>(async (app, { log }) => {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id)
     done()

@@ -5,6 +5,6 @@
 import type { onRequestHookHandler, RouteOptions } from 'fastify'
 
 /** Adds a hook that runs after those that the route has already. */
-export function guard(route: RouteOptions, hook: onRequestHookHandler): void {
+export function addRouteGuard(route: RouteOptions, hook: onRequestHookHandler): void {
   route.onRequest = [route.onRequest ?? [], hook].flat()
 }

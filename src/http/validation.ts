@@ -7,7 +7,7 @@ import type { TSchema } from 'typebox'
 import { SluiceError } from '../errors.ts'
 import { createValidator } from '../validation.ts'
 
-export const validationPlugin = fp(async (app) => {
+export const requestValidationPlugin = fp(async (app) => {
   app.setValidatorCompiler<TSchema>(({ schema, httpPart }) => createHttpValidator(schema, httpPart))
 })
 
@@ -22,8 +22,8 @@ export function createHttpValidator(schema: TSchema, httpPart: string | undefine
     const invalid = validate(value)
     if (!invalid) return { value }
     const errors = fromText
-      ? invalid.faults.map((fault) => ({ ...fault, pointer: fault.pointer.replace('/', '?') }))
-      : invalid.faults
+      ? invalid.errors.map((fault) => ({ ...fault, pointer: fault.pointer.replace('/', '?') }))
+      : invalid.errors
     return { error: new SluiceError(invalid.code, { errors }) }
   }
 }

@@ -10,7 +10,7 @@ import type { Enqueuer, Stored } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'
 import { BatchItem, type BatchResult, type NewJobBody } from './schemas.ts'
 
-export interface BatchAnswer {
+export interface BatchResponse {
   /** 201: all are there. 207: some are not. 422: none is. */
   status: 201 | 207 | 422
   body: BatchResult
@@ -21,7 +21,7 @@ export type AddBatch = (
   items: unknown[],
   access: Access,
   idempotencyKey: string | undefined,
-) => Promise<BatchAnswer>
+) => Promise<BatchResponse>
 
 /** Longest that the items of one batch hold the event loop at a time. */
 const TURN_MS = 10
@@ -30,7 +30,7 @@ type Item = BatchResult['results'][number]
 type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
 
 /** `toNewJob` fills in what a job leaves out. Rejects when nothing could be stored for a reason that may pass. */
-export function createBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
+export function createAddBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
   const validate = createValidator(BatchItem)
 
   /** The job that an item asks for, or why it cannot be had. */
@@ -38,14 +38,14 @@ export function createBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
     const invalid = validate(item)
     if (invalid) {
       return new SluiceError(invalid.code === 'INVALID_NAME' ? 'INVALID_NAME' : 'INVALID_ITEM', {
-        errors: invalid.faults,
+        errors: invalid.errors,
         outcome: 'not_executed',
       })
     }
     // With a space no client's own key can be the same.
     const { idempotencyKey: key = batchKey && `${batchKey} ${index}` } = item as BatchItem
     const job = toNewJob(item as BatchItem, key ? { owner: access.keyId, key } : undefined)
-    if (access.mayEnter(job.queue)) return job
+    if (access.canAccessQueue(job.queue)) return job
     return new SluiceError('QUEUE_NOT_FOUND', { outcome: 'not_executed' })
   }
 
@@ -96,7 +96,7 @@ function toResult(settled: PromiseSettledResult<Stored>, index: number): Item {
   return { index, status: problem.status, error: errors ? { ...problem, errors } : problem }
 }
 
-function answer(results: Item[], failed: number): BatchAnswer {
+function answer(results: Item[], failed: number): BatchResponse {
   const deduplicated = results.filter((result) => result.deduplicated).length
   const created = results.length - failed - deduplicated
   const status = failed === 0 ? 201 : failed === results.length ? 422 : 207

@@ -3,7 +3,7 @@ import type { EncodedOptions } from '../redis/job-encoder.ts'
 import { putText } from '../redis/msgpack.ts'
 import type { IdempotencyRecord } from './idempotency.ts'
 
-export interface Item {
+export interface EnqueueItem {
   key: string
   /** The client chose the key, so a job that has it already is another's. A key of ours can only be our own, re-sent. */
   chosen: boolean
@@ -23,7 +23,7 @@ const VALUES_PER_JOB = 10
 /** Data longer than this, in UTF-16 units, is an argument of its own: it costs less than being copied twice more. */
 const LARGE = 2_048
 
-export interface Message {
+export interface EnqueueMessage {
   /** What is said of the jobs. */
   packed: Buffer
   /** The data of those that have much, in their order. */
@@ -35,7 +35,7 @@ export interface Message {
  * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here texts are str 32
  * (0xdb), the array an array 32 (0xdd), times float 64 (0xcb), and 0xc2 is false.
  */
-export function packItems(items: Item[]): Message {
+export function packEnqueueItems(items: EnqueueItem[]): EnqueueMessage {
   const large: string[] = []
   let size = 5
   for (const { key, name, deduplicationId = '', idempotency, data, options } of items) {

@@ -7,14 +7,14 @@
 import type { JobsOptions } from 'bullmq'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
-import type { Registry, State } from '../queues/registry.ts'
-import { faultOf, toSluiceError } from '../redis/faults.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { JobState, QueueRegistry } from '../queues/registry.ts'
+import { classifyRedisError, toSluiceError } from '../redis/faults.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { type EncodedOptions, encodeOptions } from '../redis/job-encoder.ts'
 import type { Confirm } from '../redis/replication.ts'
 import { enqueueScript, runScript } from '../redis/scripts.ts'
 import { type CoalescerStats, createCoalescer } from './coalescer.ts'
-import { type Item, packItems } from './enqueue-message.ts'
+import { type EnqueueItem, packEnqueueItems } from './enqueue-message.ts'
 import { uuidv7 } from './id.ts'
 import { createIdempotency } from './idempotency.ts'
 import { checkSize, checkTexts, type NewJob, noOptions } from './new-job.ts'
@@ -25,7 +25,7 @@ export interface Stored {
   key: string
   /** `null` when the job that this one duplicates is gone already. */
   name: string | null
-  state: State | null
+  state: JobState | null
   /** Milliseconds since 1970. */
   timestamp: number | null
   deduplicated: boolean
@@ -46,21 +46,21 @@ export interface Enqueuer {
 /** An item of a call for many: its place in the call. */
 interface Entry {
   index: number
-  item: Item
+  item: EnqueueItem
   bytes: number
 }
 
 /** As enqueue.lua has it. */
 type ScriptResult =
   | 1
-  | [2 | 4, key: string, state?: State, name?: string, timestamp?: string]
+  | [2 | 4, key: string, state?: JobState, name?: string, timestamp?: string]
   | [3, text: string]
   | [5]
 
 export interface EnqueuerDeps {
   config: Config
-  registry: Registry
-  gateway: Gateway
+  registry: QueueRegistry
+  gateway: RedisGateway
   /** Throws while Redis has no room for a job with so many bytes of data. */
   admit(bytes: number): void
   /** Resolves when what was written on this connection is as safe as it has to be. `undefined`: it is. */
@@ -76,9 +76,9 @@ export interface EnqueuerDeps {
 const QUEUES_AT_ONCE = 50
 
 /** By the kind of the options. */
-const STATES: State[] = ['waiting', 'delayed', 'prioritized']
+const STATES: JobState[] = ['waiting', 'delayed', 'prioritized']
 
-const ENQUEUE: Operation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
+const ENQUEUE: RedisOperation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
 
 export function createEnqueuer({
   config,
@@ -90,7 +90,7 @@ export function createEnqueuer({
   onStored,
   now = Date.now,
 }: EnqueuerDeps): Enqueuer {
-  const coalescer = createCoalescer<Item, Stored>({
+  const coalescer = createCoalescer<EnqueueItem, Stored>({
     batchMax: config.ENQUEUE_BATCH_MAX,
     batchSoon: config.ENQUEUE_BATCH_SOON,
     batchBytes: config.ENQUEUE_BATCH_BYTES,
@@ -110,7 +110,7 @@ export function createEnqueuer({
     return asked && idempotency(asked.owner, asked.key, { queue, name, data, opts })
   }
 
-  function prepare(job: NewJob): Item {
+  function prepare(job: NewJob): EnqueueItem {
     checkTexts(job)
     const timestamp = now()
     const chosen = job.opts.jobId !== undefined
@@ -139,9 +139,9 @@ export function createEnqueuer({
   }
 
   /** One command; what became of each job, or why it is not known. */
-  async function send(queueName: string, items: Item[]): Promise<(Stored | SluiceError)[]> {
+  async function send(queueName: string, items: EnqueueItem[]): Promise<(Stored | SluiceError)[]> {
     const base = registry.base(queueName)
-    const { packed, large } = packItems(items)
+    const { packed, large } = packEnqueueItems(items)
     try {
       const { results, unconfirmed } = await gateway.onQueue(queueName, ENQUEUE, async (client) => {
         const args = [base, packed, config.IDEMPOTENCY_TTL, ...large]
@@ -228,7 +228,7 @@ function defaultOptions(config: Config): JobsOptions {
   }
 }
 
-function outcome(queue: string, item: Item, result: ScriptResult): Stored | SluiceError {
+function outcome(queue: string, item: EnqueueItem, result: ScriptResult): Stored | SluiceError {
   const { key, name, timestamp, options } = item
   const state = STATES[options.kind - 1]!
   const created: Stored = { queue, key, name, state, timestamp, deduplicated: false, replayed: false }
@@ -249,7 +249,7 @@ function outcome(queue: string, item: Item, result: ScriptResult): Stored | Slui
 
 /** The script undoes what a failed job had written, so nothing of it is there. */
 function jobError(text: string): SluiceError {
-  const { code } = faultOf(text)
+  const { code } = classifyRedisError(text)
   return new SluiceError(code, {
     ...(code === 'QUEUE_DAMAGED' ? { detail: `Redis says: ${text.slice(0, 120)}` } : {}),
     outcome: 'not_executed',

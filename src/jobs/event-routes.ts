@@ -2,7 +2,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
-import type { Follower, Snapshot } from '../queues/follower.ts'
+import type { EventFollower, Snapshot } from '../queues/follower.ts'
 import { EventHeaders, eventStreamResponses } from '../queues/schemas.ts'
 import { isAfter } from '../redis/stream-place.ts'
 import { type JobRef, parseJobId } from './id.ts'
@@ -13,7 +13,7 @@ export interface JobEventRoutes {
   /** Of an id without a queue. */
   defaultQueue: string
   statusCache: StatusCache
-  follower: Follower
+  follower: EventFollower
 }
 
 export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRoutes): Promise<void> {
@@ -39,7 +39,7 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
     },
     handler: async (request, reply) => {
       const ref = parseJobId(request.params.id, defaultQueue)
-      if (!ref || !request.access.mayEnter(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
+      if (!ref || !request.access.canAccessQueue(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
       const outcome = await follower.follow({
         ...ref,
         lastEventId: request.headers['last-event-id'],
@@ -59,7 +59,7 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
     if (!job) throw new SluiceError('JOB_NOT_FOUND')
     return {
       data: job.body,
-      place: isAfter(subscribedAt, place) ? subscribedAt : place,
+      position: isAfter(subscribedAt, place) ? subscribedAt : place,
       isOver: job.finished,
     }
   }

@@ -3,7 +3,7 @@
  * as long as nothing has happened since it began. Of one id several may be under way, when something has: each hears
  * all that happens until it lands, so that what it brings is never taken for newer than it is.
  */
-import { isAfter, START } from '../redis/stream-place.ts'
+import { isAfter, STREAM_START } from '../redis/stream-place.ts'
 
 export interface Flight<Value> {
   promise: Promise<Value>
@@ -11,7 +11,7 @@ export interface Flight<Value> {
   isUpToDate(place: string): boolean
 }
 
-export interface Flights<Value> {
+export interface SingleFlight<Value> {
   /** The one that may answer whoever asks now. */
   joinable(id: string): Flight<Value> | undefined
   /** Begins a read; `land` is called with what it brings. */
@@ -32,7 +32,7 @@ interface OwnFlight<Value> extends Flight<Value> {
   newestEvent: string
 }
 
-export function createFlights<Value>(): Flights<Value> {
+export function createSingleFlight<Value>(): SingleFlight<Value> {
   /** The newest last. */
   const underWay = new Map<string, OwnFlight<Value>[]>()
 
@@ -51,7 +51,7 @@ export function createFlights<Value>(): Flights<Value> {
       const flight: OwnFlight<Value> = {
         isJoinable: true,
         isCancelled: false,
-        newestEvent: START,
+        newestEvent: STREAM_START,
         isUpToDate: (place) => !flight.isCancelled && !isAfter(flight.newestEvent, place),
         promise: read()
           .then((brought) => land(brought, flight))

@@ -1,7 +1,7 @@
 /**
  * Which fields of BullMQ's job hash are read, and how what a script of ours says of a job becomes its resource.
  */
-import type { State } from '../queues/registry.ts'
+import type { JobState } from '../queues/registry.ts'
 import type { JobRef } from './id.ts'
 import { type JobHash, type JobResource, resourceFromHash } from './job-resource.ts'
 
@@ -25,7 +25,7 @@ export const FIELDS: readonly (keyof JobHash)[] = [
 export const FIELDS_AND_DATA: readonly (keyof JobHash)[] = [...FIELDS, 'data']
 
 /** What a script says of one job: its state, the values of {@link FIELDS} (and data), and its score in the delayed set. */
-export type JobReply = [state: State, values: (string | null)[], score?: string | null]
+export type JobReply = [state: JobState, values: (string | null)[], score?: string | null]
 
 /** BullMQ keeps twelve bits beside the time in the score of a delayed job (getDelayedScore). */
 const SCORE_PER_MS = 0x1000

@@ -5,8 +5,8 @@
  * A cursor is not signed: a forged one shows nothing of the queue that its owner could not ask for anyway.
  */
 import { SluiceError } from '../errors.ts'
-import type { Registry, State } from '../queues/registry.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { JobState, QueueRegistry } from '../queues/registry.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { listJobsScript, runScript } from '../redis/scripts.ts'
 import { FIELDS, type JobReply, resourceFromReply } from './job-fields.ts'
 import type { JobResource } from './job-resource.ts'
@@ -14,7 +14,7 @@ import type { JobResource } from './job-resource.ts'
 export interface ListRequest {
   queue: string
   /** `undefined`: every state, one after the other, in the order of {@link LISTED_STATES}. */
-  state?: State | undefined
+  state?: JobState | undefined
   /** 1 to 200, which the caller has seen to. */
   limit: number
   /** Of the page before, and of the same queue and state. */
@@ -37,7 +37,7 @@ export interface JobLister {
 }
 
 /** As jobs go through them: one that moves on while it is listed is shown twice rather than not at all. */
-export const LISTED_STATES: readonly State[] = [
+export const LISTED_STATES: readonly JobState[] = [
   'delayed',
   'waiting-children',
   'prioritized',
@@ -47,9 +47,9 @@ export const LISTED_STATES: readonly State[] = [
   'completed',
 ]
 
-const LIST: Operation = { label: 'listJobs', priority: 'list', isWrite: false, commands: 1 }
+const LIST: RedisOperation = { label: 'listJobs', priority: 'list', isWrite: false, commands: 1 }
 
-export function createJobLister(registry: Registry, gateway: Gateway): JobLister {
+export function createJobLister(registry: QueueRegistry, gateway: RedisGateway): JobLister {
   return {
     async page(request) {
       const { queue, state, limit, cursor } = request
@@ -79,7 +79,7 @@ interface Position {
 }
 
 /** BullMQ's keys. Old versions kept the waiting jobs of a paused queue in `paused`, where the script finds them still. */
-function placesOf(state: State): string[] {
+function placesOf(state: JobState): string[] {
   return state === 'waiting' ? ['wait', 'paused'] : [state]
 }
 
@@ -92,7 +92,7 @@ function closeCursor({ queue, state = null }: Scope, { place, mark }: Position):
   return Buffer.from(JSON.stringify([CURSOR_VERSION, queue, state, place, ...mark])).toString('base64url')
 }
 
-type Scope = { queue: string; state?: State | null | undefined }
+type Scope = { queue: string; state?: JobState | null | undefined }
 
 function openCursor(text: string, { queue, state = null }: Scope, places: string[]): Position {
   const [version, ofQueue, ofState, place, ...mark] = parse(text)

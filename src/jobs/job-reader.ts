@@ -2,8 +2,8 @@
  * Jobs as they stand in Redis at one instant. Those of one queue that are asked for together are one command
  * (job-views.lua), whose cost does not grow with the backlog; those of many queues are still one write to the socket.
  */
-import type { Registry } from '../queues/registry.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { QueueRegistry } from '../queues/registry.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { jobViewsScript, runScript } from '../redis/scripts.ts'
 import { createCoalescer } from './coalescer.ts'
 import type { JobRef } from './id.ts'
@@ -37,7 +37,7 @@ const BATCH_BYTES = 1_048_576
 const BYTES_WITH_DATA = 65_536
 const BYTES_PLAIN = 1_024
 
-const READ: Operation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
+const READ: RedisOperation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
 
 interface Item {
   ref: JobRef
@@ -47,7 +47,7 @@ interface Item {
 
 type ViewReply = [...JobReply] | [...JobReply, logs: string[]]
 
-export function createJobReader(registry: Registry, gateway: Gateway): JobReader {
+export function createJobReader(registry: QueueRegistry, gateway: RedisGateway): JobReader {
   const coalescer = createCoalescer<Item, Reading>({
     batchMax: BATCH_MAX,
     batchSoon: BATCH_MAX,

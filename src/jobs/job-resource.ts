@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import type { QueueEvent } from '../queues/events.ts'
 import { jsonText } from '../queues/json-text.ts'
-import type { State } from '../queues/registry.ts'
+import type { JobState } from '../queues/registry.ts'
 import { millisecondsOf } from '../redis/stream-place.ts'
 import type { JobRef } from './id.ts'
 
@@ -14,7 +14,7 @@ export interface JobResource {
   id: string
   queue: string
   name: string
-  state: State
+  state: JobState
   progress: unknown
   priority: number
   attemptsMade: number
@@ -109,7 +109,7 @@ export function etagOfNewJob(r: JobResource): string {
 /** `delayedUntilMs`: from the delayed set, which alone knows when a retry is due. */
 export function resourceFromHash(
   ref: JobRef,
-  state: State,
+  state: JobState,
   fields: JobHash,
   delayedUntilMs: number | undefined,
 ): JobResource {
@@ -136,7 +136,7 @@ export function resourceFromHash(
 /** The same resource that {@link resourceFromHash} gives as long as nobody has touched the job. */
 export function resourceOfNewJob(
   ref: JobRef,
-  job: { name: string; state: State; timestamp: number },
+  job: { name: string; state: JobState; timestamp: number },
   opts: { delay?: number; priority?: number; attempts?: number; deduplication?: { id: string } },
 ): JobResource {
   const resource = blank(ref, job.state, job.name, job.timestamp)
@@ -166,7 +166,7 @@ export function finishedBy(lastBody: string, { id, event, fields }: QueueEvent):
   return { ...last, ...data, ...ending, finishedAt, delayedUntil: null, attemptsMade: last.attemptsMade + 1 }
 }
 
-function blank(ref: JobRef, state: State, name: string, timestamp: number): JobResource {
+function blank(ref: JobRef, state: JobState, name: string, timestamp: number): JobResource {
   return {
     id: `${ref.queue}:${ref.key}`,
     queue: ref.queue,

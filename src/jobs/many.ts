@@ -4,7 +4,7 @@ import type { JobRef } from './id.ts'
 import type { Include } from './job-reader.ts'
 import type { Found, StatusCache } from './status-cache.ts'
 
-export interface FoundMany {
+export interface ManyResult {
   /** JSON text of all, in the order asked for; `null` for one that does not exist. */
   body: string
   /** Strong: equal as long as nothing of any of them changes. */
@@ -13,9 +13,9 @@ export interface FoundMany {
 }
 
 /** `undefined`: an id that cannot be one. Rejects when Redis cannot be asked for one that is not in memory. */
-export type FindMany = (refs: (JobRef | undefined)[], include: Include, bypass: boolean) => Promise<FoundMany>
+export type GetMany = (refs: (JobRef | undefined)[], include: Include, bypass: boolean) => Promise<ManyResult>
 
-export function createFindMany(statusCache: StatusCache): FindMany {
+export function createGetMany(statusCache: StatusCache): GetMany {
   return async (refs, include, bypass) => {
     const nowMs = Date.now()
     const find = (ref: JobRef | undefined) => {

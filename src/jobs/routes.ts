@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import { BODY_PROBLEMS, type ErrorCode, GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
-import { enter } from '../keys/access.ts'
+import { assertQueueAccess } from '../keys/access.ts'
 import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
 import type { AddBatch } from './batch.ts'
 import type { Enqueuer, Stored } from './enqueuer.ts'
@@ -87,7 +87,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
     },
     handler: (request, reply) => {
       const job = toNewJob(request.body, idempotencyOf(request))
-      enter(request.access, job.queue)
+      assertQueueAccess(request.access, job.queue)
       const wait = waitOf(request, reply)
       if (!wait) return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
       const onWait = (leave: () => void) => reply.raw.once('close', leave)

@@ -13,8 +13,8 @@ import { LRUCache } from 'lru-cache'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
 import type { Feed, QueueEvent, QueueEvents } from '../queues/events.ts'
-import { isAfter, START } from '../redis/stream-place.ts'
-import { createFlights, type Flight } from './flights.ts'
+import { isAfter, STREAM_START } from '../redis/stream-place.ts'
+import { createSingleFlight, type Flight } from './flights.ts'
 import type { JobRef } from './id.ts'
 import type { Include, JobReader, Reading } from './job-reader.ts'
 import { type JobResource, type Representation, represent } from './job-resource.ts'
@@ -95,7 +95,7 @@ export function createStatusCache(
     sizeCalculation: ({ job }, cacheKey) =>
       ENTRY_OVERHEAD_BYTES + cacheKey.length + 2 * (job?.body.length ?? 0),
   })
-  const flights = createFlights<Entry>()
+  const flights = createSingleFlight<Entry>()
   let hits = 0
   let misses = 0
   const sweeper = enabled ? setInterval(sweep, config.CACHE_SWEEP_INTERVAL) : undefined
@@ -123,7 +123,7 @@ export function createStatusCache(
 
   function toEntry(ref: JobRef, { job, place }: Reading): Entry {
     // Of a queue that never had a job, nothing is followed: anybody may ask for any name.
-    const feed = job || place !== START ? events.follow(ref.queue, place) : events.feed(ref.queue)
+    const feed = job || place !== STREAM_START ? events.follow(ref.queue, place) : events.feed(ref.queue)
     const ttlMs = job
       ? isFinished(job)
         ? CACHE_TTL_LONG
@@ -160,7 +160,7 @@ export function createStatusCache(
   function hasHeardAll({ feed, place }: Entry, before: Feed | undefined, epoch: number | undefined): boolean {
     if (before) return feed === before && feed.epoch === epoch
     // Somebody else may have begun to follow the queue meanwhile, at a place beyond this.
-    return !feed || !isAfter(feed.place, place)
+    return !feed || !isAfter(feed.position, place)
   }
 
   function onEvent({ queue, key, id: eventId }: QueueEvent): void {

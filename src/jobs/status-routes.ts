@@ -2,11 +2,11 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../errors.ts'
-import { type Access, enter } from '../keys/access.ts'
+import { type Access, assertQueueAccess } from '../keys/access.ts'
 import { type JobRef, parseJobId } from './id.ts'
 import type { JobLister, ListRequest } from './job-lister.ts'
 import type { Include } from './job-reader.ts'
-import type { FindMany, FoundMany } from './many.ts'
+import type { GetMany, ManyResult } from './many.ts'
 import { isNotModified, retryAfterS, waitOf, wantsReadThrough } from './polling.ts'
 import type { Found, StatusCache } from './status-cache.ts'
 import { Job, JobHeaders, JobList, JobParams, JobQuery, JobsQuery, MAX_JOBS, PAGE } from './status-schemas.ts'
@@ -17,7 +17,7 @@ export interface StatusRoutes {
   defaultQueue: string
   statusCache: StatusCache
   waiters: Waiters
-  findMany: FindMany
+  findMany: GetMany
   jobLister: JobLister
 }
 
@@ -59,7 +59,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
     handler: (request, reply) => {
       const include = parseInclude(request.query.include)
       const ref = parseJobId(request.params.id, defaultQueue)
-      if (!ref || !request.access.mayEnter(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
+      if (!ref || !request.access.canAccessQueue(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
       const wait = waitOf(request, reply)
       if (wait) return waitFor(request, reply, { ref, include, ...wait })
       const bypass = wantsReadThrough(request.headers)
@@ -118,7 +118,7 @@ type JobsRequest = { query: JobsQuery; access: Access }
 function parsePage({ query, access }: JobsRequest, defaultQueue: string): ListRequest {
   const { queue = defaultQueue, state, limit = PAGE, cursor, include } = query
   if (include !== undefined) throw invalid('include', 'goes with ids only.')
-  enter(access, queue)
+  assertQueueAccess(access, queue)
   return { queue, state, limit, cursor }
 }
 
@@ -131,7 +131,7 @@ function parseIds({ query, access }: JobsRequest, defaultQueue: string) {
   if (all.length > MAX_JOBS) throw invalid('ids', `has ${all.length} ids, and ${MAX_JOBS} is the most.`)
   return all.map((id): JobRef | undefined => {
     const ref = parseJobId(id, defaultQueue)
-    return ref && access.mayEnter(ref.queue) ? ref : undefined
+    return ref && access.canAccessQueue(ref.queue) ? ref : undefined
   })
 }
 
@@ -147,7 +147,7 @@ function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): vo
   send(request, reply, job)
 }
 
-function sendMany(request: FastifyRequest, reply: FastifyReply, many: FoundMany): void {
+function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyResult): void {
   const nowMs = Date.now()
   const waits = many.found.flatMap(({ job }) =>
     job && !job.finished ? [retryAfterS(job.createdAtMs, job.delayedUntilMs, nowMs)] : [],

@@ -1,6 +1,6 @@
 /** The contract of following jobs: what is told of a job, and how it is asked for. */
 import { type Static, type TSchema, Type } from 'typebox'
-import { QUEUE_PATTERN, states } from '../queues/registry.ts'
+import { jobStates, QUEUE_PATTERN } from '../queues/registry.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
@@ -21,7 +21,7 @@ export const QueueName = Type.String({
   description: 'Queue name: 1 to 100 of A-Z a-z 0-9 _ . -',
 })
 
-export const State = Type.Enum([...states], { description: "BullMQ's state of the job." })
+export const State = Type.Enum([...jobStates], { description: "BullMQ's state of the job." })
 export const Time = (description: string) => Type.String({ format: 'date-time', description })
 
 export const Job = Type.Object(

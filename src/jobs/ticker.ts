@@ -2,7 +2,7 @@
  * Deadlines of any length, by the ten thousand, on one timer, exact to one tick. It runs from `start` to `stop`, so that
  * nothing wakes a process in which nobody waits. (redis/deadlines.ts is exact, for deadlines of one length.)
  */
-export interface Ticker<Item> {
+export interface TimerWheel<Item> {
   start(): void
   stop(): void
   /** The tick by which this time will have passed: what `add` and `remove` want. */
@@ -11,7 +11,7 @@ export interface Ticker<Item> {
   remove(item: Item, due: number): void
 }
 
-export interface TickerOptions<Item> {
+export interface TimerWheelOptions<Item> {
   tickMs: number
   /** Its time is up. It is not removed by that. */
   onDue(item: Item): void
@@ -19,7 +19,7 @@ export interface TickerOptions<Item> {
   onTick(tick: number): void
 }
 
-export function createTicker<Item>({ tickMs, onDue, onTick }: TickerOptions<Item>): Ticker<Item> {
+export function createTimerWheel<Item>({ tickMs, onDue, onTick }: TimerWheelOptions<Item>): TimerWheel<Item> {
   const dueBy = new Map<number, Set<Item>>()
   let tick = 0
   let timer: NodeJS.Timeout | undefined

@@ -2,19 +2,19 @@
  * Which jobs are waited for, and by whom: all who wait for one representation of one job are a group, and the groups of
  * a queue keep it followed. One listener hears for all of them, so that those who wait cost nothing there.
  */
-import type { QueueEvent, QueueEvents, Subscription } from '../queues/events.ts'
+import type { EventSubscription, QueueEvent, QueueEvents } from '../queues/events.ts'
 import type { JobRef } from './id.ts'
 import type { Include } from './job-reader.ts'
 import type { CachedJob } from './status-cache.ts'
 
-export interface Group<Waiter> {
+export interface WaitGroup<Waiter> {
   id: string
   ref: JobRef
   include: Include
   waiters: Set<Waiter>
   /** Those who will wait for it. */
   expected: number
-  following: Following<Waiter>
+  following: FollowedQueue<Waiter>
   looking: Promise<void> | undefined
   /** Something happened since the look under way began. */
   lookAgain: boolean
@@ -24,11 +24,11 @@ export interface Group<Waiter> {
 }
 
 /** A queue with jobs that somebody waits for. */
-export interface Following<Waiter> {
+export interface FollowedQueue<Waiter> {
   queue: string
-  groups: Set<Group<Waiter>>
+  groups: Set<WaitGroup<Waiter>>
   /** Resolves when its events are heard; rejects when Redis cannot be asked. */
-  started: Promise<Subscription>
+  started: Promise<EventSubscription>
   /** At the last look events were not heard; a moment of that is no reason to look. */
   wasDeaf: boolean
 }
@@ -36,16 +36,16 @@ export interface Following<Waiter> {
 export interface WaitGroups<Waiter> {
   readonly size: number
   /** The group of a job; a new one begins to hear of it. */
-  of(ref: JobRef, include: Include): Group<Waiter>
+  of(ref: JobRef, include: Include): WaitGroup<Waiter>
   /** Forgets it when nobody waits for it any more; whether that is so. */
-  closeIfIdle(group: Group<Waiter>): boolean
-  all(): Iterable<Group<Waiter>>
-  followings(): Iterable<Following<Waiter>>
+  closeIfIdle(group: WaitGroup<Waiter>): boolean
+  all(): Iterable<WaitGroup<Waiter>>
+  followings(): Iterable<FollowedQueue<Waiter>>
 }
 
 export interface WaitGroupsOptions<Waiter> {
-  onEvent(group: Group<Waiter>, event: QueueEvent): void
-  onGap(group: Group<Waiter>): void
+  onEvent(group: WaitGroup<Waiter>, event: QueueEvent): void
+  onGap(group: WaitGroup<Waiter>): void
 }
 
 /** By what is included: nothing, data, logs, both. No id holds a space. */
@@ -55,8 +55,8 @@ export function createWaitGroups<Waiter>(
   events: Pick<QueueEvents, 'listen' | 'keep'>,
   { onEvent, onGap }: WaitGroupsOptions<Waiter>,
 ): WaitGroups<Waiter> {
-  const groups = new Map<string, Group<Waiter>>()
-  const followings = new Map<string, Following<Waiter>>()
+  const groups = new Map<string, WaitGroup<Waiter>>()
+  const followings = new Map<string, FollowedQueue<Waiter>>()
 
   events.listen({
     onEvent(event) {
@@ -72,10 +72,10 @@ export function createWaitGroups<Waiter>(
     },
   })
 
-  function open(id: string, ref: JobRef, include: Include): Group<Waiter> {
+  function open(id: string, ref: JobRef, include: Include): WaitGroup<Waiter> {
     const following = follow(ref.queue)
     // Written out: an object that is spread together has a shape of its own, which is larger than the object.
-    const group: Group<Waiter> = {
+    const group: WaitGroup<Waiter> = {
       id,
       ref,
       include,
@@ -92,7 +92,7 @@ export function createWaitGroups<Waiter>(
     return group
   }
 
-  function follow(queue: string): Following<Waiter> {
+  function follow(queue: string): FollowedQueue<Waiter> {
     let following = followings.get(queue)
     if (!following) {
       following = { queue, groups: new Set(), started: events.keep(queue), wasDeaf: false }
@@ -101,7 +101,7 @@ export function createWaitGroups<Waiter>(
     return following
   }
 
-  function leave({ groups: others, queue, started }: Following<Waiter>): void {
+  function leave({ groups: others, queue, started }: FollowedQueue<Waiter>): void {
     if (others.size > 0) return
     followings.delete(queue)
     started.then(

@@ -15,8 +15,8 @@ import type { Include } from './job-reader.ts'
 import { finishedBy, type JobResource } from './job-resource.ts'
 import { isNotModified, type Until } from './polling.ts'
 import { type CachedJob, type Found, type StatusCache, toCachedJob } from './status-cache.ts'
-import { createTicker } from './ticker.ts'
-import { createWaitGroups, type Group as WaitGroup } from './wait-groups.ts'
+import { createTimerWheel } from './ticker.ts'
+import { createWaitGroups, type WaitGroup } from './wait-groups.ts'
 
 export interface WaitRequest {
   ref: JobRef
@@ -73,7 +73,7 @@ export function createWaiters(
 ): Waiters {
   // The cache, which listens before, has thrown out what an event made old when we look.
   const groups = createWaitGroups<Waiter>(events, { onEvent: hear, onGap: look })
-  const ticker = createTicker<Waiter>({ tickMs: TICK_MS, onDue: timeUp, onTick })
+  const ticker = createTimerWheel<Waiter>({ tickMs: TICK_MS, onDue: timeUp, onTick })
   /** Found to be gone before their last event was heard, which comes within a moment; else they are looked at again. */
   const doubtful = new Set<Group>()
   let waiting = 0
@@ -140,7 +140,7 @@ export function createWaiters(
   /** It is gone, and not all that led to that has been heard. */
   function mayBeHeardOf(queue: string, place: string): boolean {
     const feed = events.feed(queue)
-    return feed?.isLive === true && isAfter(place, feed.place)
+    return feed?.isLive === true && isAfter(place, feed.position)
   }
 
   function finish(waiter: Waiter, tell: () => void): void {

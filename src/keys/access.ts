@@ -14,9 +14,9 @@ export interface Rate {
 export interface Access {
   /** Of the key; '' for anyone. */
   keyId: string
-  has(scope: Scope): boolean
+  hasScope(scope: Scope): boolean
   /** Whether the queue exists as far as this one can see. */
-  mayEnter(queue: string): boolean
+  canAccessQueue(queue: string): boolean
   /** `undefined`: as many requests as it likes. */
   rate: Rate | undefined
   /** False once the key is revoked or changed: what goes on for long looks at it again. */
@@ -24,20 +24,20 @@ export interface Access {
 }
 
 /** Where there are no keys: whoever reaches the port. */
-export const anyone: Access = {
+export const anonymous: Access = {
   keyId: '',
-  has: () => true,
-  mayEnter: () => true,
+  hasScope: () => true,
+  canAccessQueue: () => true,
   rate: undefined,
   isLive: () => true,
 }
 
 /** A caller who sent no key, where there are keys: the routes without a scope are open, and show nothing of any queue. */
-export const stranger: Access = { ...anyone, has: () => false, mayEnter: () => false }
+export const unauthenticated: Access = { ...anonymous, hasScope: () => false, canAccessQueue: () => false }
 
 /** Throws QUEUE_NOT_FOUND, whether the queue is there or not: a key learns nothing of what lies outside its patterns. */
-export function enter(access: Access, queue: string): void {
-  if (!access.mayEnter(queue)) throw new SluiceError('QUEUE_NOT_FOUND')
+export function assertQueueAccess(access: Access, queue: string): void {
+  if (!access.canAccessQueue(queue)) throw new SluiceError('QUEUE_NOT_FOUND')
 }
 
 /** `emails`, `img-*`, `*`: a star stands for any characters, none included. */

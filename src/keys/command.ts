@@ -4,7 +4,7 @@ import { type Rate, type Scope, scopes } from './access.ts'
 import {
   addKey,
   addSecret,
-  createSecret,
+  createApiKeySecret,
   KEY_ID_PATTERN,
   type KeyFile,
   KeyFileError,
@@ -36,7 +36,7 @@ export async function runKeyCommand(words: string[], path: string, now: Date): P
     await writeKeyFile(path, revoke(file, id, options['secret'], time))
     return `Revoked in ${path}. Running services see it within two seconds.\n`
   }
-  const secret = createSecret(id)
+  const secret = createApiKeySecret(id)
   const changed =
     command === 'create'
       ? addKey(file, { id, ...grantsOf(options) }, secret, time)

@@ -77,7 +77,7 @@ function parseKeyFile(text: string, path: string): KeyFile {
   }
   const invalid = validate(file)
   if (invalid) {
-    const faults = invalid.faults.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
+    const faults = invalid.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
     throw new KeyFileError(`API_KEYS_FILE (${path}) does not fit: ${faults}`)
   }
   const { keys } = file as KeyFile
@@ -95,14 +95,14 @@ export async function writeKeyFile(path: string, file: KeyFile): Promise<void> {
 }
 
 /** What a client sends: its prefix lets scanners of leaked secrets know it. */
-export function createSecret(id: string): string {
+export function createApiKeySecret(id: string): string {
   return `${SECRET_PREFIX}${id}.${randomBytes(32).toString('base64url')}`
 }
 
 const SECRET_PREFIX = 'sluice_'
 
 /** The id of the key that a secret says to be of; `undefined` for what is no secret of ours. */
-export function idOf(secret: string): string | undefined {
+export function keyIdOf(secret: string): string | undefined {
   const dot = secret.indexOf('.')
   return secret.startsWith(SECRET_PREFIX) && dot > 0 ? secret.slice(SECRET_PREFIX.length, dot) : undefined
 }

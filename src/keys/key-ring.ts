@@ -5,12 +5,12 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { unwatchFile, watchFile } from 'node:fs'
 import type { Logger } from 'pino'
-import { type Access, anyone, createQueueMatcher } from './access.ts'
-import { digestOf, idOf, type Key, type KeyFile, readKeyFile } from './key-file.ts'
+import { type Access, anonymous, createQueueMatcher } from './access.ts'
+import { digestOf, type Key, type KeyFile, keyIdOf, readKeyFile } from './key-file.ts'
 
 export interface KeyRing {
-  /** False while there is no key at all, not even a revoked one: then everyone is {@link anyone}. */
-  demandsKey(): boolean
+  /** False while there is no key at all, not even a revoked one: then everyone is {@link anonymous}. */
+  requiresKey(): boolean
   /** Who sent this secret; `undefined` when nobody may be known by it. */
   find(secret: string): Access | undefined
   /** How often each key that is in the file has been found since the start, by id. */
@@ -33,7 +33,7 @@ interface LiveKey {
 }
 
 /** For an id that nobody has: compared like the others, so that the time tells no ids. */
-const decoy: LiveKey = { access: anyone, digests: [randomBytes(32)], text: '', isLive: false, requests: 0 }
+const decoy: LiveKey = { access: anonymous, digests: [randomBytes(32)], text: '', isLive: false, requests: 0 }
 
 /** Throws a KeyFileError when the file is there and cannot be understood. */
 export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
@@ -74,9 +74,9 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   watchFile(path, { interval: LOOK_EVERY_MS }, looked)
 
   return {
-    demandsKey: () => demandsKey,
+    requiresKey: () => demandsKey,
     find(secret) {
-      const key = keys.get(idOf(secret) ?? '') ?? decoy
+      const key = keys.get(keyIdOf(secret) ?? '') ?? decoy
       digest.write(digestOf(secret), 'binary')
       let isLive = false
       for (const live of key.digests) {
@@ -102,8 +102,8 @@ function toLiveKey(key: Key): LiveKey {
   const live: LiveKey = {
     access: {
       keyId: id,
-      has: (scope) => granted.has(scope),
-      mayEnter: createQueueMatcher(queues),
+      hasScope: (scope) => granted.has(scope),
+      canAccessQueue: createQueueMatcher(queues),
       rate: rate ?? undefined,
       isLive: () => live.isLive,
     },

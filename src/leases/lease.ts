@@ -4,12 +4,12 @@
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { SluiceError } from '../errors.ts'
-import type { Held } from '../work/held.ts'
+import type { JobLease } from '../work/held.ts'
 
 export interface LeaseSealer {
-  seal(held: Held): string
+  seal(held: JobLease): string
   /** Throws INVALID_LEASE for what was not sealed with one of the secrets. */
-  open(lease: string): Held
+  open(lease: string): JobLease
 }
 
 /** Half of the digest: 128 bits. */

@@ -1,15 +1,15 @@
 /** What a worker is told of a job that it holds. */
-import type { TakenJob } from '../work/held.ts'
+import type { LeasedJob } from '../work/held.ts'
 import type { LeaseSealer } from './lease.ts'
 
 /** JSON text. Data are not parsed and written again: that would be most of what an answer costs. */
-export type DescribeLease = (job: TakenJob, leaseMs: number) => string
+export type RenderLease = (job: LeasedJob, leaseMs: number) => string
 
 /** `onHeld`: is told until when a job of a queue is held. */
-export function createDescribeLease(
+export function createLeaseRenderer(
   sealer: LeaseSealer,
   onHeld: (queue: string, untilMs: number) => void,
-): DescribeLease {
+): RenderLease {
   return (job, leaseMs) => {
     const { queue, key, name, data, attemptsMade, attempts, takenAtMs, traceparent } = job
     // From when it was taken: a moment before the lock was set, which is to the worker's good.

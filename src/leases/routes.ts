@@ -9,11 +9,11 @@ import {
   REDIS_PROBLEMS,
   toProblem,
 } from '../errors.ts'
-import { enter } from '../keys/access.ts'
-import type { TakenJob } from '../work/held.ts'
-import type { Outcome } from '../work/job-outcome.ts'
-import type { Line } from '../work/line.ts'
-import type { DescribeLease } from './leased-job.ts'
+import { assertQueueAccess } from '../keys/access.ts'
+import type { LeasedJob } from '../work/held.ts'
+import type { JobOutcome } from '../work/job-outcome.ts'
+import type { Dispatcher } from '../work/line.ts'
+import type { RenderLease } from './leased-job.ts'
 import {
   ExtendBody,
   ExtendResult,
@@ -25,12 +25,12 @@ import {
   SettleResult,
   TakeBody,
 } from './schemas.ts'
-import type { ItemResult, Settler } from './settler.ts'
+import type { ItemResult, LeaseSettler } from './settler.ts'
 
 export interface LeaseRoutes {
-  line: Line
-  settler: Settler
-  describe: DescribeLease
+  line: Dispatcher
+  settler: LeaseSettler
+  describe: RenderLease
 }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
@@ -58,7 +58,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
     },
     handler: async (request, reply) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
       const signal = signalOf(reply)
       const { jobs } = await line.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
@@ -137,7 +137,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
   function sendJobs(
     reply: FastifyReply,
     before: string,
-    jobs: TakenJob[],
+    jobs: LeasedJob[],
     leaseMs: number,
     signal: AbortSignal,
   ): void {
@@ -162,7 +162,7 @@ function signalOf({ raw, request }: FastifyReply): AbortSignal {
   return controller.signal
 }
 
-function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): Outcome {
+function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): JobOutcome {
   switch (outcome) {
     case 'complete':
       return { outcome, result: result ?? null }

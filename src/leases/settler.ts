@@ -4,12 +4,12 @@
  */
 import { SluiceError } from '../errors.ts'
 import type { Access } from '../keys/access.ts'
-import type { Extension } from '../work/bullmq-worker.ts'
-import type { Held, Taken, TakenJob, TakeRequest } from '../work/held.ts'
-import type { Outcome } from '../work/job-outcome.ts'
-import type { Line } from '../work/line.ts'
-import { NOTHING } from '../work/replies.ts'
-import type { Work } from '../work/worker.ts'
+import type { LeaseExtension } from '../work/bullmq-worker.ts'
+import type { JobLease, LeasedJob, TakeRequest, TakeResult } from '../work/held.ts'
+import type { JobOutcome } from '../work/job-outcome.ts'
+import type { Dispatcher } from '../work/line.ts'
+import { EMPTY_TAKE } from '../work/replies.ts'
+import type { WorkerCommands } from '../work/worker.ts'
 import type { LeaseSealer } from './lease.ts'
 
 /** Of an item: the job's id, or why nothing was changed. */
@@ -21,20 +21,20 @@ export interface Next {
   waitMs: number
 }
 
-export interface Settler {
+export interface LeaseSettler {
   /** Of each item what it came to, in order; and what was taken. Rejects only for what is asked wrongly. */
   settle(
-    items: { lease: string; outcome: Outcome }[],
+    items: { lease: string; outcome: JobOutcome }[],
     next: Next | undefined,
     access: Access,
     signal: AbortSignal,
-  ): Promise<{ results: ItemResult[]; jobs: TakenJob[] }>
-  extend(items: { lease: string; extension: Extension }[], access: Access): Promise<ItemResult[]>
+  ): Promise<{ results: ItemResult[]; jobs: LeasedJob[] }>
+  extend(items: { lease: string; extension: LeaseExtension }[], access: Access): Promise<ItemResult[]>
 }
 
-export interface SettlerDeps {
-  work: Work
-  line: Line
+export interface LeaseSettlerDeps {
+  work: WorkerCommands
+  line: Dispatcher
   sealer: LeaseSealer
   /** Called with each job that is another now. */
   onWrite(queue: string, key: string): void
@@ -42,18 +42,18 @@ export interface SettlerDeps {
 
 interface Opened<Value> {
   index: number
-  held: Held
+  held: JobLease
   value: Value
 }
 
-export function createSettler({ work, line, sealer, onWrite }: SettlerDeps): Settler {
+export function createLeaseSettler({ work, line, sealer, onWrite }: LeaseSettlerDeps): LeaseSettler {
   /** The items that can be read, by queue, in the order in which queues come; of the others it is noted why not. */
   function open<Value>(items: { lease: string; value: Value }[], access: Access, results: ItemResult[]) {
     const byQueue = new Map<string, Opened<Value>[]>()
     for (const [index, { lease, value }] of items.entries()) {
       try {
         const held = sealer.open(lease)
-        if (!access.mayEnter(held.queue)) throw new SluiceError('JOB_NOT_FOUND')
+        if (!access.canAccessQueue(held.queue)) throw new SluiceError('JOB_NOT_FOUND')
         const ofQueue = byQueue.get(held.queue)
         if (ofQueue) ofQueue.push({ index, held, value })
         else byQueue.set(held.queue, [{ index, held, value }])
@@ -89,14 +89,14 @@ export function createSettler({ work, line, sealer, onWrite }: SettlerDeps): Set
       )
       const queue = wanted?.request.queue ?? [...byQueue.keys()][0]
       const request = wanted && queue !== undefined ? { ...wanted.request, queue } : undefined
-      if (request && !access.mayEnter(request.queue)) throw new SluiceError('QUEUE_NOT_FOUND')
-      const heard = line.heard(queue ?? '')
-      let taken: Taken | undefined
+      if (request && !access.canAccessQueue(request.queue)) throw new SluiceError('QUEUE_NOT_FOUND')
+      const heard = line.version(queue ?? '')
+      let taken: TakeResult | undefined
       await Promise.all(
         [...byQueue].map(([name, opened]) =>
           each(opened, results, async () => {
-            const pairs = opened.map(({ held, value }) => ({ held, outcome: value }))
-            const isNext = name === queue && line.isFree(name)
+            const pairs = opened.map(({ held, value }) => ({ lease: held, outcome: value }))
+            const isNext = name === queue && line.hasNoWaiters(name)
             const settled = await work.settle(name, pairs, isNext ? request : undefined)
             if (isNext && request) taken = settled.taken
             return settled.refused
@@ -104,9 +104,9 @@ export function createSettler({ work, line, sealer, onWrite }: SettlerDeps): Set
         ),
       )
       if (!request) return { results, jobs: [] }
-      const seen = taken && { taken, heard }
+      const seen = taken && { taken, version: heard }
       // What was settled is told, also when there can be nothing next.
-      const next = await line.take(request, wanted!.waitMs, signal, seen).catch(() => NOTHING)
+      const next = await line.take(request, wanted!.waitMs, signal, seen).catch(() => EMPTY_TAKE)
       return { results, jobs: next.jobs }
     },
     async extend(items, access) {

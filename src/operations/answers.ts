@@ -1,8 +1,8 @@
 /** What health answers, before it is cut to what a caller may see (visibility.ts). In words: schemas.ts. */
 import type { EventsStats } from '../queues/events.ts'
-import type { State } from '../queues/registry.ts'
-import type { BreakerStats } from '../redis/breaker.ts'
-import type { Budget } from '../redis/budget.ts'
+import type { JobState } from '../queues/registry.ts'
+import type { RedisBreakerStats } from '../redis/breaker.ts'
+import type { ConnectionBudget } from '../redis/budget.ts'
 import type { ConnectionStats } from '../redis/connections.ts'
 import type { SemaphoreStats } from '../redis/semaphore.ts'
 import type { ServerInfo } from '../redis/server-info.ts'
@@ -11,7 +11,7 @@ import type { Advice } from './recommendations.ts'
 export type Status = 'pass' | 'warn' | 'fail'
 
 /** What is counted by queue, and so is for those who may see it. */
-export interface ByQueue {
+export interface CountedByQueue {
   batchesByType: Record<string, number>
 }
 
@@ -21,7 +21,7 @@ export interface PoolStats extends ConnectionStats {
 }
 
 /** Of all subscriptions, in this process. */
-export interface PushStats {
+export interface DeliveryTotals {
   subscriptions: number
   inFlight: number
   delivered: number
@@ -40,7 +40,7 @@ export interface Summary<Cache, Batching> {
   pool: PoolStats
   cache: Cache
   batching: Batching
-  queues: Record<string, Record<State, number>>
+  queues: Record<string, Record<JobState, number>>
   queuesKnown: number
   recommendations: string[]
 }
@@ -50,16 +50,16 @@ export interface RedisHealth {
   responseTimeMs: number
   roundTripMs: number | null
   connections: PoolStats
-  budget: Budget
+  budget: ConnectionBudget
   semaphore: SemaphoreStats
   events: EventsStats
   commandsSent: Record<string, number>
   server: ServerInfo | null
   error: string | null
   limitError: string | null
-  breaker: BreakerStats
+  breaker: RedisBreakerStats
   replicasWanted: number
-  queues: Record<string, Record<State, number>>
+  queues: Record<string, Record<JobState, number>>
   queuesKnown: number
   recommendations: string[]
 }
@@ -72,7 +72,7 @@ export interface Stats<Cache, Batching> {
   events: EventsStats
   waiting: number
   waitingWorkers: number
-  webhooks: PushStats
+  webhooks: DeliveryTotals
   commandsSent: Record<string, number>
   openQueues: number
   requestsByKey: Record<string, number>
@@ -82,7 +82,7 @@ export interface Stats<Cache, Batching> {
 export type Measurable<Answer> = Omit<Answer, 'queuesKnown' | 'recommendations'>
 
 /** Measured once, shown to each as far as that one may see. */
-export interface Kept<Cache, Batching> {
+export interface CachedSummary<Cache, Batching> {
   summary: Measurable<Summary<Cache, Batching>>
   advice: Advice[]
   /** Names of all queues there are. */

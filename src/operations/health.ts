@@ -6,39 +6,39 @@
 import type { Access } from '../keys/access.ts'
 import type { KeyRing } from '../keys/key-ring.ts'
 import type { EventsStats } from '../queues/events.ts'
-import type { Registry, State } from '../queues/registry.ts'
-import type { Budget } from '../redis/budget.ts'
-import type { Connections } from '../redis/connections.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { JobState, QueueRegistry } from '../queues/registry.ts'
+import type { ConnectionBudget } from '../redis/budget.ts'
+import type { RedisConnections } from '../redis/connections.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import type { Semaphore } from '../redis/semaphore.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/server-info.ts'
 import type {
-  ByQueue,
-  Kept,
+  CachedSummary,
+  CountedByQueue,
+  DeliveryTotals,
   Measurable,
   PoolStats,
-  PushStats,
   RedisHealth,
   Stats,
   Status,
   Summary,
 } from './answers.ts'
-import { type Advice, adviseOn } from './recommendations.ts'
+import { type Advice, recommend } from './recommendations.ts'
 import { adviceFor, batchingFor, seenBy, summaryFor, visibleTo } from './visibility.ts'
 
-export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends ByQueue> {
+export interface HealthDeps<Cache extends { enabled: boolean }, Batching extends CountedByQueue> {
   version: string
-  budget: Budget
-  connections: Connections
+  budget: ConnectionBudget
+  connections: RedisConnections
   semaphore: Semaphore
-  gateway: Gateway
-  registry: Registry
+  gateway: RedisGateway
+  registry: QueueRegistry
   eventsStats(): EventsStats
   /** Requests that are held for a job. */
   waiting(): number
   /** Requests of workers that wait for a job. */
   waitingWorkers(): number
-  pushStats(): PushStats
+  pushStats(): DeliveryTotals
   /** Subscriptions that send nothing, or not well, and why. */
   pushTroubles(): { queue: string; reason: string }[]
   cacheStats(): Cache
@@ -66,8 +66,8 @@ const MAX_QUEUES = 50
 /** A failure is not remembered for longer, whatever the TTL: a probe should see the recovery. */
 const FAILURE_TTL_MS = 1_000
 
-const PING: Operation = { label: 'ping', priority: 'list', isWrite: false, commands: 1 }
-const INFO: Operation = {
+const PING: RedisOperation = { label: 'ping', priority: 'list', isWrite: false, commands: 1 }
+const INFO: RedisOperation = {
   label: 'serverInfo',
   priority: 'list',
   isWrite: false,
@@ -78,14 +78,14 @@ interface Measured {
   server: ServerInfo | undefined
   error: string | undefined
   roundTripMs: number | null
-  queues: Record<string, Record<State, number>>
+  queues: Record<string, Record<JobState, number>>
   /** Queues whose keys are not what BullMQ makes of them. */
   uncounted: string[]
   /** Names of all queues there are. */
   known: string[]
 }
 
-export function createHealth<Cache extends { enabled: boolean }, Batching extends ByQueue>(
+export function createHealth<Cache extends { enabled: boolean }, Batching extends CountedByQueue>(
   deps: HealthDeps<Cache, Batching>,
 ): Health<Cache, Batching> {
   const {
@@ -107,8 +107,8 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     now = Date.now,
   } = deps
   const startedAt = now()
-  let kept: Kept<Cache, Batching> | undefined
-  let measuring: Promise<Kept<Cache, Batching>> | undefined
+  let kept: CachedSummary<Cache, Batching> | undefined
+  let measuring: Promise<CachedSummary<Cache, Batching>> | undefined
   let draining = false
   // A summary that says "pass" must not outlive the connection it speaks of.
   connections.onChange(() => {
@@ -148,7 +148,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
   }
 
   function judge({ server, error, queues, uncounted }: Measured): { status: Status; advice: Advice[] } {
-    const advice = adviseOn({
+    const advice = recommend({
       server,
       redisError: error,
       budget,
@@ -172,7 +172,7 @@ export function createHealth<Cache extends { enabled: boolean }, Batching extend
     return { ...stats, budget: budget.perProcess, headroom: budget.perProcess - stats.created }
   }
 
-  async function summarise(): Promise<Kept<Cache, Batching>> {
+  async function summarise(): Promise<CachedSummary<Cache, Batching>> {
     const began = performance.now()
     const measured = await measure()
     const { status, advice } = judge(measured)

@@ -1,20 +1,20 @@
 /** Advice in sentences, from what health has measured. Pure, so that every sentence has a test. */
 import type { EventsStats } from '../queues/events.ts'
-import type { State } from '../queues/registry.ts'
-import type { Budget } from '../redis/budget.ts'
+import type { JobState } from '../queues/registry.ts'
+import type { ConnectionBudget } from '../redis/budget.ts'
 import type { ConnectionStats } from '../redis/connections.ts'
 import type { SemaphoreStats } from '../redis/semaphore.ts'
 import { isSupported, type ServerInfo } from '../redis/server-info.ts'
 
-export interface Situation {
+export interface HealthInputs {
   /** `undefined`: Redis could not be asked; `redisError` says why. */
   server: ServerInfo | undefined
   redisError: string | undefined
-  budget: Budget
+  budget: ConnectionBudget
   pool: ConnectionStats
   semaphore: SemaphoreStats
   events: Pick<EventsStats, 'status' | 'reason' | 'lagMs'>
-  queues: Record<string, Record<State, number>>
+  queues: Record<string, Record<JobState, number>>
   /** Queues that could not be counted. */
   uncounted: string[]
   cacheEnabled: boolean
@@ -41,7 +41,7 @@ const MAX_LAG_MS = 100
 const MANY_FAILED = 100
 const MANY_WAITING = 1_000
 
-export function adviseOn(situation: Situation): Advice[] {
+export function recommend(situation: HealthInputs): Advice[] {
   return [
     ...onRedis(situation),
     ...onReplicas(situation),
@@ -53,7 +53,7 @@ export function adviseOn(situation: Situation): Advice[] {
   ]
 }
 
-function onRedis({ server, redisError, pool }: Situation): Advice[] {
+function onRedis({ server, redisError, pool }: HealthInputs): Advice[] {
   const advice: Advice[] = []
   const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
   if (!server)
@@ -91,7 +91,7 @@ function onRedis({ server, redisError, pool }: Situation): Advice[] {
   return advice
 }
 
-function onReplicas({ server, replicasWanted }: Situation): Advice[] {
+function onReplicas({ server, replicasWanted }: HealthInputs): Advice[] {
   if (!server || server.replicas >= replicasWanted) return []
   const sentence =
     `DURABILITY_REPLICAS is ${replicasWanted} and Redis has ${server.replicas}: no job is acknowledged. ` +
@@ -99,11 +99,11 @@ function onReplicas({ server, replicasWanted }: Situation): Advice[] {
   return [{ level: 'fail', sentence }]
 }
 
-function onKeys({ keysProblem }: Situation): Advice[] {
+function onKeys({ keysProblem }: HealthInputs): Advice[] {
   return keysProblem === undefined ? [] : [{ level: 'warn', sentence: `${keysProblem}. Mend the file.` }]
 }
 
-function onConnections({ server, budget, pool, semaphore }: Situation): Advice[] {
+function onConnections({ server, budget, pool, semaphore }: HealthInputs): Advice[] {
   const advice: Advice[] = []
   const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
   if (server?.maxClients && server.maxClients < budget.providerLimit) {
@@ -136,7 +136,7 @@ function onConnections({ server, budget, pool, semaphore }: Situation): Advice[]
   return advice
 }
 
-function onEvents({ server, events }: Situation): Advice[] {
+function onEvents({ server, events }: HealthInputs): Advice[] {
   const advice: Advice[] = []
   const warn = (sentence: string) => advice.push({ level: 'warn', sentence })
   if (server && events.status === 'degraded') {
@@ -153,7 +153,7 @@ function onEvents({ server, events }: Situation): Advice[] {
   return advice
 }
 
-function onQueues({ queues, uncounted, cacheEnabled }: Situation): Advice[] {
+function onQueues({ queues, uncounted, cacheEnabled }: HealthInputs): Advice[] {
   const advice: Advice[] = []
   const warn = (sentence: string, queue?: string) =>
     advice.push({ level: 'warn', sentence, ...(queue === undefined ? {} : { queue }) })
@@ -178,7 +178,7 @@ function onQueues({ queues, uncounted, cacheEnabled }: Situation): Advice[] {
   return advice
 }
 
-function onSubscriptions({ subscriptions }: Situation): Advice[] {
+function onSubscriptions({ subscriptions }: HealthInputs): Advice[] {
   return subscriptions.map(({ queue, reason }) => ({
     level: 'warn',
     queue,

@@ -5,14 +5,14 @@ import { GUARD_PROBLEMS, problemResponses } from '../errors.ts'
 import type { Health } from './health.ts'
 import { HealthSummary, Live, Ready, RedisHealth, Stats } from './schemas.ts'
 
-export interface OperationsRoutes {
+export interface HealthRoutes {
   // biome-ignore lint/suspicious/noExplicitAny: the shapes of both are in the schemas
   health: Health<any, any>
   /** How old the summary may be, ms. */
   summaryTtlMs: number
 }
 
-export async function operationsRoutes(instance: FastifyInstance, deps: OperationsRoutes): Promise<void> {
+export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
   const { health, summaryTtlMs } = deps
   const tags = ['operations']
@@ -33,7 +33,7 @@ export async function operationsRoutes(instance: FastifyInstance, deps: Operatio
       },
     },
     handler: async ({ access }, reply) => {
-      const ttlMs = access.has('manage') ? summaryTtlMs : 2 * summaryTtlMs
+      const ttlMs = access.hasScope('manage') ? summaryTtlMs : 2 * summaryTtlMs
       const summary = await health.summary(ttlMs, access)
       return reply.code(summary.status === 'fail' ? 503 : 200).send(summary)
     },

@@ -1,6 +1,6 @@
 /** The contract of the operations routes. The words of the field reports are kept: totalEntries, activeBatches, … */
 import { Type } from 'typebox'
-import { states } from '../queues/registry.ts'
+import { jobStates } from '../queues/registry.ts'
 import { priorities } from '../redis/semaphore.ts'
 
 const integer = (description: string) => Type.Integer({ description })
@@ -97,7 +97,7 @@ const Events = Type.Object(
 
 const Counts = Type.Record(
   Type.String(),
-  Type.Object(Object.fromEntries(states.map((state) => [state, Type.Integer()]))),
+  Type.Object(Object.fromEntries(jobStates.map((state) => [state, Type.Integer()]))),
   { description: 'Jobs per state, by queue; the first 50 queues by name.' },
 )
 

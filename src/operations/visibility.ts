@@ -3,15 +3,15 @@
  * would like to know (addresses in errors, advice) only to who may `manage`.
  */
 import type { Access } from '../keys/access.ts'
-import type { ByQueue, Kept, Summary } from './answers.ts'
+import type { CachedSummary, CountedByQueue, Summary } from './answers.ts'
 import type { Advice } from './recommendations.ts'
 
-export function summaryFor<Cache, Batching extends ByQueue>(
+export function summaryFor<Cache, Batching extends CountedByQueue>(
   access: Access,
-  { summary, advice, known }: Kept<Cache, Batching>,
+  { summary, advice, known }: CachedSummary<Cache, Batching>,
 ): Summary<Cache, Batching> {
   const { redis, pool, queues, batching } = summary
-  const mayManage = access.has('manage')
+  const mayManage = access.hasScope('manage')
   return {
     ...summary,
     redis: mayManage || redis.error === null ? redis : { ...redis, error: 'Redis does not answer.' },
@@ -25,7 +25,7 @@ export function summaryFor<Cache, Batching extends ByQueue>(
 
 /** Which of these queues this one may see. */
 export function visibleTo(access: Access, queues: string[]): string[] {
-  return access.has('read') || access.has('manage') ? queues.filter(access.mayEnter) : []
+  return access.hasScope('read') || access.hasScope('manage') ? queues.filter(access.canAccessQueue) : []
 }
 
 /** What is kept by queue, without the queues that this one may not see. */
@@ -33,14 +33,14 @@ export function seenBy<T>(access: Access, byQueue: Record<string, T>): Record<st
   return Object.fromEntries(visibleTo(access, Object.keys(byQueue)).map((queue) => [queue, byQueue[queue]!]))
 }
 
-export function batchingFor<Batching extends ByQueue>(access: Access, batching: Batching): Batching {
+export function batchingFor<Batching extends CountedByQueue>(access: Access, batching: Batching): Batching {
   return { ...batching, batchesByType: seenBy(access, batching.batchesByType) }
 }
 
 /** Sentences for people who can act on them. */
 export function adviceFor(access: Access, advice: Advice[]): string[] {
-  if (!access.has('manage')) return []
+  if (!access.hasScope('manage')) return []
   return advice
-    .filter(({ queue }) => queue === undefined || access.mayEnter(queue))
+    .filter(({ queue }) => queue === undefined || access.canAccessQueue(queue))
     .map(({ sentence }) => sentence)
 }

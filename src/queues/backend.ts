@@ -3,14 +3,14 @@
  * sends nothing of its own.
  */
 import { QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
-import type { Connections } from '../redis/connections.ts'
+import type { RedisConnections } from '../redis/connections.ts'
 
 type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
 
-export type BackendOf = (queue: string, opts: BackendOptions) => RedisQueueBackend
+export type BackendFactory = (queue: string, opts: BackendOptions) => RedisQueueBackend
 
 /** On the connection for slow work. */
-export function createBackends(prefix: string, connections: Connections): BackendOf {
+export function createSharedBackends(prefix: string, connections: RedisConnections): BackendFactory {
   // `skip…`: BullMQ sends nothing of its own, and a Redis that is away at this moment cannot break the queue for good.
   const connection = new RedisConnection(connections.admin.client, {
     ...{ shared: true, blocking: false, skipVersionCheck: true, skipWaitingForReady: true },

@@ -4,9 +4,9 @@
  */
 import { millisecondsOf } from '../redis/stream-place.ts'
 import type { GapReason, QueueEvent } from './events.ts'
-import { states } from './registry.ts'
+import { jobStates } from './registry.ts'
 
-const stateNames: readonly string[] = states
+const stateNames: readonly string[] = jobStates
 
 /** The state that an event tells of; a prioritized job is announced as waiting. */
 export function stateOf({ event }: QueueEvent): string | undefined {

@@ -2,7 +2,7 @@
  * Events that somebody missed, as far as the queue's stream still holds them (BullMQ keeps about 10,000 a queue). On the
  * `admin` connection, a page at a time, so that nobody's job waits for it.
  */
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { isAfter } from '../redis/stream-place.ts'
 import { parseEntry, type QueueEvent } from './events.ts'
 
@@ -16,12 +16,12 @@ export interface EventHistory {
 
 const PAGE = 500
 
-const HISTORY: Operation = { label: 'eventHistory', priority: 'list', isWrite: false, commands: 1 }
+const HISTORY: RedisOperation = { label: 'eventHistory', priority: 'list', isWrite: false, commands: 1 }
 
 /** The id of an entry, as an event stream gives it to its clients. */
 const PLACE = /^\d{1,15}-\d{1,15}$/
 
-export function createEventHistory(prefix: string, gateway: Gateway): EventHistory {
+export function createEventHistory(prefix: string, gateway: RedisGateway): EventHistory {
   /** From `from` on, that one included. */
   async function page(queue: string, from: string): Promise<QueueEvent[]> {
     const entries = await gateway.onAdmin(HISTORY, (client) =>

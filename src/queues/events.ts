@@ -6,11 +6,11 @@
  * as long as no later event speaks of its job, the feed is live, and its epoch is the one of that time.
  */
 import type { Logger } from 'pino'
-import type { Connections } from '../redis/connections.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { RedisConnections } from '../redis/connections.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { jobViewsScript, runScript } from '../redis/scripts.ts'
-import type { Finding } from '../redis/stream-check.ts'
-import { isAfter, START } from '../redis/stream-place.ts'
+import type { StreamGap } from '../redis/stream-check.ts'
+import { isAfter, STREAM_START } from '../redis/stream-place.ts'
 import { createStreamReader, type Entry, type StreamReaderStats } from '../redis/stream-reader.ts'
 
 /** An entry of a queue's event stream, by BullMQ's names; times and counts are texts, as BullMQ writes them. */
@@ -29,7 +29,7 @@ export interface QueueEvent {
  * Why what was heard may not be all. `reconnected`: nothing is known to be missing. `cleaned`: jobs were removed, and
  * BullMQ says how many, not which (Queue.clean).
  */
-export type GapReason = Finding | 'reconnected' | 'cleaned'
+export type GapReason = StreamGap | 'reconnected' | 'cleaned'
 
 export interface QueueListener {
   onEvent(event: QueueEvent): void
@@ -45,14 +45,14 @@ export interface Feed {
   /** Nobody looked for a while, so nothing is heard any more. */
   readonly isClosed: boolean
   /** The last event that was delivered. */
-  readonly place: string
+  readonly position: string
   /** Ms since 1970; whoever serves an answer that rests on this feed sets it. */
   usedAtMs: number
 }
 
-export interface Subscription {
+export interface EventSubscription {
   /** Every event after this place is delivered. */
-  place: string
+  position: string
   close(): void
 }
 
@@ -65,9 +65,9 @@ export interface QueueEvents {
    * Follows the queue until closed, for those who `listen`. Costs a command when nobody follows the queue yet; rejects
    * when Redis is away.
    */
-  keep(queue: string): Promise<Subscription>
+  keep(queue: string): Promise<EventSubscription>
   /** As `keep`, and hears of the queue; with `key` of that job alone. */
-  subscribe(queue: string, listener: QueueListener, key?: string): Promise<Subscription>
+  subscribe(queue: string, listener: QueueListener, key?: string): Promise<EventSubscription>
   /** Hears everything of every queue that is followed. Before those who subscribed. */
   listen(listener: { onEvent(event: QueueEvent): void; onGap(queue: string, reason: GapReason): void }): void
   stats(): EventsStats
@@ -80,8 +80,8 @@ export interface QueueEventsDeps {
   prefix: string
   /** Most queues followed at once: one more makes every read dearer by half a microsecond. */
   maxQueues: number
-  connections: Connections
-  gateway: Gateway
+  connections: RedisConnections
+  gateway: RedisGateway
   log: Logger
   /** Whether somebody needs to hear of what happens within a few ms. */
   isUrgent?: () => boolean
@@ -94,14 +94,14 @@ const SWEEP_MS = 5_000
 /** A queue that was looked at this recently does not make room for another. */
 const BUSY_MS = 10_000
 
-const PLACE: Operation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
+const PLACE: RedisOperation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
 
 interface OwnFeed extends Feed {
   stream: string
   isLive: boolean
   epoch: number
   isClosed: boolean
-  place: string
+  position: string
   /** Subscriptions; while there is one the feed stays. */
   keepers: number
   /** By job; those of the whole queue are under `WHOLE_QUEUE`. */
@@ -138,7 +138,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   function deliver(feed: OwnFeed, entry: Entry): void {
     const event = parseEntry(feed.queue, entry)
     const { key } = event
-    feed.place = event.id
+    feed.position = event.id
     for (const listener of all) listener.onEvent(event)
     for (const listener of feed.listeners.get(WHOLE_QUEUE) ?? []) listener.onEvent(event)
     if (event.event === 'cleaned' && event.fields['count'] !== '0') tellGap(feed, 'cleaned')
@@ -162,7 +162,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     const feed: OwnFeed = {
       queue,
       stream,
-      place,
+      position: place,
       epoch: 0,
       isClosed: false,
       usedAtMs: now(),
@@ -224,15 +224,15 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   }
 
   /** `enter` is called in the same moment in which the place is taken; what it returns, when the subscription ends. */
-  async function hold(queue: string, enter: (feed: OwnFeed) => () => void): Promise<Subscription> {
-    const place = feeds.has(queue) ? START : await placeOf(queue)
+  async function hold(queue: string, enter: (feed: OwnFeed) => () => void): Promise<EventSubscription> {
+    const place = feeds.has(queue) ? STREAM_START : await placeOf(queue)
     // Subscriptions are bounded by the client sockets: for them there is always room.
     const feed = feeds.get(queue) ?? open(queue, place)
     const leave = enter(feed)
     feed.keepers++
     let isOpen = true
     return {
-      place: isAfter(place, feed.place) ? place : feed.place,
+      position: isAfter(place, feed.position) ? place : feed.position,
       close() {
         if (!isOpen) return
         isOpen = false

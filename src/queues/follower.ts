@@ -25,7 +25,7 @@ export interface Snapshot {
   /** JSON text. */
   data: string
   /** The place in the stream: what an event up to here tells is in it. */
-  place: string
+  position: string
   /** Nothing more will happen. */
   isOver: boolean
 }
@@ -41,7 +41,7 @@ export interface FollowRequest {
   open(): FrameSink
 }
 
-export interface Follower {
+export interface EventFollower {
   /** `over`: the client had seen the end already, nothing was opened, and it need not come again. */
   follow(request: FollowRequest): Promise<'following' | 'over'>
 }
@@ -49,7 +49,10 @@ export interface Follower {
 /** What happens while a client is brought up to date; past it, it is given a gap and a snapshot instead. */
 const HELD_MAX = 10_000
 
-export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: EventHistory): Follower {
+export function createEventFollower(
+  events: Pick<QueueEvents, 'subscribe'>,
+  history: EventHistory,
+): EventFollower {
   let framed: QueueEvent | undefined
   let frame = ''
   /** Made once for all who follow. */
@@ -84,7 +87,7 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
             gap = reason
             if (held) return
             held = []
-            goLive(subscription.place).catch(() => sink?.end())
+            goLive(subscription.position).catch(() => sink?.end())
           },
         },
         key,
@@ -114,7 +117,7 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
       async function sendSnapshot(): Promise<string> {
         const told = gap
         gap = undefined
-        const { data, place, isOver } = await request.snapshot(subscription.place)
+        const { data, position: place, isOver } = await request.snapshot(subscription.position)
         sink ??= open()
         if (told !== undefined) sink.send(frameOfGap(told))
         sink.send(frameOf('snapshot', data, place))
@@ -130,7 +133,7 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
 
       /** What was missed since `lastEventId`; `false` when nobody can say. */
       async function resume(after: string): Promise<boolean> {
-        const pages = await history.since(queue, after, subscription.place)
+        const pages = await history.since(queue, after, subscription.position)
         if (!pages) return false
         for await (const page of pages) {
           if (page === 'gap') return false
@@ -148,14 +151,14 @@ export function createFollower(events: Pick<QueueEvents, 'subscribe'>, history: 
       }
 
       try {
-        let { place } = subscription
+        let { position: place } = subscription
         let isOver = false
         if (lastEventId !== undefined && (await resume(lastEventId))) {
           if (key !== undefined) {
             const now = await request.snapshot(place)
             isOver = now.isOver
             // Its end is not after what was missed, so the client has seen it.
-            if (isOver && !sink && now.place === place) {
+            if (isOver && !sink && now.position === place) {
               subscription.close()
               return 'over'
             }

@@ -6,15 +6,15 @@
  */
 import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
-import type { Connections } from '../redis/connections.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
-import type { BackendOf } from './backend.ts'
+import type { RedisConnections } from '../redis/connections.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
+import type { BackendFactory } from './backend.ts'
 
 /** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
 export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
 
 /** The states of a job, BullMQ's names. */
-export const states = [
+export const jobStates = [
   'waiting',
   'delayed',
   'prioritized',
@@ -23,9 +23,9 @@ export const states = [
   'completed',
   'failed',
 ] as const
-export type State = (typeof states)[number]
+export type JobState = (typeof jobStates)[number]
 
-export interface Registry {
+export interface QueueRegistry {
   /** What every key of the queue begins with: `bull:emails:`. */
   base(name: string): string
   /** Remembers in Redis that the queue has jobs; once per process and queue, in the background. */
@@ -33,7 +33,7 @@ export interface Registry {
   /** Names of known queues, sorted. */
   known(): Promise<string[]>
   /** Jobs per state. One command; its cost does not grow with the queue. */
-  counts(name: string): Promise<Record<State, number>>
+  counts(name: string): Promise<Record<JobState, number>>
   /** How many queues this process has found to hold jobs; of more than ten thousand, that many. */
   seen(): number
   close(): Promise<void>
@@ -47,18 +47,23 @@ const MAX_OPEN = 1_000
 /** How long the name of a new queue is held for more of them. Nobody waits for it: it is for listings. */
 const REMEMBER_AFTER_MS = 100
 
-const REMEMBER: Operation = { label: 'rememberQueue', priority: 'list', isWrite: true, commands: 1 }
-const KNOWN: Operation = { label: 'listQueues', priority: 'list', isWrite: false, commands: 1 }
-const COUNTS: Operation = { label: 'countJobs', priority: 'list', isWrite: false, commands: 1 }
+const REMEMBER: RedisOperation = { label: 'rememberQueue', priority: 'list', isWrite: true, commands: 1 }
+const KNOWN: RedisOperation = { label: 'listQueues', priority: 'list', isWrite: false, commands: 1 }
+const COUNTS: RedisOperation = { label: 'countJobs', priority: 'list', isWrite: false, commands: 1 }
 
-export interface RegistryDeps {
+export interface QueueRegistryDeps {
   prefix: string
-  connections: Connections
-  gateway: Gateway
-  backendOf: BackendOf
+  connections: RedisConnections
+  gateway: RedisGateway
+  backendOf: BackendFactory
 }
 
-export function createRegistry({ prefix, connections, gateway, backendOf }: RegistryDeps): Registry {
+export function createQueueRegistry({
+  prefix,
+  connections,
+  gateway,
+  backendOf,
+}: QueueRegistryDeps): QueueRegistry {
   const openQueues = new LRUCache<string, Queue>({ max: MAX_OPEN })
   const remembered = new LRUCache<string, true>({ max: MAX_REMEMBERED })
   // No queue name is empty, so no job of any queue can spell this key.
@@ -109,8 +114,8 @@ export function createRegistry({ prefix, connections, gateway, backendOf }: Regi
       return names.sort()
     },
     async counts(name) {
-      const counts = await gateway.onAdmin(COUNTS, () => open(name).getJobCounts(...states))
-      return counts as Record<State, number>
+      const counts = await gateway.onAdmin(COUNTS, () => open(name).getJobCounts(...jobStates))
+      return counts as Record<JobState, number>
     },
     seen: () => remembered.size,
     async close() {

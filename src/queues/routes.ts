@@ -2,14 +2,14 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
-import { enter } from '../keys/access.ts'
-import type { Follower } from './follower.ts'
-import type { Registry } from './registry.ts'
+import { assertQueueAccess } from '../keys/access.ts'
+import type { EventFollower } from './follower.ts'
+import type { QueueRegistry } from './registry.ts'
 import { EventHeaders, eventStreamResponses, QueueParams } from './schemas.ts'
 
 export interface QueueRoutes {
-  registry: Registry
-  follower: Follower
+  registry: QueueRegistry
+  follower: EventFollower
 }
 
 export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes): Promise<void> {
@@ -35,13 +35,13 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
     },
     handler: async (request, reply) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       await follower.follow({
         queue,
         lastEventId: request.headers['last-event-id'],
         snapshot: async (place) => {
           const counts = await registry.counts(queue)
-          return { data: JSON.stringify({ queue, counts }), place, isOver: false }
+          return { data: JSON.stringify({ queue, counts }), position: place, isOver: false }
         },
         open: () => reply.openEventStream(),
       })

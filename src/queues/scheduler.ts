@@ -2,8 +2,8 @@
 import { isLegacyRepeatableJobKey, Job, type JobJson, JobScheduler, type RepeatOptions } from 'bullmq'
 import type { Logger } from 'pino'
 import { SluiceError } from '../errors.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
-import type { BackendOf } from './backend.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
+import type { BackendFactory } from './backend.ts'
 
 /**
  * Resolves with whether the job may be handed out: not while Redis cannot be told of the next one, since this would then be
@@ -11,12 +11,12 @@ import type { BackendOf } from './backend.ts'
  */
 export type ScheduleNext = (queue: string, json: JobJson, key: string) => Promise<boolean>
 
-const NEXT: Operation = { label: 'scheduleNext', priority: 'settle', isWrite: true, commands: 1 }
+const NEXT: RedisOperation = { label: 'scheduleNext', priority: 'settle', isWrite: true, commands: 1 }
 
-export function createScheduleNext(
+export function createSchedulerIteration(
   prefix: string,
-  backendOf: BackendOf,
-  gateway: Gateway,
+  backendOf: BackendFactory,
+  gateway: RedisGateway,
   log: Logger,
 ): ScheduleNext {
   return async (queue, json, key) => {

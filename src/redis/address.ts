@@ -14,7 +14,7 @@ import type { Config } from '../config.ts'
 /** Where Redis is: a URL, or the unix socket of a private server. */
 export type RedisAddress = { url: string } | { socket: string }
 
-export interface Target {
+export interface ConnectionTarget {
   /** For ioredis to read, which lets it overrule the options. `undefined`: the options say all. */
   url: string | undefined
   options: Pick<RedisOptions, 'path' | 'tls' | 'username' | 'password'>
@@ -26,7 +26,11 @@ export type TlsSettings = Pick<Config, 'REDIS_TLS_CA' | 'REDIS_TLS_CERT' | 'REDI
 const UNIX_URL = /^unix:\/\/(?:([^:@/]*):([^@/]*)@)?(.+)$/
 
 /** Throws a sentence for a URL or a file that cannot be used; nothing that may be secret is in it. */
-export function targetOf(settings: TlsSettings, address: RedisAddress, log: Logger): Target {
+export function connectionTarget(
+  settings: TlsSettings,
+  address: RedisAddress,
+  log: Logger,
+): ConnectionTarget {
   if ('socket' in address) return { url: undefined, options: { path: address.socket } }
   const [, username, password, path] = UNIX_URL.exec(address.url) ?? []
   if (path !== undefined) return { url: undefined, options: { path, ...login(username, password) } }
@@ -47,7 +51,7 @@ function parse(text: string): URL {
   }
 }
 
-function login(username = '', password = ''): Target['options'] {
+function login(username = '', password = ''): ConnectionTarget['options'] {
   try {
     const secret = password === '' ? {} : { password: decodeURIComponent(password) }
     return username === '' ? secret : { username: decodeURIComponent(username), ...secret }

@@ -14,7 +14,7 @@ import type { RedisBinary } from './redis-binary.ts'
 const FILES = ['appendonlydir/appendonly.aof.manifest', 'appendonly.aof']
 
 /** Resolves when the file is whole, or when there is none. Rejects when it cannot be mended. */
-export async function mendAppendOnlyFile(
+export async function repairAppendOnlyFile(
   { path, env }: Pick<RedisBinary, 'path' | 'env'>,
   dataDir: string,
 ): Promise<void> {

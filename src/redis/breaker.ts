@@ -6,17 +6,17 @@
  */
 import { SluiceError } from '../errors.ts'
 
-export interface Breaker {
+export interface RedisBreaker {
   /** Throws REDIS_LIMIT while it is open; of those who come when the pause is over, only the first gets through. */
   admit(): void
   /** A command was refused with this text, for a limit. */
   refused(text: string): void
   /** A command was answered. */
   answered(): void
-  stats(): BreakerStats
+  stats(): RedisBreakerStats
 }
 
-export interface BreakerStats {
+export interface RedisBreakerStats {
   open: boolean
   /** What the provider said last; `null` while it is closed. */
   reason: string | null
@@ -31,7 +31,7 @@ const LONGEST_PAUSE_MS = 60_000
 /** A probe that is lost must not keep the breaker open for ever. */
 const PROBE_MS = 5_000
 
-export function createBreaker(now: () => number = () => performance.now()): Breaker {
+export function createRedisBreaker(now: () => number = () => performance.now()): RedisBreaker {
   let state: 'closed' | 'open' | 'trying' = 'closed'
   let reason: string | null = null
   let pauseMs = 0

@@ -9,7 +9,7 @@ import type { Config } from '../config.ts'
 const OVERHEAD = 20
 const DEVELOPMENT_MAX = 50
 
-export interface Budget {
+export interface ConnectionBudget {
   providerLimit: number
   reserved: number
   /** What all replicas may hold together. */
@@ -23,7 +23,7 @@ export interface Budget {
   usefulMax: number
 }
 
-export function computeBudget(config: Config, cpus: number): Budget {
+export function computeConnectionBudget(config: Config, cpus: number): ConnectionBudget {
   const usable =
     config.REDIS_POOL_ABSOLUTE_MAX ?? config.REDIS_PROVIDER_LIMIT - config.REDIS_RESERVED_CONNECTIONS
   const replicas = config.REPLICAS ?? Math.max(1, cpus)
@@ -42,6 +42,6 @@ export function computeBudget(config: Config, cpus: number): Budget {
   }
 }
 
-export function maxWaiting(config: Config): number {
+export function maxWaitingOperations(config: Config): number {
   return config.REDIS_MAX_WAITING ?? (config.NODE_ENV === 'production' ? 5_000 : 200)
 }

@@ -37,7 +37,7 @@ export type CommandReply = { reply: unknown; isBounded: boolean } | { error: str
 
 type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
 
-export interface BackendOf {
+export interface RecordingBackendOptions {
   prefix: string
   queue: string
   opts: BackendOptions
@@ -45,7 +45,7 @@ export interface BackendOf {
 
 /** A backend of BullMQ whose commands go to `note`, and nowhere else. */
 export function createRecordingBackend(
-  { prefix, queue, opts }: BackendOf,
+  { prefix, queue, opts }: RecordingBackendOptions,
   note: (command: BullmqCommand) => void,
 ): RedisQueueBackend {
   const recorder = {
@@ -62,7 +62,7 @@ export function createRecordingBackend(
 }
 
 /** One thing at a time. */
-export interface Recorder {
+export interface CommandRecorder {
   /** Lets BullMQ do something on a backend that sends nothing; resolves with what it would have sent. */
   record(
     opts: BackendOptions,
@@ -74,7 +74,7 @@ export interface Recorder {
  * To be used again and again: a backend has accessors of its own, which V8 keeps, with all that they can reach, until the
  * next full collection.
  */
-export function createRecorder(prefix: string, queue: string): Recorder {
+export function createCommandRecorder(prefix: string, queue: string): CommandRecorder {
   let commands: BullmqCommand[] = []
   const note = (command: BullmqCommand) => commands.push(command)
   const backend = createRecordingBackend({ prefix, queue, opts: {} as BackendOptions }, note)
@@ -104,7 +104,7 @@ function keysOf(prefix: string, queue: string) {
 }
 
 /** A bound on the jobs that a consumer holds in all its processes; see bullmq-commands.lua. */
-export interface ShareCheck {
+export interface ConcurrencyCheck {
   key: string
   owner: string
   nowMs: number
@@ -116,10 +116,10 @@ export interface ShareCheck {
 }
 
 /** One command of Redis. Of each command given, in order, what its runs gave. Rejects as Redis does. */
-export async function runCommands(
+export async function runBullmqCommands(
   client: Redis,
   commands: BullmqCommand[],
-  share?: ShareCheck,
+  share?: ConcurrencyCheck,
 ): Promise<CommandReply[][]> {
   const [first] = commands
   if (!first) return []
@@ -139,7 +139,7 @@ export async function runCommands(
 }
 
 /** Of the active jobs how many there are, and when the first of their locks runs out, ms from now (-1: one has none). */
-export async function runRecoverStalled(client: Redis, { list }: BullmqCommand): Promise<[number, number]> {
+export async function recoverStalledJobs(client: Redis, { list }: BullmqCommand): Promise<[number, number]> {
   const keyCount = bullmqScript('moveStalledJobsToWait').keys
   const keys = list.slice(0, keyCount).map(String)
   const args = list.slice(keyCount).map((value) => (Buffer.isBuffer(value) ? value : String(value ?? '')))

@@ -10,9 +10,9 @@ import { nextTick } from 'node:process'
 import { Redis, type RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../config.ts'
-import { type RedisAddress, type Target, targetOf } from './address.ts'
-import type { Budget } from './budget.ts'
-import { isLimit } from './faults.ts'
+import { type ConnectionTarget, connectionTarget, type RedisAddress } from './address.ts'
+import type { ConnectionBudget } from './budget.ts'
+import { isLimitError } from './faults.ts'
 
 export type Role = 'commands' | 'admin' | 'events'
 
@@ -36,7 +36,7 @@ export interface Connection {
   hold: Promise<void> | undefined
 }
 
-export interface Connections {
+export interface RedisConnections {
   commands(queue: string): Connection
   readonly admin: Connection
   readonly events: Connection
@@ -67,19 +67,19 @@ const VAGUE = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
 /** At the end of the service, for what is on the wire. */
 const QUIT_MS = 1_000
 
-export function createConnections(
+export function createRedisConnections(
   config: Config,
   address: RedisAddress,
-  budget: Budget,
+  budget: ConnectionBudget,
   log: Logger,
-): Connections {
+): RedisConnections {
   if (budget.wanted > budget.perProcess) {
     throw new Error(
       `This process needs ${budget.wanted} Redis connections and its budget is ${budget.perProcess}: ` +
         'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), lower REPLICAS or REDIS_POOL_SIZE',
     )
   }
-  const target = targetOf(config, address, log)
+  const target = connectionTarget(config, address, log)
   let closing = false
   let errors = 0
   let reconnects = 0
@@ -103,7 +103,7 @@ export function createConnections(
       const isVague = VAGUE.test(text)
       if (!isExplained || !isVague) lastError = text
       isExplained ||= !isVague
-      if (isLimit(text)) lastLimitError = text
+      if (isLimitError(text)) lastLimitError = text
     }
     const changed = () => {
       for (const listener of listeners) listener()
@@ -224,7 +224,7 @@ export function createConnections(
   }
 }
 
-function createClient(config: Config, { url, options: where }: Target, name: string): Redis {
+function createClient(config: Config, { url, options: where }: ConnectionTarget, name: string): Redis {
   const options = {
     lazyConnect: true,
     connectionName: `sluice:${name}`,

@@ -9,8 +9,8 @@ import { mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { mendAppendOnlyFile } from './append-only-file.ts'
-import { findRedis } from './redis-binary.ts'
+import { repairAppendOnlyFile } from './append-only-file.ts'
+import { findRedisBinary } from './redis-binary.ts'
 
 export interface EmbeddedRedis {
   socket: string
@@ -46,7 +46,7 @@ export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<Embe
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
   const lockFile = join(dataDir, 'redis.lock')
   const socket = await socketPath(dataDir)
-  const binary = await findRedis({
+  const binary = await findRedisBinary({
     cacheDir: options.cacheDir,
     path: options.path,
     onFetch: () =>
@@ -101,7 +101,7 @@ async function spawnServer(
   { ephemeral = false, args = [] }: EmbeddedOptions,
 ): Promise<ChildProcess> {
   await rm(socket, { force: true })
-  if (!ephemeral) await mendAppendOnlyFile(binary, dataDir)
+  if (!ephemeral) await repairAppendOnlyFile(binary, dataDir)
   const logFile = join(dataDir, 'redis.log')
   const output = await open(logFile, 'a', 0o600)
   const persistence = ephemeral ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', 'always']

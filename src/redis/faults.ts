@@ -2,18 +2,23 @@
  * What an error of ioredis or Redis means: a named error for the client, whether the command can have run, and whether
  * sending it again is worth it. The texts are those that redis-server 7.0, ioredis 6.0 and Upstash really give.
  */
-import { type ErrorCode, type Outcome, SluiceError } from '../errors.ts'
+import { type ErrorCode, type ExecutionOutcome, SluiceError } from '../errors.ts'
 
-export interface RedisFault {
+export interface RedisErrorClass {
   code: ErrorCode
-  outcome: Outcome
+  outcome: ExecutionOutcome
   /** True for a passing state of a command that was certainly not executed. */
   worthRetrying: boolean
   /** A provider's limit on all commands, not on this one: the next will be refused as well. */
   isQuota: boolean
 }
 
-const fault = (code: ErrorCode, outcome: Outcome, worthRetrying = false, isQuota = false): RedisFault => ({
+const fault = (
+  code: ErrorCode,
+  outcome: ExecutionOutcome,
+  worthRetrying = false,
+  isQuota = false,
+): RedisErrorClass => ({
   code,
   outcome,
   worthRetrying,
@@ -23,7 +28,7 @@ const fault = (code: ErrorCode, outcome: Outcome, worthRetrying = false, isQuota
 const UNREACHABLE_UNSENT = fault('REDIS_UNAVAILABLE', 'not_executed', true)
 const UNREACHABLE_SENT = fault('REDIS_UNAVAILABLE', 'unknown')
 
-const faults: [RegExp, RedisFault][] = [
+const faults: [RegExp, RedisErrorClass][] = [
   // ioredis, before anything was written
   [/enableOfflineQueue options is false/, UNREACHABLE_UNSENT],
   // ioredis, with the command on the wire
@@ -50,15 +55,15 @@ const faults: [RegExp, RedisFault][] = [
 ]
 
 /** Names the error behind a text; a text that nobody knows may hide anything, so its outcome is unknown. */
-export function faultOf(text: string): RedisFault {
+export function classifyRedisError(text: string): RedisErrorClass {
   // An error inside a script is that of the command (Redis 7), or stands at the end of a sentence about the script (6.2).
   const plain = text.replace(/^ERR (Error running script .*?: -?)?(?=[A-Z]{3,} )/, '')
   return faults.find(([pattern]) => pattern.test(plain))?.[1] ?? fault('INTERNAL', 'unknown')
 }
 
 /** True for what a provider or server says when a limit is reached, whatever the command was. */
-export function isLimit(text: string): boolean {
-  return faultOf(text).code === 'REDIS_LIMIT'
+export function isLimitError(text: string): boolean {
+  return classifyRedisError(text).code === 'REDIS_LIMIT'
 }
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
@@ -72,7 +77,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
 export function toSluiceError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)
-  const { code, outcome } = faultOf(text)
+  const { code, outcome } = classifyRedisError(text)
   const detail = ADVICE[code]
   return new SluiceError(code, {
     ...(detail === undefined ? {} : { detail }),

@@ -5,13 +5,13 @@
 import type { Redis } from 'ioredis'
 import type { Config } from '../config.ts'
 import { SluiceError } from '../errors.ts'
-import { type BreakerStats, createBreaker } from './breaker.ts'
-import { type Connection, type Connections, jitter } from './connections.ts'
+import { createRedisBreaker, type RedisBreakerStats } from './breaker.ts'
+import { type Connection, jitter, type RedisConnections } from './connections.ts'
 import { createDeadlines, type Deadline } from './deadlines.ts'
-import { faultOf, toSluiceError } from './faults.ts'
+import { classifyRedisError, toSluiceError } from './faults.ts'
 import type { Priority, Semaphore } from './semaphore.ts'
 
-export interface Operation {
+export interface RedisOperation {
   /** What the command is for; commands are counted by it. */
   label: string
   priority: Priority
@@ -20,17 +20,17 @@ export interface Operation {
   commands: number
 }
 
-export interface Gateway {
+export interface RedisGateway {
   /** Runs `send` on the connection of `queue`, or on that for writes where there is one. Rejects with a {@link SluiceError} only. */
-  onQueue<T>(queue: string, operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
+  onQueue<T>(queue: string, operation: RedisOperation, send: (client: Redis) => Promise<T>): Promise<T>
   /** The same on the connection for slow work, so that it never stands before fast work. */
-  onAdmin<T>(operation: Operation, send: (client: Redis) => Promise<T>): Promise<T>
+  onAdmin<T>(operation: RedisOperation, send: (client: Redis) => Promise<T>): Promise<T>
   /** Counts a command that its sender, who waits for no permit, has sent by itself. */
   count(label: string, commands: number): void
   /** Commands sent since the start, by operation. */
   commandsSent(): Record<string, number>
   /** Whether a provider's limit keeps commands back. */
-  breakerStats(): BreakerStats
+  breakerStats(): RedisBreakerStats
   close(): void
 }
 
@@ -41,21 +41,29 @@ const FIRST_RETRY_MS = 10
 /** Away longer than this, Redis is not expected back within the window: answer at once. */
 const KNOWN_DOWN_MS = 1_000
 
-export function createGateway(config: Config, connections: Connections, semaphore: Semaphore): Gateway {
+export function createRedisGateway(
+  config: Config,
+  connections: RedisConnections,
+  semaphore: Semaphore,
+): RedisGateway {
   const soon = createDeadlines(config.REDIS_COMMAND_TIMEOUT)
   const late = createDeadlines(config.REDIS_ADMIN_TIMEOUT)
-  const breaker = createBreaker()
+  const breaker = createRedisBreaker()
   const sent = new Map<string, number>()
 
   function count(label: string, commands: number): void {
     sent.set(label, (sent.get(label) ?? 0) + commands)
   }
 
-  function connectionFor(queue: string, { isWrite }: Operation): Connection {
+  function connectionFor(queue: string, { isWrite }: RedisOperation): Connection {
     return (isWrite ? connections.writes : undefined) ?? connections.commands(queue)
   }
 
-  async function run<T>(connection: Connection, operation: Operation, send: (client: Redis) => Promise<T>) {
+  async function run<T>(
+    connection: Connection,
+    operation: RedisOperation,
+    send: (client: Redis) => Promise<T>,
+  ) {
     breaker.admit()
     if (connection.suspect) throw unavailable('Redis has not answered for a while', operation)
     const deadline = (connection.role === 'admin' ? late : soon).start()
@@ -71,7 +79,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
     }
   }
 
-  async function permit(operation: Operation, deadline: Deadline): Promise<void> {
+  async function permit(operation: RedisOperation, deadline: Deadline): Promise<void> {
     if (semaphore.tryTake()) return
     const controller = new AbortController()
     const waiting = semaphore.take(operation.priority, controller.signal)
@@ -90,7 +98,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
 
   async function attempt<T>(
     connection: Connection,
-    operation: Operation,
+    operation: RedisOperation,
     send: (client: Redis) => Promise<T>,
     deadline: Deadline,
   ): Promise<T> {
@@ -120,7 +128,7 @@ export function createGateway(config: Config, connections: Connections, semaphor
         connection.failed((error as Error).message)
         const delay = jitter(FIRST_RETRY_MS * 2 ** tries)
         const elapsed = performance.now() - startedAt
-        const { worthRetrying, isQuota } = faultOf((error as Error).message)
+        const { worthRetrying, isQuota } = classifyRedisError((error as Error).message)
         if (isQuota) breaker.refused((error as Error).message)
         const goOn =
           worthRetrying &&
@@ -159,7 +167,7 @@ async function holdFor(connection: Connection, ms: number): Promise<void> {
 
 function unavailable(
   sentence: string,
-  operation: Operation,
+  operation: RedisOperation,
   code: 'REDIS_UNAVAILABLE' | 'OVERLOADED' = 'REDIS_UNAVAILABLE',
 ) {
   return new SluiceError(code, {

@@ -3,7 +3,7 @@
  * that nothing could drain it. Redis is looked at while jobs come, never for its own sake.
  */
 import { SluiceError } from '../errors.ts'
-import type { Gateway, Operation } from './gateway.ts'
+import type { RedisGateway, RedisOperation } from './gateway.ts'
 
 export interface MemoryGuard {
   /**
@@ -20,9 +20,9 @@ const NEAR = 0.8
 /** What Redis needs for a job beside its data: its hash, its places, its event, its record. */
 const JOB_BYTES = 1_024
 
-const LOOK: Operation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
+const LOOK: RedisOperation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
 
-export function createMemoryGuard(watermarkPercent: number, gateway: Gateway): MemoryGuard {
+export function createMemoryGuard(watermarkPercent: number, gateway: RedisGateway): MemoryGuard {
   let maxBytes = Number.POSITIVE_INFINITY
   let usedBytes = 0
   /** Let in since the last look was begun, and before it, which it may not have seen. */

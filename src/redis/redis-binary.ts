@@ -44,7 +44,7 @@ const HOW_TO_INSTALL =
   'macOS: brew install redis; Fedora: dnf install redis), or set REDIS_URL to one that runs elsewhere.'
 
 /** Rejects with a sentence that says how to install Redis, when there is none to be had. */
-export async function findRedis({ cacheDir, path, onFetch }: BinaryOptions): Promise<RedisBinary> {
+export async function findRedisBinary({ cacheDir, path, onFetch }: BinaryOptions): Promise<RedisBinary> {
   for (const name of ['redis-server', 'valkey-server']) {
     for (const folder of path.split(':')) {
       const found = folder === '' ? undefined : await tryBinary(join(folder, name), {})

@@ -30,17 +30,16 @@ export interface SemaphoreStats {
   peak: number
 }
 
-interface Waiter {
+interface PermitRequest {
   proceed(): void
   refuse(): void
 }
 
 export function createSemaphore(permits: number, maxWaiting: number): Semaphore {
   // A Set keeps the order of insertion and gives up a waiter from its middle in constant time.
-  const lines = Object.fromEntries(priorities.map((priority) => [priority, new Set<Waiter>()])) as Record<
-    Priority,
-    Set<Waiter>
-  >
+  const lines = Object.fromEntries(
+    priorities.map((priority) => [priority, new Set<PermitRequest>()]),
+  ) as Record<Priority, Set<PermitRequest>>
   let inUse = 0
   let waiting = 0
   let refused = 0
@@ -57,7 +56,7 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
         leave()
         reject(signal?.reason)
       }
-      const waiter: Waiter = {
+      const waiter: PermitRequest = {
         proceed() {
           leave()
           resolve()
@@ -83,9 +82,9 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
   }
 
   /** The last in line of those who matter least, if they matter less than that. */
-  function lastBelow(priority: Priority): Waiter | undefined {
+  function lastBelow(priority: Priority): PermitRequest | undefined {
     for (const lower of priorities.slice(priorities.indexOf(priority) + 1).reverse()) {
-      let last: Waiter | undefined
+      let last: PermitRequest | undefined
       for (const waiter of lines[lower]) last = waiter
       if (last) return last
     }
@@ -99,7 +98,7 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
     return true
   }
 
-  function next(): Waiter | undefined {
+  function next(): PermitRequest | undefined {
     for (const priority of priorities) {
       for (const waiter of lines[priority]) return waiter
     }

@@ -4,9 +4,16 @@
  * streams are there again.
  */
 import { randomUUID } from 'node:crypto'
-import { type Gap, gapOf, isAfter, type Known, START, type StreamFacts } from './stream-place.ts'
+import {
+  detectGap,
+  type Gap,
+  isAfter,
+  type KnownPosition,
+  STREAM_START,
+  type StreamFacts,
+} from './stream-place.ts'
 
-export interface WatchedStream extends Known {
+export interface WatchedStream extends KnownPosition {
   /** It is part of the read under way, or of the last. */
   joined: boolean
   /** Its key holds something that is no stream: one such key would fail the read of all. */
@@ -15,22 +22,22 @@ export interface WatchedStream extends Known {
   doubtfulSince: string | undefined
 }
 
-export type Finding = Gap | 'flushed'
+export type StreamGap = Gap | 'flushed'
 
-export interface Findings {
+export interface GapReport {
   /** Our clock less Redis' clock, ms. */
   clockOffsetMs: number
-  found: [key: string, finding: Finding][]
+  found: [key: string, finding: StreamGap][]
 }
 
 /** A look at this many takes Redis about half a millisecond. */
 const STREAMS_AT_ONCE = 100
 
 /** What comes back also brings each stream up to date with what was seen of it. */
-export function createStreamCheck(
+export function createGapDetector(
   epochKey: string,
   runCheck: (keys: string[], args: string[]) => Promise<unknown>,
-): (streams: ReadonlyMap<string, WatchedStream>) => Promise<Findings> {
+): (streams: ReadonlyMap<string, WatchedStream>) => Promise<GapReport> {
   let epoch: string | undefined
 
   async function ask(keys: string[]) {
@@ -57,7 +64,7 @@ export function createStreamCheck(
       epochSeen = reply.epochNow
     }
     epoch = epochSeen
-    const found: Findings['found'] = []
+    const found: GapReport['found'] = []
     for (const [index, [key, stream]] of all.entries()) {
       const gap = judge(stream, facts[index]!)
       const finding = flushed && stream.joined ? 'flushed' : gap
@@ -70,7 +77,8 @@ export function createStreamCheck(
 function judge(stream: WatchedStream, facts: StreamFacts): Gap | undefined {
   const { doubtfulSince, broken } = stream
   const gap =
-    gapOf(stream, facts) ?? (doubtfulSince === undefined ? undefined : gapOf({ place: doubtfulSince }, facts))
+    detectGap(stream, facts) ??
+    (doubtfulSince === undefined ? undefined : detectGap({ position: doubtfulSince }, facts))
   stream.doubtfulSince = undefined
   stream.broken = gap === 'other'
   if (facts[0] === 'stream') {
@@ -78,11 +86,11 @@ function judge(stream: WatchedStream, facts: StreamFacts): Gap | undefined {
     stream.length = length
     stream.added = added
     // After a failover new entries may come before the place that had been reached.
-    if (isAfter(stream.place, last)) stream.place = last
+    if (isAfter(stream.position, last)) stream.position = last
   } else {
     delete stream.length
     delete stream.added
-    stream.place = START
+    stream.position = STREAM_START
   }
   // That a key is no stream is told once.
   return gap === 'other' && broken ? undefined : gap

@@ -2,9 +2,9 @@
  * Ends the blocking read of the `events` connection from another one, by CLIENT UNBLOCK, when the set of streams has
  * changed. Streams that are wanted at about the same time end it once.
  */
-import type { Connections } from './connections.ts'
+import type { RedisConnections } from './connections.ts'
 
-export interface Interrupter {
+export interface ReadInterrupter {
   /** The id of the reading connection; `undefined`: there is none, and nothing can be interrupted. */
   identify(clientId: number | undefined): void
   /** Ends the read in a moment, if that is still wanted then. */
@@ -14,8 +14,8 @@ export interface Interrupter {
   close(): void
 }
 
-export interface InterrupterDeps {
-  connections: Connections
+export interface ReadInterrupterDeps {
+  connections: RedisConnections
   count(label: string, commands: number): void
   /** A read is under way that does not hold all that is wanted. */
   isWanted(): boolean
@@ -23,7 +23,11 @@ export interface InterrupterDeps {
 
 const GATHER_MS = 5
 
-export function createInterrupter({ connections, count, isWanted }: InterrupterDeps): Interrupter {
+export function createReadInterrupter({
+  connections,
+  count,
+  isWanted,
+}: ReadInterrupterDeps): ReadInterrupter {
   let clientId: number | undefined
   let isForbidden = false
   let timer: NodeJS.Timeout | undefined

@@ -1,14 +1,14 @@
 /**
  * When the next read of the streams may begin, and how late what it brings is.
  */
-export interface Turns {
+export interface ReadPacer {
   /** Resolves when it is time. */
   next(): Promise<void>
   /** Whoever waits goes on at once. */
   close(): void
 }
 
-export interface Lag {
+export interface LagWindow {
   note(ms: number): void
   /** The worst of the last 10 to 20 s. */
   worstMs(): number
@@ -22,7 +22,7 @@ const READS_AT_ONCE = 4
 const LAG_WINDOW_MS = 10_000
 
 /** A few reads at once, then one each PAUSE_MS, or more often while it is urgent. */
-export function createTurns(isUrgent: () => boolean = () => false): Turns {
+export function createReadPacer(isUrgent: () => boolean = () => false): ReadPacer {
   let tokens = READS_AT_ONCE
   let filledAt = performance.now()
   let waiting: { timer: NodeJS.Timeout; end(): void } | undefined
@@ -47,7 +47,7 @@ export function createTurns(isUrgent: () => boolean = () => false): Turns {
 }
 
 /** The worst of this window and the one before. */
-export function createLag(): Lag {
+export function createLagWindow(): LagWindow {
   let since = performance.now()
   let worst = 0
   let before = 0

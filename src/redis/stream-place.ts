@@ -4,7 +4,7 @@
  */
 
 /** Before the first entry of any stream. */
-export const START = '0-0'
+export const STREAM_START = '0-0'
 
 /** Whether `a` comes after `b`. */
 export function isAfter(a: string, b: string): boolean {
@@ -28,9 +28,9 @@ export type StreamFacts =
   | [kind: 'stream', first: string, last: string, length: number, added: number]
 
 /** What the reader knows of a stream from before. */
-export interface Known {
+export interface KnownPosition {
   /** Up to here everything has been read. */
-  place: string
+  position: string
   /** Entries in it, and entries ever added, at the last look; `undefined` before the first, `added` -1 before Redis 7. */
   length?: number
   added?: number
@@ -46,17 +46,17 @@ export type Gap = 'trimmed' | 'reset' | 'vanished' | 'other'
 /** Before Redis 7 nothing counts what was ever added; a stream that lost half of itself was not merely trimmed. */
 const SHORT_STREAM = 200
 
-export function gapOf(known: Known, facts: StreamFacts): Gap | undefined {
+export function detectGap(known: KnownPosition, facts: StreamFacts): Gap | undefined {
   if (facts[0] === 'other') return 'other'
-  if (facts[0] === 'none') return known.place === START ? undefined : 'vanished'
+  if (facts[0] === 'none') return known.position === STREAM_START ? undefined : 'vanished'
   const [, first, last, length, added] = facts
-  if (isAfter(known.place, last)) return 'reset'
+  if (isAfter(known.position, last)) return 'reset'
   if (known.added !== undefined && known.added >= 0) {
     if (added < known.added) return 'reset'
   } else if (known.length !== undefined && known.length > SHORT_STREAM && length < known.length / 2) {
     return 'reset'
   }
-  if (known.place === START) return undefined
-  const trimmedPast = first === '' ? isAfter(last, known.place) : isAfter(first, known.place)
+  if (known.position === STREAM_START) return undefined
+  const trimmedPast = first === '' ? isAfter(last, known.position) : isAfter(first, known.position)
   return trimmedPast ? 'trimmed' : undefined
 }

@@ -8,11 +8,11 @@
  * brought so much that something may have been trimmed before it, a look at the streams tells gaps and flushes.
  */
 import type { Logger } from 'pino'
-import type { Connections } from './connections.ts'
+import type { RedisConnections } from './connections.ts'
 import { checkStreamsScript, runScript } from './scripts.ts'
-import { createStreamCheck, type Finding, type WatchedStream } from './stream-check.ts'
-import { createInterrupter } from './stream-interrupter.ts'
-import { createLag, createTurns } from './stream-pace.ts'
+import { createGapDetector, type StreamGap, type WatchedStream } from './stream-check.ts'
+import { createReadInterrupter } from './stream-interrupter.ts'
+import { createLagWindow, createReadPacer } from './stream-pace.ts'
 import { millisecondsOf } from './stream-place.ts'
 
 export interface StreamReader {
@@ -41,7 +41,7 @@ export interface StreamReaderStats {
 export type Entry = [id: string, fields: string[]]
 
 export interface StreamReaderDeps {
-  connections: Connections
+  connections: RedisConnections
   log: Logger
   /** The key that tells a flush of the database. */
   epochKey: string
@@ -49,7 +49,7 @@ export interface StreamReaderDeps {
   /** In the order of the stream. */
   onEntries(stream: string, entries: Entry[]): void
   /** Entries may be missing before the next ones of this stream. */
-  onGap(stream: string, gap: Finding): void
+  onGap(stream: string, gap: StreamGap): void
   /** The connection is back; nothing is known to be missing. */
   onReconnect(): void
   /** Whether news cannot wait for others to come with them. */
@@ -71,7 +71,7 @@ const COUNT = 1_000
 const NODE_ENTRIES = 100
 const RETRY_MS = 1_000
 
-type XreadArguments = Parameters<Connections['events']['client']['xread']>
+type XreadArguments = Parameters<RedisConnections['events']['client']['xread']>
 
 interface Stream extends WatchedStream {
   addedAt: number
@@ -82,10 +82,10 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   const connection = connections.events
   const { client } = connection
   const streams = new Map<string, Stream>()
-  const turns = createTurns(deps.isUrgent)
-  const lag = createLag()
-  const interrupter = createInterrupter({ connections, count, isWanted: () => isReading && hasNew() })
-  let look = createStreamCheck(epochKey, runCheck)
+  const turns = createReadPacer(deps.isUrgent)
+  const lag = createLagWindow()
+  const interrupter = createReadInterrupter({ connections, count, isWanted: () => isReading && hasNew() })
+  let look = createGapDetector(epochKey, runCheck)
   let running: Promise<void> | undefined
   let closing = false
   /** All that had happened when the last read ended has been delivered. */
@@ -163,7 +163,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     }
     // Nobody looks: what happens from here on is not heard, and need not be.
     caughtUp = false
-    look = createStreamCheck(epochKey, runCheck)
+    look = createGapDetector(epochKey, runCheck)
   }
 
   function runCheck(keys: string[], args: string[]): Promise<unknown> {
@@ -193,7 +193,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     const args = [
       ...['COUNT', `${COUNT}`, ...(blockMs > 0 ? ['BLOCK', `${blockMs}`] : []), 'STREAMS'],
       ...readable.map(([key]) => key),
-      ...readable.map(([, { place }]) => place),
+      ...readable.map(([, { position: place }]) => place),
     ]
     isReading = true
     try {
@@ -218,9 +218,9 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
       entriesRead += entries.length
       behind ||= entries.length >= COUNT
       if (entries.length >= Math.max(NODE_ENTRIES / 2, (stream.length ?? 0) - NODE_ENTRIES)) {
-        stream.doubtfulSince ??= stream.place
+        stream.doubtfulSince ??= stream.position
       }
-      stream.place = entries.at(-1)![0]
+      stream.position = entries.at(-1)![0]
       onEntries(key, entries)
     }
   }
@@ -250,7 +250,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     add(key, place) {
       if (streams.has(key)) return
       const addedAt = performance.now()
-      streams.set(key, { place, addedAt, joined: false, broken: false, doubtfulSince: undefined })
+      streams.set(key, { position: place, addedAt, joined: false, broken: false, doubtfulSince: undefined })
       if (isReading) interrupter.soon()
       else start()
     },

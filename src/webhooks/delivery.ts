@@ -1,16 +1,16 @@
 /** A job as a request to its receiver: Standard Webhooks headers, the trace it belongs to, and what it is. */
 import { hash } from 'node:crypto'
-import type { TakenJob } from '../work/held.ts'
-import type { Delivery } from './sender.ts'
+import type { LeasedJob } from '../work/held.ts'
+import type { DeliveryRequest } from './sender.ts'
 import { sign } from './signature.ts'
 import type { Subscription, Unsealed } from './subscription.ts'
 
-export function deliveryOf(
-  job: TakenJob,
+export function buildDeliveryRequest(
+  job: LeasedJob,
   { url, timeoutMs }: Pick<Subscription, 'url' | 'timeoutMs'>,
   { headers, secrets }: Unsealed,
   nowMs: number,
-): Delivery {
+): DeliveryRequest {
   const body = bodyOf(job)
   const id = messageId(job)
   const timestampS = Math.floor(nowMs / 1_000)
@@ -31,7 +31,7 @@ export function deliveryOf(
   }
 }
 
-function bodyOf({ queue, key, name, attemptsMade, attempts, data }: TakenJob): string {
+function bodyOf({ queue, key, name, attemptsMade, attempts, data }: LeasedJob): string {
   const told = { id: `${queue}:${key}`, queue, name, attempt: attemptsMade + 1, attempts }
   return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`
 }
@@ -40,6 +40,6 @@ function bodyOf({ queue, key, name, attemptsMade, attempts, data }: TakenJob): s
  * The same for each attempt of a job, so that a receiver can tell a repeat; another for a job that has the key of one that
  * was removed. A digest, since an id may hold dots, which separate what is signed.
  */
-function messageId({ queue, key, createdAtMs }: TakenJob): string {
+function messageId({ queue, key, createdAtMs }: LeasedJob): string {
   return `msg_${hash('sha256', `${queue}:${key}:${createdAtMs}`, 'base64url').slice(0, 22)}`
 }

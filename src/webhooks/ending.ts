@@ -1,19 +1,19 @@
 /** How a delivery ends for its job: its outcome, and a line in its log where there is something to explain. */
-import type { TakenJob } from '../work/held.ts'
-import type { Outcome } from '../work/job-outcome.ts'
+import type { LeasedJob } from '../work/held.ts'
+import type { JobOutcome } from '../work/job-outcome.ts'
 import type { Settlement } from '../work/worker.ts'
-import type { Answer } from './sender.ts'
+import type { DeliveryResult } from './sender.ts'
 import type { Verdict } from './verdict.ts'
 
-export interface Ended extends Settlement {
-  held: TakenJob
+export interface EndedDelivery extends Settlement {
+  lease: LeasedJob
 }
 
-export function settlementOf(job: TakenJob, answer: Answer, verdict: Verdict): Ended {
-  return { held: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) }
+export function settlementOf(job: LeasedJob, answer: DeliveryResult, verdict: Verdict): EndedDelivery {
+  return { lease: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) }
 }
 
-function outcomeOf(verdict: Verdict): Outcome {
+function outcomeOf(verdict: Verdict): JobOutcome {
   switch (verdict.kind) {
     case 'complete':
       return { outcome: 'complete', result: verdict.result }
@@ -28,7 +28,7 @@ function outcomeOf(verdict: Verdict): Outcome {
 }
 
 /** Of a job that is delivered at once there is nothing to tell that it does not show itself. */
-function logOf({ attemptsMade }: TakenJob, answer: Answer, verdict: Verdict): { log?: string } {
+function logOf({ attemptsMade }: LeasedJob, answer: DeliveryResult, verdict: Verdict): { log?: string } {
   const isDelivered = verdict.kind === 'complete'
   if (isDelivered && attemptsMade === 0) return {}
   const said = isDelivered ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason

@@ -2,13 +2,13 @@
  * How many deliveries this process may have on their way, and of which queue. Half of the places are shared out evenly, so
  * that one receiver that comes to no end cannot keep the others from theirs; the rest is had by whoever comes first.
  */
-export interface Places {
+export interface DeliverySlots {
   /** `onFree`: called when it got fewer than it wanted, and there are some again. */
-  join(queue: string, onFree: () => void): Holder
+  join(queue: string, onFree: () => void): SlotHolder
   inUse(): number
 }
 
-export interface Holder {
+export interface SlotHolder {
   /** At most so many; returns how many it got. */
   take(wanted: number): number
   give(count: number): void
@@ -21,9 +21,9 @@ interface OfQueue {
   holders: number
 }
 
-export function createPlaces(total: number): Places {
+export function createDeliverySlots(total: number): DeliverySlots {
   const queues = new Map<string, OfQueue>()
-  const wanting = new Map<Holder, () => void>()
+  const wanting = new Map<SlotHolder, () => void>()
   let inUse = 0
 
   function freeFor(own: OfQueue): number {
@@ -43,7 +43,7 @@ export function createPlaces(total: number): Places {
       const own = queues.get(queue) ?? { count: 0, holders: 0 }
       queues.set(queue, own)
       own.holders++
-      const holder: Holder = {
+      const holder: SlotHolder = {
         take(wanted) {
           const got = Math.min(Math.max(0, wanted), freeFor(own))
           inUse += got

@@ -4,29 +4,35 @@
  * which takes nothing under a revision that is not Redis' own.
  */
 import { SluiceError } from '../errors.ts'
-import { createPlaces } from './places.ts'
-import { createRunner, type Ending, type Runner, type RunnerDeps, type RunnerStats } from './runner.ts'
+import { createDeliverySlots } from './places.ts'
+import {
+  createDeliveryWorker,
+  type DeliveryOutcome,
+  type DeliveryWorker,
+  type DeliveryWorkerDeps,
+  type DeliveryWorkerStats,
+} from './runner.ts'
 import type { SubscriptionStore } from './store.ts'
 import {
   pause,
   replace,
   rotate,
   type Subscription,
+  type SubscriptionChange,
   type SubscriptionRequest,
   unseal,
-  type Written,
 } from './subscription.ts'
 import type { Vault } from './vault.ts'
 
-export interface Push {
-  put(queue: string, request: SubscriptionRequest): Promise<Written & { isNew: boolean }>
+export interface SubscriptionManager {
+  put(queue: string, request: SubscriptionRequest): Promise<SubscriptionChange & { isNew: boolean }>
   /** Rejects with SUBSCRIPTION_NOT_FOUND, as those below. */
   find(queue: string): Promise<Subscription>
-  rotate(queue: string, overlapS: number): Promise<Written>
+  rotate(queue: string, overlapS: number): Promise<SubscriptionChange>
   remove(queue: string): Promise<void>
   /** Of this process; `undefined`: nothing is sent from here. */
-  statsOf(queue: string): RunnerStats | undefined
-  stats(): PushStats
+  statsOf(queue: string): DeliveryWorkerStats | undefined
+  stats(): DeliveryTotals
   /** Subscriptions that send nothing, or not well, and why. */
   troubles(): { queue: string; reason: string }[]
   /** Looks what there is in Redis: each time that it has come. */
@@ -35,13 +41,16 @@ export interface Push {
 }
 
 /** Of this process, since its start. */
-export interface PushStats extends Record<Ending, number> {
+export interface DeliveryTotals extends Record<DeliveryOutcome, number> {
   subscriptions: number
   inFlight: number
 }
 
-export interface PushDeps
-  extends Pick<RunnerDeps, 'line' | 'work' | 'sender' | 'onHeld' | 'onWrite' | 'pauseAfterMs' | 'log'> {
+export interface SubscriptionManagerDeps
+  extends Pick<
+    DeliveryWorkerDeps,
+    'line' | 'work' | 'sender' | 'onHeld' | 'onWrite' | 'pauseAfterMs' | 'log'
+  > {
   prefix: string
   store: SubscriptionStore
   vault: Vault
@@ -58,19 +67,19 @@ const LOAD_AGAIN_MS = 5_000
 /** Two who write at once: the later one looks again. */
 const MOST_TRIES = 5
 
-export function createPush(deps: PushDeps): Push {
+export function createSubscriptionManager(deps: SubscriptionManagerDeps): SubscriptionManager {
   const { prefix, store, vault, maxInFlight, graceMs, hasOthers, log } = deps
   const known = new Map<string, Subscription>()
-  const runners = new Map<string, Runner>()
+  const runners = new Map<string, DeliveryWorker>()
   const leaving = new Set<Promise<void>>()
   let version: string | undefined
   let isStarting = false
   let timer: NodeJS.Timeout | undefined
   let isStopped = false
 
-  const places = createPlaces(maxInFlight)
+  const places = createDeliverySlots(maxInFlight)
   const totals = { delivered: 0, retried: 0, failed: 0 }
-  const onEnded = (how: Ending) => void totals[how]++
+  const onEnded = (how: DeliveryOutcome) => void totals[how]++
 
   function shareOf({ queue, concurrency, revision, rateLimit }: Subscription) {
     const key = `${prefix}::sluice:deliveries:${queue}`
@@ -90,7 +99,8 @@ export function createPush(deps: PushDeps): Push {
     else known.set(queue, subscription)
     if (!subscription || subscription.paused || isStopped) return
     const unsealed = unseal(subscription, vault)
-    if (unsealed) runners.set(queue, createRunner(subscription, unsealed, shareOf(subscription), runnerDeps))
+    if (unsealed)
+      runners.set(queue, createDeliveryWorker(subscription, unsealed, shareOf(subscription), runnerDeps))
     else log.error({ queue }, 'webhook secrets were sealed with another SECRET')
   }
 
@@ -145,7 +155,7 @@ export function createPush(deps: PushDeps): Push {
     )
   }
 
-  const runnerDeps: RunnerDeps = { ...deps, places, onEnded, onGone, onChanged }
+  const runnerDeps: DeliveryWorkerDeps = { ...deps, places, onEnded, onGone, onChanged }
 
   function existing(subscription: Subscription | undefined): Subscription {
     if (subscription) return subscription

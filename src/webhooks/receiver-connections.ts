@@ -6,29 +6,29 @@
 import { Client } from 'undici'
 import type { AddressGuard } from './address-guard.ts'
 
-export interface Connection {
+export interface EndpointConnection {
   origin: string
   client: Client
   /** At any time: while it waits for the name, connects, sends or rests. */
   end(): Promise<void>
 }
 
-export interface ReceiverConnections {
+export interface EndpointConnections {
   /** One that rests, or a new one, which connects with its first request. */
-  take(origin: string): Connection
+  take(origin: string): EndpointConnection
   /** It may be taken again. */
-  rest(connection: Connection): Promise<void>
+  rest(connection: EndpointConnection): Promise<void>
   /** Ends all of them. */
   close(): Promise<void>
 }
 
 const KEEP_ALIVE_MS = 30_000
 
-export function createConnections({ lookup }: Pick<AddressGuard, 'lookup'>): ReceiverConnections {
-  const open = new Set<Connection>()
-  const resting = new Map<string, Connection[]>()
+export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup'>): EndpointConnections {
+  const open = new Set<EndpointConnection>()
+  const resting = new Map<string, EndpointConnection[]>()
 
-  function connect(origin: string): Connection {
+  function connect(origin: string): EndpointConnection {
     const ending = new AbortController()
     const client = new Client(origin, {
       // Every deadline is the caller's.
@@ -40,7 +40,7 @@ export function createConnections({ lookup }: Pick<AddressGuard, 'lookup'>): Rec
       keepAliveTimeout: KEEP_ALIVE_MS,
       keepAliveMaxTimeout: KEEP_ALIVE_MS,
     })
-    const connection: Connection = {
+    const connection: EndpointConnection = {
       origin,
       client,
       async end() {
@@ -59,7 +59,7 @@ export function createConnections({ lookup }: Pick<AddressGuard, 'lookup'>): Rec
     return connection
   }
 
-  function forget(connection: Connection): void {
+  function forget(connection: EndpointConnection): void {
     const { origin } = connection
     const others = resting.get(origin)?.filter((other) => other !== connection) ?? []
     if (others.length > 0) resting.set(origin, others)

@@ -3,20 +3,20 @@
  * alone; while it fails, the pauses double, up to a minute. A receiver that says when to come again (429, 503) is left alone
  * until then. Jobs wait in their queue meanwhile, and lose no attempt.
  */
-export interface ReceiverHealth {
+export interface EndpointBreaker {
   /** How many more deliveries may be begun while so many are on their way: any number, one, or none. */
-  room(inFlight: number): number
+  capacity(inFlight: number): number
   /** Until something may be sent again, ms; 0: now. */
   pauseMs(): number
   succeeded(): void
   /** `afterMs`: it has said so. */
   failed(reason: string, afterMs: number | undefined): void
-  stats(): ReceiverStats
+  stats(): EndpointStats
   /** Since when every delivery has failed, ms since 1970; `undefined`: the last one has not. */
   failingSinceMs(): number | undefined
 }
 
-export interface ReceiverStats {
+export interface EndpointStats {
   failing: boolean
   /** What the last failure was. */
   lastError: string | null
@@ -29,7 +29,7 @@ const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 60_000
 const LONGEST_WISH_MS = 300_000
 
-export function createReceiverHealth(now: () => number = Date.now): ReceiverHealth {
+export function createEndpointBreaker(now: () => number = Date.now): EndpointBreaker {
   let failures = 0
   let sinceMs: number | undefined
   let pausedUntil = 0
@@ -39,7 +39,7 @@ export function createReceiverHealth(now: () => number = Date.now): ReceiverHeal
   const pauseMs = () => Math.max(0, pausedUntil - now())
 
   return {
-    room(inFlight) {
+    capacity(inFlight) {
       if (pauseMs() > 0) return 0
       if (!isOpen()) return Number.POSITIVE_INFINITY
       return inFlight === 0 ? 1 : 0

@@ -23,7 +23,7 @@ const RESERVED = new Set([
 ])
 
 /** Throws INVALID_OPTION, with a pointer to what is at fault. */
-export function createRequestCheck(guard: AddressGuard): (body: SubscriptionBody) => Promise<void> {
+export function createSubscriptionCheck(guard: AddressGuard): (body: SubscriptionBody) => Promise<void> {
   return async ({ url, secret, headers = {} }) => {
     try {
       await Promise.race([guard.resolve(guard.parse(url)), late()])

@@ -2,13 +2,13 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { BODY_PROBLEMS, type ErrorCode, GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
-import { enter } from '../keys/access.ts'
-import type { Push } from './push.ts'
+import { assertQueueAccess } from '../keys/access.ts'
+import type { SubscriptionManager } from './push.ts'
 import { RotateBody, SubscriptionBody, SubscriptionParams, SubscriptionState } from './schemas.ts'
-import { describe, OVERLAP_S, type Subscription } from './subscription.ts'
+import { describeSubscription, OVERLAP_S, type Subscription } from './subscription.ts'
 
 export interface WebhookRoutes {
-  push: Push
+  push: SubscriptionManager
   /** Throws INVALID_OPTION for what may not be sent to, or with. */
   check(body: SubscriptionBody): Promise<void>
 }
@@ -26,7 +26,7 @@ export async function webhookRoutes(
   function show(subscription: Subscription, secret?: string) {
     const { queue } = subscription
     return {
-      ...describe(subscription, new Date()),
+      ...describeSubscription(subscription, new Date()),
       deliveries: push.statsOf(queue) ?? null,
       ...(secret === undefined ? {} : { secret }),
     }
@@ -56,7 +56,7 @@ export async function webhookRoutes(
     },
     handler: async (request, reply) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       await check(request.body)
       const { subscription, secret, isNew } = await push.put(queue, request.body)
       reply.code(isNew ? 201 : 200)
@@ -79,7 +79,7 @@ export async function webhookRoutes(
     },
     handler: async (request) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       return show(await push.find(queue))
     },
   })
@@ -99,7 +99,7 @@ export async function webhookRoutes(
     },
     handler: async (request, reply) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       await push.remove(queue)
       return reply.code(204).send(null)
     },
@@ -121,7 +121,7 @@ export async function webhookRoutes(
     },
     handler: async (request, reply) => {
       const { queue } = request.params
-      enter(request.access, queue)
+      assertQueueAccess(request.access, queue)
       const { subscription, secret } = await push.rotate(queue, request.body.overlap ?? OVERLAP_S)
       reply.code(201)
       return show(subscription, secret)

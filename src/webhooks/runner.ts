@@ -7,41 +7,41 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { SluiceError } from '../errors.ts'
-import type { Share, TakenJob, TakeRequest } from '../work/held.ts'
-import type { Line } from '../work/line.ts'
-import type { Work } from '../work/worker.ts'
-import { deliveryOf } from './delivery.ts'
-import { type Ended, settlementOf } from './ending.ts'
-import type { Places } from './places.ts'
-import { createReceiverHealth, type ReceiverStats } from './receiver-health.ts'
-import type { Answer, Sender } from './sender.ts'
+import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../work/held.ts'
+import type { Dispatcher } from '../work/line.ts'
+import type { WorkerCommands } from '../work/worker.ts'
+import { buildDeliveryRequest } from './delivery.ts'
+import { type EndedDelivery, settlementOf } from './ending.ts'
+import type { DeliverySlots } from './places.ts'
+import { createEndpointBreaker, type EndpointStats } from './receiver-health.ts'
+import type { DeliveryResult, WebhookClient } from './sender.ts'
 import type { Subscription, Unsealed } from './subscription.ts'
 import { judge, type Verdict } from './verdict.ts'
 
-export interface Runner {
+export interface DeliveryWorker {
   readonly subscription: Subscription
-  stats(): RunnerStats
+  stats(): DeliveryWorkerStats
   /** Takes no more; resolves when those that were sent are settled, or went back after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
 
 /** `retried`: later. */
-export type Ending = 'delivered' | 'retried' | 'failed'
+export type DeliveryOutcome = 'delivered' | 'retried' | 'failed'
 
-export interface RunnerStats extends ReceiverStats, Record<Ending, number> {
+export interface DeliveryWorkerStats extends EndpointStats, Record<DeliveryOutcome, number> {
   inFlight: number
   lastStatus: number | null
 }
 
-export interface RunnerDeps {
-  line: Pick<Line, 'take' | 'isFree' | 'giveBack' | 'poke'>
-  work: Pick<Work, 'settle'>
-  sender: Pick<Sender, 'send'>
-  places: Places
+export interface DeliveryWorkerDeps {
+  line: Pick<Dispatcher, 'take' | 'hasNoWaiters' | 'giveBack' | 'notify'>
+  work: Pick<WorkerCommands, 'settle'>
+  sender: Pick<WebhookClient, 'send'>
+  places: DeliverySlots
   onHeld(queue: string, untilMs: number): void
   onWrite(queue: string, key: string): void
   /** A delivery has ended. */
-  onEnded(how: Ending): void
+  onEnded(how: DeliveryOutcome): void
   /** The receiver wants no more (410), or has failed for too long. */
   onGone(subscription: Subscription, reason: string): void
   /** Redis has another revision of the subscription. */
@@ -61,24 +61,24 @@ const MOST_AT_ONCE = 100
 /** Commands that settle at once: Redis works on one while the answers that belong into the next come in. */
 const MOST_SETTLES = 3
 
-const endings: Record<Verdict['kind'], Ending> = {
+const endings: Record<Verdict['kind'], DeliveryOutcome> = {
   ...{ complete: 'delivered', retry: 'retried', fail: 'failed', gone: 'failed' },
 }
 
-export function createRunner(
+export function createDeliveryWorker(
   subscription: Subscription,
   unsealed: Unsealed,
-  share: Share,
-  deps: RunnerDeps,
-): Runner {
+  share: ConcurrencyLimit,
+  deps: DeliveryWorkerDeps,
+): DeliveryWorker {
   const { line, work, sender, places, onHeld, onWrite, onEnded, onGone, onChanged, pauseAfterMs, log } = deps
   const { queue, concurrency, timeoutMs } = subscription
   const leaseMs = timeoutMs + MARGIN_MS
-  const health = createReceiverHealth()
+  const health = createEndpointBreaker()
   const stopping = new AbortController()
-  const own = places.join(queue, () => (taking ? line.poke(queue) : void fill()))
-  const onTheirWay = new Map<string, TakenJob>()
-  const ended: Ended[] = []
+  const own = places.join(queue, () => (taking ? line.notify(queue) : void fill()))
+  const onTheirWay = new Map<string, LeasedJob>()
+  const ended: EndedDelivery[] = []
   /** Jobs that are being settled, in so many commands. */
   let unsettled = 0
   let settles = 0
@@ -94,10 +94,16 @@ export function createRunner(
   function room(leaving = 0): number {
     if (stopping.signal.aborted) return 0
     const inFlight = onTheirWay.size + ended.length + unsettled - leaving
-    return Math.min(concurrency - inFlight, health.room(inFlight), MOST_AT_ONCE)
+    return Math.min(concurrency - inFlight, health.capacity(inFlight), MOST_AT_ONCE)
   }
 
-  const requestFor = (max: number): TakeRequest => ({ queue, max, leaseMs, worker: 'webhook', share })
+  const requestFor = (max: number): TakeRequest => ({
+    queue,
+    max,
+    leaseMs,
+    worker: 'webhook',
+    concurrencyLimit: share,
+  })
   const atItsTurn = { take: () => own.take(room()), give: own.give }
 
   async function fill(): Promise<void> {
@@ -111,7 +117,7 @@ export function createRunner(
       const request = { ...requestFor(MOST_AT_ONCE), places: atItsTurn }
       const taken = await line.take(request, Number.POSITIVE_INFINITY, signal)
       begin(taken.jobs)
-      if (taken.isShareChanged) {
+      if (taken.isLimitRevised) {
         onChanged(queue)
         later(TAKE_AGAIN_MS)
       }
@@ -132,9 +138,9 @@ export function createRunner(
     }, ms)
   }
 
-  function begin(jobs: TakenJob[]): void {
+  function begin(jobs: LeasedJob[]): void {
     if (stopping.signal.aborted) {
-      line.giveBack({ queue, share, places: atItsTurn }, jobs)
+      line.giveBack({ queue, concurrencyLimit: share, capacity: atItsTurn }, jobs)
       return
     }
     for (const job of jobs) {
@@ -144,16 +150,16 @@ export function createRunner(
     }
   }
 
-  async function deliver(job: TakenJob): Promise<Answer> {
+  async function deliver(job: LeasedJob): Promise<DeliveryResult> {
     try {
-      return await sender.send(deliveryOf(job, subscription, unsealed, Date.now()))
+      return await sender.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
     } catch (error) {
       log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be made')
       return { status: undefined, reason: 'the delivery could not be made', ms: 0 }
     }
   }
 
-  async function send(job: TakenJob): Promise<void> {
+  async function send(job: LeasedJob): Promise<void> {
     const answer = await deliver(job)
     // It went back when this process ended.
     if (!onTheirWay.delete(job.token + job.key)) return
@@ -170,7 +176,7 @@ export function createRunner(
     })
   }
 
-  function note(answer: Answer, verdict: Verdict): void {
+  function note(answer: DeliveryResult, verdict: Verdict): void {
     lastStatus = answer.status ?? null
     const how = endings[verdict.kind]
     counts[how]++
@@ -184,7 +190,7 @@ export function createRunner(
   function noteFailure(reason: string, afterMs: number | undefined): void {
     health.failed(reason, afterMs)
     // What it waits for would be sent to a receiver that is to be left alone.
-    if (health.room(onTheirWay.size) < MOST_AT_ONCE) taking?.abort()
+    if (health.capacity(onTheirWay.size) < MOST_AT_ONCE) taking?.abort()
     const sinceMs = health.failingSinceMs()
     if (pauseAfterMs === 0 || sinceMs === undefined || Date.now() - sinceMs < pauseAfterMs) return
     onGone(subscription, `No delivery has succeeded since ${new Date(sinceMs).toISOString()}: ${reason}`)
@@ -196,7 +202,7 @@ export function createRunner(
     const items = ended.splice(0, MOST_AT_ONCE)
     unsettled += items.length
     // One that waits for more already has asked for all there is room for.
-    const max = taking || !line.isFree(queue) ? 0 : own.take(room(items.length))
+    const max = taking || !line.hasNoWaiters(queue) ? 0 : own.take(room(items.length))
     let count = 0
     try {
       const next = max > 0 ? requestFor(max) : undefined
@@ -209,7 +215,7 @@ export function createRunner(
       await sleep(SETTLE_AGAIN_MS)
       unsettled -= items.length
       // Those that can still be settled before their locks run out.
-      ended.push(...items.filter(({ held }) => held.takenAtMs + leaseMs > Date.now()))
+      ended.push(...items.filter(({ lease: held }) => held.takenAtMs + leaseMs > Date.now()))
     } finally {
       settles--
       own.give(max - count)
@@ -219,8 +225,8 @@ export function createRunner(
     void fill()
   }
 
-  function settled(item: Ended, error: SluiceError | undefined): void {
-    const { held, outcome } = item
+  function settled(item: EndedDelivery, error: SluiceError | undefined): void {
+    const { lease: held, outcome } = item
     onWrite(queue, held.key)
     if (!error) return
     log.warn({ queue, job: held.key, reason: error.message }, 'delivery not settled')
@@ -243,7 +249,7 @@ export function createRunner(
     clearTimeout(grace)
     const jobs = [...onTheirWay.values()]
     onTheirWay.clear()
-    line.giveBack({ queue, share, places: atItsTurn }, jobs)
+    line.giveBack({ queue, concurrencyLimit: share, capacity: atItsTurn }, jobs)
   }
 
   void fill()

@@ -6,25 +6,25 @@
 import { isUtf8 } from 'node:buffer'
 import { LRUCache } from 'lru-cache'
 import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
-import { type Connection, createConnections } from './receiver-connections.ts'
+import { createEndpointConnections, type EndpointConnection } from './receiver-connections.ts'
 
-export interface Sender {
+export interface WebhookClient {
   /** Never rejects. */
-  send(delivery: Delivery): Promise<Answer>
+  send(delivery: DeliveryRequest): Promise<DeliveryResult>
   /** Ends those on their way as well. */
   close(): Promise<void>
 }
 
-export interface Delivery {
+export interface DeliveryRequest {
   url: string
   headers: Record<string, string>
   body: string
   timeoutMs: number
 }
 
-export type Answer = (Reply | NoReply) & { ms: number }
+export type DeliveryResult = (EndpointResponse | NoResponse) & { ms: number }
 
-export interface Reply {
+export interface EndpointResponse {
   status: number
   retryAfter: string | undefined
   contentType: string | undefined
@@ -34,13 +34,13 @@ export interface Reply {
   isCut: boolean
 }
 
-export interface NoReply {
+export interface NoResponse {
   status: undefined
   /** Short, for people; without headers, secrets, or what a name leads to. */
   reason: string
 }
 
-export interface SenderOptions {
+export interface WebhookClientOptions {
   guard: AddressGuard
   maxResponseBytes: number
 }
@@ -52,8 +52,8 @@ interface Route {
 
 const MAX_ROUTES = 1_000
 
-export function createSender({ guard, maxResponseBytes }: SenderOptions): Sender {
-  const connections = createConnections(guard)
+export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOptions): WebhookClient {
+  const connections = createEndpointConnections(guard)
   const routes = new LRUCache<string, Route>({ max: MAX_ROUTES })
   let closing: Promise<void> | undefined
 
@@ -67,10 +67,10 @@ export function createSender({ guard, maxResponseBytes }: SenderOptions): Sender
     return route
   }
 
-  async function exchange(delivery: Delivery): Promise<Reply> {
+  async function exchange(delivery: DeliveryRequest): Promise<EndpointResponse> {
     const { origin, path } = routeOf(delivery.url)
     const connection = connections.take(origin)
-    let reply: Reply | undefined
+    let reply: EndpointResponse | undefined
     try {
       reply = await post(connection, path, delivery, maxResponseBytes)
       return reply
@@ -109,7 +109,12 @@ class DeadlineError extends Error {}
  * By undici's dispatch: its request() makes a stream of every answer, of which there is no need here: a third of what
  * a delivery costs. What comes after the deadline comes to nobody: whoever is told of it ends the connection.
  */
-function post({ client }: Connection, path: string, delivery: Delivery, maxBytes: number): Promise<Reply> {
+function post(
+  { client }: EndpointConnection,
+  path: string,
+  delivery: DeliveryRequest,
+  maxBytes: number,
+): Promise<EndpointResponse> {
   const { headers, body, timeoutMs } = delivery
   return new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new DeadlineError(`no answer in ${timeoutMs} ms`)), timeoutMs)

@@ -8,7 +8,7 @@ const PREFIX = 'whsec_'
 const MIN_BYTES = 24
 const MAX_BYTES = 64
 
-export function createSecret(): string {
+export function createSigningSecret(): string {
   return `${PREFIX}${randomBytes(32).toString('base64')}`
 }
 

@@ -1,6 +1,6 @@
 /** Subscriptions in Redis: one hash each, the set of those that there are, and a counter that tells every replica of a change. */
 import { SluiceError } from '../errors.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
 import { putSubscriptionScript, runScript } from '../redis/scripts.ts'
 import type { Subscription } from './subscription.ts'
 
@@ -18,15 +18,15 @@ export interface SubscriptionStore {
 
 const MOST = 1_000
 
-const READ: Operation = { label: 'readSubscriptions', priority: 'list', isWrite: false, commands: 1 }
-const WRITE: Operation = { label: 'writeSubscription', priority: 'list', isWrite: true, commands: 1 }
+const READ: RedisOperation = { label: 'readSubscriptions', priority: 'list', isWrite: false, commands: 1 }
+const WRITE: RedisOperation = { label: 'writeSubscription', priority: 'list', isWrite: true, commands: 1 }
 
 /** Of the hash; beside it stands its `revision`. */
 const FIELD = 'subscription'
 
 const parse = (text: string) => JSON.parse(text) as Subscription
 
-export function createSubscriptionStore(prefix: string, gateway: Gateway): SubscriptionStore {
+export function createSubscriptionStore(prefix: string, gateway: RedisGateway): SubscriptionStore {
   // No queue name is empty, so no job of any queue can spell these keys.
   const setKey = `${prefix}::sluice:subscriptions`
   const versionKey = `${setKey}:version`

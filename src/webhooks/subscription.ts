@@ -1,6 +1,6 @@
 /** Who is sent the jobs of a queue, as it is kept in Redis, as deliveries need it, and as it is shown. */
 import { createHash, randomBytes } from 'node:crypto'
-import { createSecret } from './signature.ts'
+import { createSigningSecret } from './signature.ts'
 import type { Vault } from './vault.ts'
 
 /** As it is kept: what is secret is sealed. */
@@ -46,7 +46,7 @@ export const TIMEOUT_MS = 15_000
 export const OVERLAP_S = 86_400
 
 /** `secret`: to be shown this once; `undefined` when there is no new one, or the client knows it. */
-export interface Written {
+export interface SubscriptionChange {
   subscription: Subscription
   secret: string | undefined
 }
@@ -61,12 +61,12 @@ export function replace(
   request: SubscriptionRequest,
   vault: Vault,
   now: Date,
-): Written {
+): SubscriptionChange {
   const { url, concurrency = CONCURRENCY, timeoutMs = TIMEOUT_MS, rateLimit = null, headers = {} } = request
   const at = now.toISOString()
   const sealedHeaders = Object.entries(headers).map(([name, value]) => [name, vault.seal(value)])
   const kept = keepSecrets(before, vault, now)
-  const made = kept.length === 0 && request.secret === undefined ? createSecret() : undefined
+  const made = kept.length === 0 && request.secret === undefined ? createSigningSecret() : undefined
   const given = request.secret ?? made
   const isNew = given !== undefined && idOf(given) !== kept[0]?.id
   return {
@@ -82,8 +82,8 @@ export function replace(
 }
 
 /** With a new secret; those before sign for `overlapS` more. */
-export function rotate(before: Subscription, overlapS: number, vault: Vault, now: Date): Written {
-  const secret = createSecret()
+export function rotate(before: Subscription, overlapS: number, vault: Vault, now: Date): SubscriptionChange {
+  const secret = createSigningSecret()
   const secrets = addSecret(keepSecrets(before, vault, now), secret, overlapS, vault, now)
   const subscription = { ...before, secrets, revision: createRevision(), updatedAt: now.toISOString() }
   return { subscription, secret }
@@ -115,7 +115,7 @@ export function unseal({ headers, secrets }: Subscription, vault: Vault): Unseal
 }
 
 /** As it is shown: of what is secret only that it is there. */
-export function describe({ revision: _, headers, secrets, ...shown }: Subscription, now: Date) {
+export function describeSubscription({ revision: _, headers, secrets, ...shown }: Subscription, now: Date) {
   return {
     ...shown,
     headers: Object.keys(headers),

@@ -3,7 +3,7 @@
  * rest only those are tried again that RFC 9110 and its kin call temporary. A redirect is a fault of the subscription.
  */
 import secureJson from 'secure-json-parse'
-import type { Answer, Reply } from './sender.ts'
+import type { DeliveryResult, EndpointResponse } from './sender.ts'
 
 export type Verdict =
   | { kind: 'complete'; result: unknown }
@@ -16,7 +16,7 @@ export type Verdict =
 const temporary = new Set([408, 425, 429])
 
 /** `now` in ms since 1970, for a `Retry-After` that is a date. */
-export function judge(answer: Answer, now: number): Verdict {
+export function judge(answer: DeliveryResult, now: number): Verdict {
   if (answer.status === undefined) return { kind: 'retry', reason: answer.reason, afterMs: undefined }
   const { status } = answer
   if (status >= 200 && status < 300) return { kind: 'complete', result: resultOf(answer) }
@@ -32,7 +32,7 @@ export function judge(answer: Answer, now: number): Verdict {
 const MAX_DEPTH = 64
 
 /** What cannot be kept is no reason to do finished work again. */
-function resultOf({ contentType, body }: Reply): unknown {
+function resultOf({ contentType, body }: EndpointResponse): unknown {
   if (body === undefined || !isJson(mediaTypeOf(contentType))) return null
   try {
     const result: unknown = secureJson.parse(body, undefined, {
@@ -60,7 +60,7 @@ function isJson(mediaType: string): boolean {
 
 const QUOTE_MAX = 200
 
-function reasonOf({ status, ms, contentType, body = '' }: Reply & { ms: number }): string {
+function reasonOf({ status, ms, contentType, body = '' }: EndpointResponse & { ms: number }): string {
   const redirect = status < 400 && status >= 300 ? '; redirects are not followed' : ''
   const said = `answered ${status} in ${ms} ms${redirect}`
   const mediaType = mediaTypeOf(contentType)

@@ -7,44 +7,44 @@ import { LRUCache } from 'lru-cache'
 import { SluiceError } from '../errors.ts'
 import {
   type BullmqCommand,
-  createRecorder,
+  type CommandRecorder,
+  createCommandRecorder,
   createRecordingBackend,
-  type Recorder,
 } from '../redis/bullmq-commands.ts'
-import type { Held, TakeRequest } from './held.ts'
-import { actOn, type Outcome } from './job-outcome.ts'
+import type { JobLease, TakeRequest } from './held.ts'
+import { applyOutcome, type JobOutcome } from './job-outcome.ts'
 
-export interface Extension {
+export interface LeaseExtension {
   /** From now on. */
   leaseMs: number
   progress: unknown
   log: string | undefined
 }
 
-export interface BullmqWorker {
+export interface CommandBuilder {
   /** Runs until there is no job, `max` times at most. */
   take(request: TakeRequest, token: string): Promise<BullmqCommand>
   /**
    * `stacktrace`: of its earlier attempts, as stored. Rejects with INVALID_OPTION for a backoff that only native workers
    * know how to compute.
    */
-  settle(held: Held, outcome: Outcome, stacktrace: string | undefined): Promise<BullmqCommand>
+  settle(held: JobLease, outcome: JobOutcome, stacktrace: string | undefined): Promise<BullmqCommand>
   /** The lock first; the rest is written only where that held. */
-  extend(held: Held, extension: Extension): Promise<BullmqCommand[]>
+  extend(held: JobLease, extension: LeaseExtension): Promise<BullmqCommand[]>
   /** A line for the job's log, whoever holds it. */
-  log(held: Held, line: string): Promise<BullmqCommand>
+  log(held: JobLease, line: string): Promise<BullmqCommand>
   recoverStalled(queue: string, opts: Partial<WorkerOptions>): Promise<BullmqCommand>
 }
 
 /** Queues whose BullMQ Worker is kept; it holds no connection. */
 const MAX_WORKERS = 1_000
 
-export function createBullmqWorker(prefix: string): BullmqWorker {
+export function createCommandBuilder(prefix: string): CommandBuilder {
   // For BullMQ's Job, which wants to belong to something; nothing runs in it.
   const workers = new LRUCache<string, Worker>({ max: MAX_WORKERS })
 
   /** Of each queue those that are not in use: as many as there were at once. */
-  const recorders = new LRUCache<string, Recorder[]>({ max: MAX_WORKERS })
+  const recorders = new LRUCache<string, CommandRecorder[]>({ max: MAX_WORKERS })
 
   async function record(
     queue: string,
@@ -52,7 +52,7 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
     act: (backend: RedisQueueBackend) => Promise<unknown>,
   ): Promise<BullmqCommand[]> {
     const idle = recorders.get(queue) ?? []
-    const recorder = idle.pop() ?? createRecorder(prefix, queue)
+    const recorder = idle.pop() ?? createCommandRecorder(prefix, queue)
     try {
       return await recorder.record({ prefix, ...opts } as WorkerOptions, act)
     } finally {
@@ -78,7 +78,7 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
     return worker
   }
 
-  function jobOf(held: Held, backend: RedisQueueBackend, stacktrace: string | undefined): Job {
+  function jobOf(held: JobLease, backend: RedisQueueBackend, stacktrace: string | undefined): Job {
     const { key: id, attemptsMade, attemptsStarted } = held
     const opts = Job.optsFromJSON(held.opts)
     const json = { id, name: '', data: '{}', opts, timestamp: 1, attemptsMade, attemptsStarted, stacktrace }
@@ -88,7 +88,7 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
   }
 
   return {
-    async take({ queue, max, leaseMs, worker, share }, token) {
+    async take({ queue, max, leaseMs, worker, concurrencyLimit: share }, token) {
       const limiter = share?.rateLimit
       const opts = {
         lockDuration: leaseMs,
@@ -102,7 +102,7 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
     async settle(held, outcome, stacktrace) {
       checkBackoff(held, outcome)
       return recordOne(held.queue, {}, (backend) =>
-        actOn(jobOf(held, backend, stacktrace), held.token, outcome),
+        applyOutcome(jobOf(held, backend, stacktrace), held.token, outcome),
       )
     },
     async extend({ queue, key, token, opts }, { leaseMs, progress, log }) {
@@ -122,7 +122,7 @@ export function createBullmqWorker(prefix: string): BullmqWorker {
 /** BullMQ throws for any other, which native workers bring a function for. */
 const BACKOFFS = ['fixed', 'exponential']
 
-function checkBackoff({ opts, attemptsMade }: Held, outcome: Outcome): void {
+function checkBackoff({ opts, attemptsMade }: JobLease, outcome: JobOutcome): void {
   if (outcome.outcome !== 'fail' || outcome.unrecoverable || outcome.retryAfterMs !== undefined) return
   const { attempts = 0, backoff } = Job.optsFromJSON(opts)
   if (typeof backoff !== 'object' || BACKOFFS.includes(backoff.type) || attemptsMade + 1 >= attempts) return

@@ -1,22 +1,22 @@
 /** Hears of a queue, from when Redis can be asked where its stream stands: also when it cannot at first. */
-import type { QueueEvents, QueueListener, Subscription } from '../queues/events.ts'
+import type { EventSubscription, QueueEvents, QueueListener } from '../queues/events.ts'
 
-export interface Hearing {
+export interface QueueSubscription {
   /** Whether what happens reaches the listener within a moment. */
   isLive(): boolean
   end(): void
 }
 
-export const HEAR_AGAIN_MS = 1_000
+export const RESUBSCRIBE_MS = 1_000
 
 /** `onBegin`: from now on it is heard; what came before was not. */
-export function hear(
+export function subscribeWhenAvailable(
   events: Pick<QueueEvents, 'subscribe' | 'feed'>,
   queue: string,
   listener: QueueListener,
   onBegin: () => void,
-): Hearing {
-  let subscription: Subscription | undefined
+): QueueSubscription {
+  let subscription: EventSubscription | undefined
   let timer: NodeJS.Timeout | undefined
   let hasEnded = false
 
@@ -28,7 +28,7 @@ export function hear(
     }
     subscription = begun
     if (begun) onBegin()
-    else timer = setTimeout(() => void begin(), HEAR_AGAIN_MS)
+    else timer = setTimeout(() => void begin(), RESUBSCRIBE_MS)
   }
 
   void begin()

@@ -1,7 +1,7 @@
 /** A job that somebody holds by BullMQ's lock, and what is asked of one who wants to hold some. */
 
 /** What it takes to settle a job; a lease says no more. */
-export interface Held {
+export interface JobLease {
   queue: string
   key: string
   /** The value of BullMQ's lock. */
@@ -12,7 +12,7 @@ export interface Held {
   attemptsStarted: number
 }
 
-export interface TakenJob extends Held {
+export interface LeasedJob extends JobLease {
   name: string
   /** JSON text. */
   data: string
@@ -33,13 +33,13 @@ export interface TakeRequest {
   /** Shown by BullMQ as `processedBy`. */
   worker: string | undefined
   /** Of a consumer that many processes are; `undefined`: as many as there are. */
-  share?: Share | undefined
+  concurrencyLimit?: ConcurrencyLimit | undefined
   /** How many it has room for turns out in the moment in which they are taken; `undefined`: `max`. */
-  places?: { take(): number; give(count: number): void } | undefined
+  capacity?: { take(): number; give(count: number): void } | undefined
 }
 
 /** How many jobs a consumer may hold in all its processes together. Kept in Redis, and looked at with every take. */
-export interface Share {
+export interface ConcurrencyLimit {
   /** A sorted set: the jobs it holds, and until when. */
   key: string
   limit: number
@@ -50,8 +50,8 @@ export interface Share {
   rateLimit: { max: number; duration: number } | undefined
 }
 
-export interface Taken {
-  jobs: TakenJob[]
+export interface TakeResult {
+  jobs: LeasedJob[]
   /** The queue's rate limit is reached for so long, ms; else 0. */
   limitedMs: number
   /** When the next delayed job is due, ms since 1970; 0: there is none. */
@@ -59,9 +59,9 @@ export interface Taken {
   /** The queue has a bound on what is active at once. */
   isBounded: boolean
   /** The share is used up: this says nothing of the queue. */
-  isShareFull: boolean
+  isLimitReached: boolean
   /** The share's revision is another, so that nothing was taken. */
-  isShareChanged: boolean
+  isLimitRevised: boolean
 }
 
 /** Stored names of the options that BullMQ asks about when a job ends or fails; the rest may be large. */

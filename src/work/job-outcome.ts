@@ -1,7 +1,7 @@
 /** What a worker says became of a job, and what BullMQ's Job does about it: retries, backoff, retention and parents are its own. */
 import { type Job, UnrecoverableError } from 'bullmq'
 
-export type Outcome =
+export type JobOutcome =
   | { outcome: 'complete'; result: unknown }
   | {
       outcome: 'fail'
@@ -14,7 +14,7 @@ export type Outcome =
   | { outcome: 'release' }
 
 /** What BullMQ's processor does with the outcome of a job. */
-export function actOn(job: Job, token: string, outcome: Outcome): Promise<unknown> {
+export function applyOutcome(job: Job, token: string, outcome: JobOutcome): Promise<unknown> {
   switch (outcome.outcome) {
     case 'complete':
       return job.moveToCompleted(outcome.result, token, false)
@@ -29,7 +29,7 @@ export function actOn(job: Job, token: string, outcome: Outcome): Promise<unknow
   }
 }
 
-function toError({ error, unrecoverable }: Outcome & { outcome: 'fail' }): Error {
+function toError({ error, unrecoverable }: JobOutcome & { outcome: 'fail' }): Error {
   const thrown = unrecoverable ? new UnrecoverableError(error.message) : new Error(error.message)
   // The trace is the worker's; ours would tell of this service.
   thrown.stack = error.stack ?? `${thrown.name}: ${error.message}`

@@ -7,29 +7,32 @@
  *   in line → [event · due · limit over · net] → take for each in turn, until there is nothing
  */
 import type { QueueEvent, QueueEvents } from '../queues/events.ts'
-import { hear } from './hearing.ts'
-import type { Taken, TakeRequest } from './held.ts'
-import { NOTHING } from './replies.ts'
-import { takeWithRoom } from './room.ts'
+import { subscribeWhenAvailable } from './hearing.ts'
+import type { TakeRequest, TakeResult } from './held.ts'
+import { EMPTY_TAKE } from './replies.ts'
+import { takeWithinCapacity } from './room.ts'
 import type { StalledRecovery } from './stalled.ts'
-import type { Work } from './worker.ts'
+import type { WorkerCommands } from './worker.ts'
 
-export interface Line {
+export interface Dispatcher {
   /**
    * Resolves with jobs, or with none when the time is up or the consumer's share has changed. Rejects with a SluiceError.
    * `signal`: the consumer has left; what is taken for it in that very moment goes back.
    * `seen`: what a look that was just made has brought.
    */
-  take(request: TakeRequest, waitMs: number, signal: AbortSignal, seen?: Seen): Promise<Taken>
+  take(request: TakeRequest, waitMs: number, signal: AbortSignal, seen?: Observation): Promise<TakeResult>
   /** What was heard of the queue so far. */
-  heard(queue: string): Heard
+  version(queue: string): QueueVersion
   /** Nobody waits for a job of this queue here, so that whoever asks may be served at once. */
-  isFree(queue: string): boolean
+  hasNoWaiters(queue: string): boolean
   /** Jobs were stored here a moment ago: sooner than their events are heard. */
-  poke(queue: string): void
+  notify(queue: string): void
   /** Jobs that were taken and reach nobody. */
-  giveBack(request: Pick<TakeRequest, 'queue' | 'share' | 'places'>, jobs: Taken['jobs']): void
-  waiting(): number
+  giveBack(
+    request: Pick<TakeRequest, 'queue' | 'concurrencyLimit' | 'capacity'>,
+    jobs: TakeResult['jobs'],
+  ): void
+  waiterCount(): number
   /** Nobody is kept waiting any more. */
   isClosing(): boolean
   /** Sends all who wait home, with nothing. */
@@ -37,28 +40,28 @@ export interface Line {
 }
 
 /** How often something was heard that may bring a job: one that is ready, one that makes room for another. */
-export interface Heard {
+export interface QueueVersion {
   ready: number
   left: number
 }
 
-export interface Seen {
-  taken: Taken
+export interface Observation {
+  taken: TakeResult
   /** As it was before the look. */
-  heard: Heard
+  version: QueueVersion
 }
 
-interface Waiter {
+interface PendingTake {
   request: TakeRequest
-  finish(taken: Taken): void
+  finish(taken: TakeResult): void
   isGone: boolean
 }
 
-interface QueueLine {
+interface QueueState {
   queue: string
-  waiters: Set<Waiter>
+  waiters: Set<PendingTake>
   isTaking: boolean
-  heard: Heard
+  heard: QueueVersion
   /** Until then there is no need to look; performance.now(). */
   quietUntil: number
   /** The last look was for one whose share is full: there may be jobs for others. */
@@ -79,25 +82,25 @@ const NET_DEAF_MS = 1_000
 const LINGER_MS = 60_000
 const MOST_LINES = 1_000
 
-const NOTHING_HEARD: Heard = { ready: 0, left: 0 }
+const NOTHING_HEARD: QueueVersion = { ready: 0, left: 0 }
 const JOB_READY = new Set(['waiting', 'resumed', 'stalled'])
 const JOB_LEFT = new Set(['completed', 'failed', 'delayed', 'waiting-children', 'removed'])
 
-export function createLine(
-  work: Pick<Work, 'take' | 'settle'>,
+export function createDispatcher(
+  work: Pick<WorkerCommands, 'take' | 'settle'>,
   events: Pick<QueueEvents, 'subscribe' | 'feed'>,
-  stalled: Pick<StalledRecovery, 'watch' | 'heardActive'>,
-): Line {
-  const lines = new Map<string, QueueLine>()
+  stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>,
+): Dispatcher {
+  const lines = new Map<string, QueueState>()
   let isClosing = false
   let waiting = 0
 
-  function open(queue: string): QueueLine {
+  function open(queue: string): QueueState {
     const endWatch = stalled.watch(queue)
     const listener = { onEvent: (event: QueueEvent) => note(line, event), onGap: () => stir(line) }
     // What came between the first look and this is found by another.
-    const hearing = hear(events, queue, listener, () => stir(line))
-    const line: QueueLine = {
+    const hearing = subscribeWhenAvailable(events, queue, listener, () => stir(line))
+    const line: QueueState = {
       ...{
         queue,
         waiters: new Set(),
@@ -118,8 +121,8 @@ export function createLine(
     return line
   }
 
-  function note(line: QueueLine, { event, fields }: QueueEvent): void {
-    if (event === 'active') stalled.heardActive(line.queue)
+  function note(line: QueueState, { event, fields }: QueueEvent): void {
+    if (event === 'active') stalled.noteActive(line.queue)
     if (JOB_READY.has(event)) stir(line)
     else if (JOB_LEFT.has(event)) {
       line.heard = { ...line.heard, left: line.heard.left + 1 }
@@ -133,25 +136,25 @@ export function createLine(
   }
 
   /** Something may be there. */
-  function stir(line: QueueLine): void {
+  function stir(line: QueueState): void {
     line.heard = { ...line.heard, ready: line.heard.ready + 1 }
     lookNow(line)
   }
 
-  function lookNow(line: QueueLine): void {
+  function lookNow(line: QueueState): void {
     line.quietUntil = 0
     void serve(line)
   }
 
   /** Looks after so many ms, unless it looks before anyway. */
-  function lookIn(line: QueueLine, ms: number): void {
+  function lookIn(line: QueueState, ms: number): void {
     const at = performance.now() + Math.max(1, ms || 0)
     if (at >= line.quietUntil) return
     line.quietUntil = at
     wait(line)
   }
 
-  function wait(line: QueueLine): void {
+  function wait(line: QueueState): void {
     if (lines.get(line.queue) !== line) return
     clearTimeout(line.timer)
     if (line.waiters.size === 0) {
@@ -163,7 +166,7 @@ export function createLine(
     line.timer = setTimeout(() => void serve(line), Math.ceil(ms))
   }
 
-  async function serve(line: QueueLine): Promise<void> {
+  async function serve(line: QueueState): Promise<void> {
     if (line.isTaking || line.waiters.size === 0) return
     line.isTaking = true
     try {
@@ -180,20 +183,20 @@ export function createLine(
   }
 
   /** Resolves with whether there may be more. */
-  async function serveOnce(line: QueueLine): Promise<boolean> {
+  async function serveOnce(line: QueueState): Promise<boolean> {
     const { heard } = line
-    let taken = NOTHING
+    let taken = EMPTY_TAKE
     for (const waiter of line.waiters) {
-      taken = await takeWithRoom(work, waiter.request)
-      if (taken.jobs.length > 0 || taken.isShareChanged) hand(line, waiter, taken)
-      else if (!taken.isShareFull) break
+      taken = await takeWithinCapacity(work, waiter.request)
+      if (taken.jobs.length > 0 || taken.isLimitRevised) hand(line, waiter, taken)
+      else if (!taken.isLimitReached) break
     }
-    return line.waiters.size > 0 && !learn(line, { taken, heard })
+    return line.waiters.size > 0 && !learn(line, { taken, version: heard })
   }
 
   /** From a look that found nothing. False when something was heard meanwhile, which may have come after it. */
-  function learn(line: QueueLine, { taken, heard }: Seen): boolean {
-    const { limitedMs, nextAtMs, isBounded, isShareFull } = taken
+  function learn(line: QueueState, { taken, version: heard }: Observation): boolean {
+    const { limitedMs, nextAtMs, isBounded, isLimitReached: isShareFull } = taken
     line.isBounded = isBounded || isShareFull
     line.isOnlyFull = isShareFull
     if (line.heard.ready !== heard.ready || (line.isBounded && line.heard.left !== heard.left)) return false
@@ -204,15 +207,15 @@ export function createLine(
   }
 
   /** Others were here before, or nothing can be there that was not heard of. */
-  function isVainIn({ waiters, quietUntil, isOnlyFull }: QueueLine): boolean {
+  function isVainIn({ waiters, quietUntil, isOnlyFull }: QueueState): boolean {
     return !isOnlyFull && (waiters.size > 0 || quietUntil > performance.now())
   }
 
-  function leave(line: QueueLine, waiter: Waiter): void {
+  function leave(line: QueueState, waiter: PendingTake): void {
     if (line.waiters.delete(waiter)) waiting--
   }
 
-  function hand(line: QueueLine, waiter: Waiter, taken: Taken): void {
+  function hand(line: QueueState, waiter: PendingTake, taken: TakeResult): void {
     leave(line, waiter)
     if (waiter.isGone) giveBack(waiter.request, taken.jobs)
     else waiter.finish(taken)
@@ -220,19 +223,23 @@ export function createLine(
 
   /** Not to the next in line: it may have asked for fewer, or for longer. */
   function giveBack(
-    { queue, share, places }: Pick<TakeRequest, 'queue' | 'share' | 'places'>,
-    jobs: Taken['jobs'],
+    {
+      queue,
+      concurrencyLimit: share,
+      capacity: places,
+    }: Pick<TakeRequest, 'queue' | 'concurrencyLimit' | 'capacity'>,
+    jobs: TakeResult['jobs'],
   ): void {
     if (jobs.length === 0) return
     places?.give(jobs.length)
-    const items = jobs.map((held) => ({ held, outcome: { outcome: 'release' as const } }))
+    const items = jobs.map((held) => ({ lease: held, outcome: { outcome: 'release' as const } }))
     // What cannot be given back now stalls, and comes back so.
     work.settle(queue, items, undefined, share).catch(() => {})
   }
 
-  function standInLine(line: QueueLine, request: TakeRequest, waitMs: number, signal: AbortSignal) {
-    return new Promise<Taken>((resolve) => {
-      const waiter: Waiter = {
+  function standInLine(line: QueueState, request: TakeRequest, waitMs: number, signal: AbortSignal) {
+    return new Promise<TakeResult>((resolve) => {
+      const waiter: PendingTake = {
         request,
         isGone: false,
         finish(taken) {
@@ -254,10 +261,10 @@ export function createLine(
   }
 
   /** With nothing; what is taken for it in this very moment goes back. */
-  function sendHome(line: QueueLine, waiter: Waiter): void {
+  function sendHome(line: QueueState, waiter: PendingTake): void {
     waiter.isGone = true
     leave(line, waiter)
-    waiter.finish(NOTHING)
+    waiter.finish(EMPTY_TAKE)
   }
 
   return {
@@ -265,26 +272,26 @@ export function createLine(
       const { queue } = request
       const line = lines.get(queue)
       const isVain = line !== undefined && isVainIn(line)
-      const heard = seen?.heard ?? line?.heard ?? NOTHING_HEARD
-      const taken = seen?.taken ?? (isVain ? NOTHING : await takeWithRoom(work, request))
+      const heard = seen?.version ?? line?.heard ?? NOTHING_HEARD
+      const taken = seen?.taken ?? (isVain ? EMPTY_TAKE : await takeWithinCapacity(work, request))
       if (signal.aborted) {
         giveBack(request, taken.jobs)
-        return NOTHING
+        return EMPTY_TAKE
       }
-      if (taken.jobs.length > 0 || taken.isShareChanged) return taken
-      if (line && (seen || !isVain)) learn(line, { taken, heard })
+      if (taken.jobs.length > 0 || taken.isLimitRevised) return taken
+      if (line && (seen || !isVain)) learn(line, { taken, version: heard })
       if (waitMs === 0 || isClosing) return taken
       return standInLine(lines.get(queue) ?? open(queue), request, waitMs, signal)
     },
-    isFree: (queue) => (lines.get(queue)?.waiters.size ?? 0) === 0,
-    poke(queue) {
+    hasNoWaiters: (queue) => (lines.get(queue)?.waiters.size ?? 0) === 0,
+    notify(queue) {
       const line = lines.get(queue)
       if (line) stir(line)
     },
-    heard: (queue) => lines.get(queue)?.heard ?? NOTHING_HEARD,
+    version: (queue) => lines.get(queue)?.heard ?? NOTHING_HEARD,
     giveBack,
     isClosing: () => isClosing,
-    waiting: () => waiting,
+    waiterCount: () => waiting,
     close() {
       isClosing = true
       for (const line of [...lines.values()]) {

@@ -4,26 +4,32 @@ import { SluiceError } from '../errors.ts'
 import { jsonText } from '../queues/json-text.ts'
 import type { CommandReply } from '../redis/bullmq-commands.ts'
 import { toSluiceError } from '../redis/faults.ts'
-import { type Held, readOptions, type Taken, type TakenJob } from './held.ts'
-import type { Outcome } from './job-outcome.ts'
+import { type JobLease, type LeasedJob, readOptions, type TakeResult } from './held.ts'
+import type { JobOutcome } from './job-outcome.ts'
 
-export interface Read extends Taken {
+export interface TakeReply extends TakeResult {
   /** Jobs of a scheduler: whoever takes one makes the next. */
-  scheduled: { json: JobJson; held: Held }[]
+  scheduled: { json: JobJson; lease: JobLease }[]
   /** Jobs that nobody may work any more, and how they end. */
-  doomed: { held: Held; outcome: Outcome }[]
+  rejected: { lease: JobLease; outcome: JobOutcome }[]
 }
 
-export const NOTHING: Taken = {
+export const EMPTY_TAKE: TakeResult = {
   ...{ jobs: [], limitedMs: 0, nextAtMs: 0 },
-  ...{ isBounded: false, isShareFull: false, isShareChanged: false },
+  ...{ isBounded: false, isLimitReached: false, isLimitRevised: false },
 }
 /** What the runs of moveToActive brought. Throws a SluiceError when the first of them failed. */
-export function readTaken(queue: string, token: string, runs: CommandReply[]): Read {
-  const read: Read = { ...NOTHING, jobs: [], scheduled: [], doomed: [], isShareFull: runs.length === 0 }
+export function parseTakeReply(queue: string, token: string, runs: CommandReply[]): TakeReply {
+  const read: TakeReply = {
+    ...EMPTY_TAKE,
+    jobs: [],
+    scheduled: [],
+    rejected: [],
+    isLimitReached: runs.length === 0,
+  }
   for (const run of runs) {
     if ('error' in run) {
-      if (run.error === 'SHARE_CHANGED') read.isShareChanged = true
+      if (run.error === 'SHARE_CHANGED') read.isLimitRevised = true
       // Jobs that came before it are held all the same.
       else if (read.jobs.length === 0) throw toSluiceError(new Error(run.error), true)
       continue
@@ -43,16 +49,20 @@ export function readTaken(queue: string, token: string, runs: CommandReply[]): R
     const job = toTaken(queue, String(key), token, run.reply as [string[]], json)
     read.jobs.push(job)
     const { deferredFailure } = json
-    if (json.repeatJobKey) read.scheduled.push({ json, held: job })
+    if (json.repeatJobKey) read.scheduled.push({ json, lease: job })
     if (deferredFailure) {
-      const outcome: Outcome = { outcome: 'fail', error: { message: deferredFailure }, unrecoverable: true }
-      read.doomed.push({ held: job, outcome })
+      const outcome: JobOutcome = {
+        outcome: 'fail',
+        error: { message: deferredFailure },
+        unrecoverable: true,
+      }
+      read.rejected.push({ lease: job, outcome })
     }
   }
   return read
 }
 
-function toTaken(queue: string, key: string, token: string, [fields]: [string[]], json: JobJson): TakenJob {
+function toTaken(queue: string, key: string, token: string, [fields]: [string[]], json: JobJson): LeasedJob {
   const optsAt = fields.indexOf('opts')
   const { settling, attempts, traceparent } = readOptions(optsAt < 0 ? '{}' : fields[optsAt + 1]!)
   const { name, data, attemptsMade, attemptsStarted = 1, timestamp, processedOn = Date.now() } = json
@@ -65,7 +75,7 @@ function toTaken(queue: string, key: string, token: string, [fields]: [string[]]
 }
 
 /** Why a job was not settled or kept: BullMQ's codes (finished-errors.js). */
-export function faultOfReply(run: CommandReply): SluiceError | undefined {
+export function errorOfReply(run: CommandReply): SluiceError | undefined {
   if ('error' in run) return toSluiceError(new Error(run.error), true)
   const code = Number(run.reply)
   if (!(code < 0)) return undefined

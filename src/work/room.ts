@@ -1,14 +1,17 @@
 /** Takes for a consumer whose room turns out in the moment in which it is served. */
-import type { Taken, TakeRequest } from './held.ts'
-import { NOTHING } from './replies.ts'
-import type { Work } from './worker.ts'
+import type { TakeRequest, TakeResult } from './held.ts'
+import { EMPTY_TAKE } from './replies.ts'
+import type { WorkerCommands } from './worker.ts'
 
 /** Where there is no room now, that is as if its share were full. What is not needed of the room is given back. */
-export async function takeWithRoom(work: Pick<Work, 'take'>, request: TakeRequest): Promise<Taken> {
-  const { places } = request
+export async function takeWithinCapacity(
+  work: Pick<WorkerCommands, 'take'>,
+  request: TakeRequest,
+): Promise<TakeResult> {
+  const { capacity: places } = request
   if (!places) return work.take(request)
   const max = places.take()
-  if (max === 0) return { ...NOTHING, isShareFull: true }
+  if (max === 0) return { ...EMPTY_TAKE, isLimitReached: true }
   let count = 0
   try {
     const taken = await work.take({ ...request, max })

@@ -4,17 +4,17 @@
  * out, so that a queue costs a few looks for the length of a lease; none while nothing is active, or nobody here cares.
  */
 
-import { runRecoverStalled } from '../redis/bullmq-commands.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
-import { createBullmqWorker } from './bullmq-worker.ts'
+import { recoverStalledJobs } from '../redis/bullmq-commands.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
+import { createCommandBuilder } from './bullmq-worker.ts'
 
 export interface StalledRecovery {
   /** Somebody wants jobs of this queue, until what is returned is called. */
   watch(queue: string): () => void
   /** A job of this queue was taken here, and is held until then, ms since 1970. */
-  held(queue: string, untilMs: number): void
+  noteLeased(queue: string, untilMs: number): void
   /** A job of this queue was taken somewhere. */
-  heardActive(queue: string): void
+  noteActive(queue: string): void
   close(): void
 }
 
@@ -38,17 +38,21 @@ const MARGIN_MS = 50
 /** Its place among the keys of moveStalledJobsToWait. */
 const STALLED_CHECK_KEY = 3
 
-const LOOK: Operation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
+const LOOK: RedisOperation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
 
-export interface StalledDeps {
+export interface StalledRecoveryDeps {
   prefix: string
-  gateway: Gateway
+  gateway: RedisGateway
   /** How often a job may stall before it fails. */
   maxStalledCount: number
 }
 
-export function createStalledRecovery({ prefix, gateway, maxStalledCount }: StalledDeps): StalledRecovery {
-  const bullmq = createBullmqWorker(prefix)
+export function createStalledRecovery({
+  prefix,
+  gateway,
+  maxStalledCount,
+}: StalledRecoveryDeps): StalledRecovery {
+  const bullmq = createCommandBuilder(prefix)
   const watches = new Map<string, Watch>()
   let isClosed = false
 
@@ -88,7 +92,7 @@ export function createStalledRecovery({ prefix, gateway, maxStalledCount }: Stal
     // A clock of our own: that of native workers lets nobody look for half a minute.
     command.list[STALLED_CHECK_KEY] = `${prefix}::sluice:stalled-check:${queue}`
     const [active, firstMs] = await gateway.onQueue(queue, LOOK, (client) =>
-      runRecoverStalled(client, command),
+      recoverStalledJobs(client, command),
     )
     if (active === 0) return undefined
     return firstMs < 0 ? AGAIN_MS : Math.min(Math.max(firstMs + MARGIN_MS, AGAIN_MS), LONGEST_MS)
@@ -105,12 +109,12 @@ export function createStalledRecovery({ prefix, gateway, maxStalledCount }: Stal
         forget(queue, watch)
       }
     },
-    held(queue, untilMs) {
+    noteLeased(queue, untilMs) {
       const watch = watchOf(queue)
       watch.heldUntilMs = Math.max(watch.heldUntilMs, untilMs)
       lookAt(queue, watch, untilMs + MARGIN_MS)
     },
-    heardActive(queue) {
+    noteActive(queue) {
       const watch = watchOf(queue)
       // The look that is due will see it.
       if (watch.lookAtMs === Number.POSITIVE_INFINITY) lookAt(queue, watch, Date.now() + UNKNOWN_MS)

@@ -8,93 +8,114 @@ import type { ScheduleNext } from '../queues/scheduler.ts'
 import {
   type BullmqCommand,
   type CommandReply,
-  runCommands,
-  type ShareCheck,
+  type ConcurrencyCheck,
+  runBullmqCommands,
 } from '../redis/bullmq-commands.ts'
-import type { Gateway, Operation } from '../redis/gateway.ts'
-import { createBullmqWorker, type Extension } from './bullmq-worker.ts'
-import type { Held, Share, Taken, TakeRequest } from './held.ts'
-import type { Outcome } from './job-outcome.ts'
-import { faultOfReply, NOTHING, readTaken } from './replies.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway.ts'
+import { createCommandBuilder, type LeaseExtension } from './bullmq-worker.ts'
+import type { ConcurrencyLimit, JobLease, TakeRequest, TakeResult } from './held.ts'
+import type { JobOutcome } from './job-outcome.ts'
+import { EMPTY_TAKE, errorOfReply, parseTakeReply } from './replies.ts'
 
 export interface Settlement {
-  held: Held
-  outcome: Outcome
+  lease: JobLease
+  outcome: JobOutcome
   /** For the job's log, before it is settled. */
   log?: string
 }
 
-export interface Settled {
+export interface SettleResult {
   /** Of each what it came to: `undefined` when it is done, else why nothing was changed. */
   refused: (SluiceError | undefined)[]
-  taken: Taken
+  taken: TakeResult
 }
 
-export interface Work {
+export interface WorkerCommands {
   /** One command; more when a scheduler's job is among them, or one that must not be worked. Rejects with a SluiceError. */
-  take(request: TakeRequest): Promise<Taken>
+  take(request: TakeRequest): Promise<TakeResult>
   /**
    * Settles jobs of one queue, in order, and takes more in the same command. Two commands when one of them has failed
    * before, since its earlier stack traces are kept. `share`: where the jobs count no longer.
    */
-  settle(queue: string, items: Settlement[], next?: TakeRequest, share?: Share): Promise<Settled>
-  extend(queue: string, items: { held: Held; extension: Extension }[]): Promise<(SluiceError | undefined)[]>
+  settle(
+    queue: string,
+    items: Settlement[],
+    next?: TakeRequest,
+    share?: ConcurrencyLimit,
+  ): Promise<SettleResult>
+  extend(
+    queue: string,
+    items: { held: JobLease; extension: LeaseExtension }[],
+  ): Promise<(SluiceError | undefined)[]>
 }
 
-export interface WorkDeps {
+export interface WorkerCommandsDeps {
   prefix: string
-  gateway: Gateway
+  gateway: RedisGateway
   scheduleNext: ScheduleNext
 }
 
 /** Takes that brought only jobs which must not be worked are followed by so many others. */
 const MOST_ROUNDS = 10
 
-const TAKE: Operation = { label: 'takeLeases', priority: 'enqueue', isWrite: true, commands: 1 }
-const SETTLE: Operation = { label: 'settleLeases', priority: 'settle', isWrite: true, commands: 1 }
-const TRACES: Operation = { label: 'readStacktraces', priority: 'settle', isWrite: false, commands: 1 }
-const EXTEND: Operation = { label: 'extendLeases', priority: 'settle', isWrite: true, commands: 1 }
+const TAKE: RedisOperation = { label: 'takeLeases', priority: 'enqueue', isWrite: true, commands: 1 }
+const SETTLE: RedisOperation = { label: 'settleLeases', priority: 'settle', isWrite: true, commands: 1 }
+const TRACES: RedisOperation = { label: 'readStacktraces', priority: 'settle', isWrite: false, commands: 1 }
+const EXTEND: RedisOperation = { label: 'extendLeases', priority: 'settle', isWrite: true, commands: 1 }
 
-export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
-  const bullmq = createBullmqWorker(prefix)
+export function createWorkerCommands({ prefix, gateway, scheduleNext }: WorkerCommandsDeps): WorkerCommands {
+  const bullmq = createCommandBuilder(prefix)
 
-  const send = (queue: string, operation: Operation, commands: BullmqCommand[], share?: ShareCheck) =>
-    gateway.onQueue(queue, operation, (client) => runCommands(client, commands, share))
+  const send = (
+    queue: string,
+    operation: RedisOperation,
+    commands: BullmqCommand[],
+    share?: ConcurrencyCheck,
+  ) => gateway.onQueue(queue, operation, (client) => runBullmqCommands(client, commands, share))
 
-  async function take(request: TakeRequest, round = 1): Promise<Taken> {
+  async function take(request: TakeRequest, round = 1): Promise<TakeResult> {
     const token = createToken()
     const command = await bullmq.take(request, token)
-    const [runs] = await send(request.queue, TAKE, [command], checkOf(request.share, request.leaseMs, []))
+    const [runs] = await send(
+      request.queue,
+      TAKE,
+      [command],
+      checkOf(request.concurrencyLimit, request.leaseMs, []),
+    )
     const taken = await receive(request, token, runs!)
     return taken.isOver || round === MOST_ROUNDS ? taken : take(request, round + 1)
   }
 
-  async function receive({ queue, share }: TakeRequest, token: string, runs: CommandReply[]) {
-    const { doomed, scheduled, ...taken } = readTaken(queue, token, runs)
-    for (const { json, held } of scheduled) {
-      if (await scheduleNext(queue, json, held.key)) continue
-      doomed.push({ held, outcome: { outcome: 'release' } })
+  async function receive(
+    { queue, concurrencyLimit: share }: TakeRequest,
+    token: string,
+    runs: CommandReply[],
+  ) {
+    const { rejected, scheduled, ...taken } = parseTakeReply(queue, token, runs)
+    for (const { json, lease } of scheduled) {
+      if (await scheduleNext(queue, json, lease.key)) continue
+      rejected.push({ lease, outcome: { outcome: 'release' } })
     }
     // It stalled once too often, or a child failed: nobody is to work it, and nobody but its holder can say so. Where that
     // cannot be said now, its lock runs out, and whoever takes it then says it.
-    if (doomed.length > 0) await settle(queue, doomed, undefined, share).catch(() => {})
-    const unfit = new Set(doomed.map(({ held }) => held.key))
+    if (rejected.length > 0) await settle(queue, rejected, undefined, share).catch(() => {})
+    const unfit = new Set(rejected.map(({ lease }) => lease.key))
     const jobs = taken.jobs.filter(({ key }) => !unfit.has(key))
-    return { ...taken, jobs, isOver: jobs.length > 0 || doomed.length === 0 }
+    return { ...taken, jobs, isOver: jobs.length > 0 || rejected.length === 0 }
   }
 
   async function settle(
     queue: string,
     items: Settlement[],
     next?: TakeRequest,
-    share?: Share,
-  ): Promise<Settled> {
+    share?: ConcurrencyLimit,
+  ): Promise<SettleResult> {
     const traces = await readTraces(queue, items)
     const commands: BullmqCommand[] = []
     /** Of each item: where its command stands, or why it has none. */
     const places: (number | SluiceError)[] = []
     for (const index of inOrder(items)) {
-      const { held, outcome, log } = items[index]!
+      const { lease: held, outcome, log } = items[index]!
       try {
         if (log !== undefined) commands.push(await bullmq.log(held, log))
         places[index] = commands.push(await bullmq.settle(held, outcome, traces.get(held.key))) - 1
@@ -104,25 +125,29 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
     }
     const token = createToken()
     if (next) commands.push(await bullmq.take(next, token))
-    const freed = items.map(({ held }) => held.key)
+    const freed = items.map(({ lease: held }) => held.key)
     const replies = await send(queue, SETTLE, commands, checkOf(share, next?.leaseMs ?? 0, freed))
     const refused = places.map((place) =>
-      typeof place === 'number' ? faultOfReply(replies[place]![0]!) : place,
+      typeof place === 'number' ? errorOfReply(replies[place]![0]!) : place,
     )
     // What was settled is settled, whatever became of the rest.
     const taken = next && (await receive(next, token, replies.at(-1)!).catch(() => undefined))
-    return { refused, taken: taken ?? NOTHING }
+    return { refused, taken: taken ?? EMPTY_TAKE }
   }
 
   /** BullMQ adds a trace to those of earlier attempts; a job that never failed has none. */
   async function readTraces(queue: string, items: Settlement[]): Promise<Map<string, string | undefined>> {
-    const failed = items.filter(({ held, outcome }) => outcome.outcome === 'fail' && held.attemptsMade > 0)
+    const failed = items.filter(
+      ({ lease: held, outcome }) => outcome.outcome === 'fail' && held.attemptsMade > 0,
+    )
     if (failed.length === 0) return new Map()
     const operation = { ...TRACES, commands: failed.length }
     const read = await gateway.onQueue(queue, operation, (client) =>
-      Promise.all(failed.map(({ held }) => client.hget(`${prefix}:${queue}:${held.key}`, 'stacktrace'))),
+      Promise.all(
+        failed.map(({ lease: held }) => client.hget(`${prefix}:${queue}:${held.key}`, 'stacktrace')),
+      ),
     )
-    return new Map(failed.map(({ held }, index) => [held.key, read[index] ?? undefined]))
+    return new Map(failed.map(({ lease: held }, index) => [held.key, read[index] ?? undefined]))
   }
 
   return {
@@ -140,7 +165,7 @@ export function createWork({ prefix, gateway, scheduleNext }: WorkDeps): Work {
       return places.map(([from, to]) => {
         const [locked, ...others] = replies.slice(from, to).map(([run]) => run)
         if (locked && 'reply' in locked && locked.reply === 0) return new SluiceError('LEASE_LOST')
-        return [locked, ...others].map((run) => run && faultOfReply(run)).find((fault) => fault !== undefined)
+        return [locked, ...others].map((run) => run && errorOfReply(run)).find((fault) => fault !== undefined)
       })
     },
   }
@@ -154,7 +179,11 @@ function inOrder(items: Settlement[]): number[] {
 }
 
 /** `freed`: jobs that it holds no more. */
-function checkOf(share: Share | undefined, leaseMs: number, freed: string[]): ShareCheck | undefined {
+function checkOf(
+  share: ConcurrencyLimit | undefined,
+  leaseMs: number,
+  freed: string[],
+): ConcurrencyCheck | undefined {
   if (!share) return undefined
   const nowMs = Date.now()
   const { key, owner, limit, revision } = share

@@ -8,8 +8,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { mendAppendOnlyFile } from '../../src/redis/append-only-file.ts'
-import { findRedis } from '../../src/redis/redis-binary.ts'
+import { repairAppendOnlyFile } from '../../src/redis/append-only-file.ts'
+import { findRedisBinary } from '../../src/redis/redis-binary.ts'
 import type { Browser } from './clients.ts'
 import type { Launched, Launcher } from './launcher.ts'
 import type { Place } from './proxy.ts'
@@ -70,7 +70,7 @@ export async function startRedis(
   { folder, launch }: Launcher,
   { fsync, args = [], env = {}, password, mends = true }: RedisOptions,
 ): Promise<RedisServer> {
-  const binary = await findRedis({
+  const binary = await findRedisBinary({
     cacheDir: '.redis',
     path: process.env['PATH'] ?? '',
     onFetch: () => console.error('fetching redis-server from the distribution (once)'),
@@ -100,7 +100,7 @@ export async function startRedis(
     url: 'path' in place ? `unix://${place.path}` : `redis://:${password}@127.0.0.1:${port}`,
     client,
     async start() {
-      if (runs.length > 0 && fsync !== undefined && mends) await mendAppendOnlyFile(binary, cwd)
+      if (runs.length > 0 && fsync !== undefined && mends) await repairAppendOnlyFile(binary, cwd)
       runs.push(launch(binary.path, all, { env: { ...binary.env, ...env }, cwd }))
       await server.firstPong()
     },

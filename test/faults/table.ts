@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { findRedis } from '../../src/redis/redis-binary.ts'
+import { findRedisBinary } from '../../src/redis/redis-binary.ts'
 import { type Check, type Control, hasFailed, holds, type Played, round, type Scenario } from './scenario.ts'
 import { missing } from './scenarios.ts'
 
@@ -13,7 +13,7 @@ export interface Result {
 }
 
 export async function describe(results: Result[], minutes: number): Promise<string> {
-  const { version } = await findRedis({
+  const { version } = await findRedisBinary({
     cacheDir: '.redis',
     path: process.env['PATH'] ?? '',
     onFetch: () => {},

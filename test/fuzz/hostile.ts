@@ -4,7 +4,7 @@
  */
 import * as fc from 'fast-check'
 import { RESERVED_KEYS } from '../../src/jobs/id.ts'
-import { states } from '../../src/queues/registry.ts'
+import { jobStates } from '../../src/queues/registry.ts'
 
 export type Text = fc.Arbitrary<string>
 
@@ -158,7 +158,7 @@ export const cursors: Text = fc
   .tuple(
     fc.constantFrom<unknown>(...Array(8).fill(1), 2, '1'),
     fc.constantFrom<unknown>(...Array(6).fill('default'), 'fuzz', '', null),
-    fc.constantFrom<unknown>(...Array(6).fill(null), ...states, 'wait'),
+    fc.constantFrom<unknown>(...Array(6).fill(null), ...jobStates, 'wait'),
     fc.oneof(
       fc.tuple(fc.constantFrom('wait', 'paused', 'active'), marksOfLists),
       fc.tuple(fc.constantFrom(...places), fc.tuple(anyText, scores)),

@@ -1,7 +1,7 @@
 /** Runs once before all tests: gets a redis-server where there is none, so that no test file has to wait for it. */
-import { findRedis } from '../../src/redis/redis-binary.ts'
+import { findRedisBinary } from '../../src/redis/redis-binary.ts'
 
-const { path, version } = await findRedis({
+const { path, version } = await findRedisBinary({
   cacheDir: '.redis',
   path: process.env['PATH'] ?? '',
   onFetch: () => console.error('# fetching redis-server from the distribution (once)'),

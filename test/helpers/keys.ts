@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { Rate, Scope } from '../../src/keys/access.ts'
-import { addKey, createSecret, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
+import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
 import { startApp } from './app.ts'
 
 export interface Grant {
@@ -26,7 +26,7 @@ export async function startAppWithKeys<Id extends string>(
   let file: KeyFile = { version: 1, keys: [] }
   const secrets = {} as Record<Id, string>
   for (const [id, { scopes, queues = ['*'], rate = null }] of Object.entries<Grant>(grants)) {
-    secrets[id as Id] = createSecret(id)
+    secrets[id as Id] = createApiKeySecret(id)
     file = addKey(file, { id, scopes, queues, rate }, secrets[id as Id], new Date().toISOString())
   }
   await writeKeyFile(path, file)

@@ -2,11 +2,11 @@
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { createQueueEvents, type QueueEvents } from '../../src/queues/events.ts'
-import { computeBudget, maxWaiting } from '../../src/redis/budget.ts'
-import { type Connections, createConnections } from '../../src/redis/connections.ts'
-import { createGateway, type Gateway } from '../../src/redis/gateway.ts'
+import { computeConnectionBudget, maxWaitingOperations } from '../../src/redis/budget.ts'
+import { createRedisConnections, type RedisConnections } from '../../src/redis/connections.ts'
+import { createRedisGateway, type RedisGateway } from '../../src/redis/gateway.ts'
 import { createSemaphore } from '../../src/redis/semaphore.ts'
-import type { Finding } from '../../src/redis/stream-check.ts'
+import type { StreamGap } from '../../src/redis/stream-check.ts'
 import { createStreamReader, type StreamReader } from '../../src/redis/stream-reader.ts'
 import { eventually, testConfig } from './app.ts'
 import { type TestRedis, uniquePrefix } from './redis.ts'
@@ -18,10 +18,10 @@ const log = pino({ level: 'silent' })
 
 export interface OpenReader {
   reader: StreamReader
-  connections: Connections
+  connections: RedisConnections
   /** The ids that were delivered, by stream, in the order they came. */
   heard(stream: string): string[]
-  gaps: [stream: string, finding: Finding][]
+  gaps: [stream: string, finding: StreamGap][]
   reconnects(): number
   /** What the reader says it has sent, by label. */
   sent: Record<string, number>
@@ -34,7 +34,7 @@ export async function openReader(
   onEntries: (stream: string) => void = () => {},
 ): Promise<OpenReader> {
   const config = testConfig()
-  const connections = createConnections(config, { socket }, computeBudget(config, 1), log)
+  const connections = createRedisConnections(config, { socket }, computeConnectionBudget(config, 1), log)
   t.teardown(() => connections.close())
   const ids = new Map<string, string[]>()
   const heard = (stream: string) => ids.get(stream) ?? []
@@ -60,8 +60,8 @@ export async function openReader(
 
 export interface OpenEvents {
   events: QueueEvents
-  connections: Connections
-  gateway: Gateway
+  connections: RedisConnections
+  gateway: RedisGateway
   prefix: string
   /** Moves the clock by which a feed is looked at, not that of the timers. */
   pass(ms: number): void
@@ -70,10 +70,10 @@ export interface OpenEvents {
 export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000): Promise<OpenEvents> {
   const config = testConfig()
   const prefix = config.QUEUE_PREFIX
-  const connections = createConnections(config, { socket }, computeBudget(config, 1), log)
+  const connections = createRedisConnections(config, { socket }, computeConnectionBudget(config, 1), log)
   t.teardown(() => connections.close())
-  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaiting(config))
-  const gateway = createGateway(config, connections, semaphore)
+  const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaitingOperations(config))
+  const gateway = createRedisGateway(config, connections, semaphore)
   t.teardown(() => gateway.close())
   let passedMs = 0
   const now = () => Date.now() + passedMs
@@ -88,7 +88,7 @@ export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000
   }
 }
 
-async function allReady({ all }: Connections): Promise<void> {
+async function allReady({ all }: RedisConnections): Promise<void> {
   await eventually(() => all.every(({ ready }) => ready))
 }
 

@@ -1,6 +1,6 @@
 /** F4: every route, with every scope and without, and every way to a queue that lies outside a key's patterns. */
 import t from 'tap'
-import { anyone, type Scope, scopes } from '../../src/keys/access.ts'
+import { anonymous, type Scope, scopes } from '../../src/keys/access.ts'
 import { readKeyFile, revoke, writeKeyFile } from '../../src/keys/key-file.ts'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
@@ -201,6 +201,6 @@ t.test(
     t.teardown(() => app.http.close())
     t.equal((await call(app, undefined, { url: '/stats' })).status, 200)
     t.equal((await call(app, 'whatever', { url: '/stats' })).status, 200)
-    t.ok(anyone.has('manage') && anyone.mayEnter('any'))
+    t.ok(anonymous.hasScope('manage') && anonymous.canAccessQueue('any'))
   },
 )

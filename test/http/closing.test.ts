@@ -2,13 +2,13 @@
 import { connect, type Socket } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { closingPlugin } from '../../src/http/closing.ts'
+import { gracefulClosePlugin } from '../../src/http/closing.ts'
 
 const LARGE_BYTES = 24 * 1_048_576
 
 async function open(t: Test) {
   const app = Fastify({ forceCloseConnections: false })
-  await app.register(closingPlugin)
+  await app.register(gracefulClosePlugin)
   app.get('/small', async () => 'small')
   app.get('/large', async () => 'x'.repeat(LARGE_BYTES))
   app.get('/slow', () => new Promise((resolve) => setTimeout(() => resolve('slow'), 300)))

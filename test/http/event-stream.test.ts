@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
-import { type Access, anyone } from '../../src/keys/access.ts'
+import { type Access, anonymous } from '../../src/keys/access.ts'
 import { eventually } from '../helpers/app.ts'
 
 /** Longer than anything here takes. */
@@ -20,7 +20,7 @@ const frameOf = (bytes: number) => `data: ${'x'.repeat(bytes)}\n\n`
 function letAnyoneIn(app: FastifyInstance): void {
   app.decorateRequest('access', null as unknown as Access)
   app.addHook('onRequest', async (request) => {
-    request.access = anyone
+    request.access = anonymous
   })
 }
 

@@ -8,11 +8,11 @@ import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { createEnqueuer } from '../../src/jobs/enqueuer.ts'
-import { createBackends } from '../../src/queues/backend.ts'
-import { createRegistry } from '../../src/queues/registry.ts'
-import { computeBudget } from '../../src/redis/budget.ts'
-import { createConnections } from '../../src/redis/connections.ts'
-import { createGateway } from '../../src/redis/gateway.ts'
+import { createSharedBackends } from '../../src/queues/backend.ts'
+import { createQueueRegistry } from '../../src/queues/registry.ts'
+import { computeConnectionBudget } from '../../src/redis/budget.ts'
+import { createRedisConnections } from '../../src/redis/connections.ts'
+import { createRedisGateway } from '../../src/redis/gateway.ts'
 import { createSemaphore } from '../../src/redis/semaphore.ts'
 import { eventually, testConfig } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
@@ -58,14 +58,14 @@ async function withOurs(
     DEFAULT_KEEP_FAILED_AGE: '0',
   })
   const log = pino({ level: 'silent' })
-  const connections = createConnections(config, redis, computeBudget(config, 1), log)
+  const connections = createRedisConnections(config, redis, computeConnectionBudget(config, 1), log)
   await eventually(() => connections.all.every((connection) => connection.ready))
-  const gateway = createGateway(config, connections, createSemaphore(100, 100))
-  const registry = createRegistry({
+  const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
+  const registry = createQueueRegistry({
     prefix,
     connections,
     gateway,
-    backendOf: createBackends(prefix, connections),
+    backendOf: createSharedBackends(prefix, connections),
   })
   const enqueuer = createEnqueuer({
     ...{ config, registry, gateway, confirm: undefined, now: () => TIMESTAMP },

@@ -5,11 +5,11 @@ import t, { type Test } from 'tap'
 import { SluiceError } from '../../src/errors.ts'
 import { createJobLister, LISTED_STATES, type ListRequest } from '../../src/jobs/job-lister.ts'
 import type { JobResource } from '../../src/jobs/job-resource.ts'
-import { createBackends } from '../../src/queues/backend.ts'
-import { createRegistry, type State, states } from '../../src/queues/registry.ts'
-import { computeBudget } from '../../src/redis/budget.ts'
-import { createConnections } from '../../src/redis/connections.ts'
-import { createGateway } from '../../src/redis/gateway.ts'
+import { createSharedBackends } from '../../src/queues/backend.ts'
+import { createQueueRegistry, type JobState, jobStates } from '../../src/queues/registry.ts'
+import { computeConnectionBudget } from '../../src/redis/budget.ts'
+import { createRedisConnections } from '../../src/redis/connections.ts'
+import { createRedisGateway } from '../../src/redis/gateway.ts'
 import { createSemaphore } from '../../src/redis/semaphore.ts'
 import { eventually, startApp, testConfig } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
@@ -21,14 +21,19 @@ type Query = Omit<ListRequest, 'queue'>
 
 async function setUp(t: Test, prefix = uniquePrefix()) {
   const config = testConfig({ QUEUE_PREFIX: prefix })
-  const connections = createConnections(config, redis, computeBudget(config, 1), pino({ level: 'silent' }))
+  const connections = createRedisConnections(
+    config,
+    redis,
+    computeConnectionBudget(config, 1),
+    pino({ level: 'silent' }),
+  )
   await eventually(() => connections.all.every((connection) => connection.ready))
-  const gateway = createGateway(config, connections, createSemaphore(100, 100))
-  const registry = createRegistry({
+  const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
+  const registry = createQueueRegistry({
     prefix,
     connections,
     gateway,
-    backendOf: createBackends(prefix, connections),
+    backendOf: createSharedBackends(prefix, connections),
   })
   const queue = new Queue('q', { connection: redis.client, prefix, skipMetasUpdate: true })
   t.teardown(async () => {
@@ -108,12 +113,12 @@ async function fill({ queue, take, prefix }: Awaited<ReturnType<typeof setUp>>, 
   }
 }
 
-const bullmqName = (state: State) => (state === 'waiting' ? 'wait' : state) as JobType
+const bullmqName = (state: JobState) => (state === 'waiting' ? 'wait' : state) as JobType
 
 t.test('a state lists the jobs that BullMQ lists in it, in its order, however large the pages', async (t) => {
   const place = await setUp(t)
   await fill(place)
-  for (const state of states) {
+  for (const state of jobStates) {
     const theirs = idsOf(await place.queue.getJobs([bullmqName(state)], 0, -1, false))
     t.ok(theirs.length >= 3, `there are some that are ${state}`)
     for (const limit of [1, 2, 3, 200]) {
@@ -129,7 +134,7 @@ t.test('without a state every job is listed, state by state, and a page goes acr
   await fill(place)
   const expected = []
   for (const state of LISTED_STATES) expected.push(...(await place.walk({ state, limit: 200 })))
-  t.strictSame([...LISTED_STATES].sort(), [...states].sort())
+  t.strictSame([...LISTED_STATES].sort(), [...jobStates].sort())
   for (const limit of [1, 2, 5, 200]) t.strictSame(await place.walk({ limit }), expected, `by ${limit}`)
 })
 
@@ -139,7 +144,7 @@ t.test('a listed job is what GET /jobs/:id gives', async (t) => {
   const place = await setUp(t, app.prefix)
   await fill(place)
   const listed = await place.walk({ limit: 4 })
-  t.equal(new Set(listed.map(({ state }) => state)).size, states.length)
+  t.equal(new Set(listed.map(({ state }) => state)).size, jobStates.length)
   for (const job of listed) {
     t.strictSame(job, (await app.http.inject(`/jobs/${job.id}`)).json(), `${job.id} is ${job.state}`)
   }
@@ -467,7 +472,7 @@ t.test('a cursor that was made up is refused or harmless, and never breaks anyth
     [1, 'q', 'waiting', 'paused', 0, 1, 0, 1, 'w-0', 'w-0'],
   ]
   for (const value of harmless) {
-    const { jobs } = await page({ state: value[2] as State, limit: 9, cursor: cursorOf(value) })
+    const { jobs } = await page({ state: value[2] as JobState, limit: 9, cursor: cursorOf(value) })
     t.ok(jobs.length <= 5, JSON.stringify(value))
   }
 })

@@ -25,7 +25,7 @@ function setUp(settings: Record<string, string> = {}, { follows = true } = {}) {
     read: () => new Promise<Reading>((resolve, reject) => reads.push({ resolve, reject })),
     close: async () => {},
   }
-  const feed = { queue: 'q', isLive: true, epoch: 0, isClosed: false, place: '0-0', usedAtMs: 0 }
+  const feed = { queue: 'q', isLive: true, epoch: 0, isClosed: false, position: '0-0', usedAtMs: 0 }
   let followed: Feed | undefined
   let listener!: Parameters<QueueEvents['listen']>[0]
   const events: Pick<QueueEvents, 'feed' | 'follow' | 'listen'> = {
@@ -186,7 +186,7 @@ t.test('a read is overtaken though others of the same job have begun since', asy
 t.test('the first read of a queue is not kept when others had begun to follow it beyond that', async (t) => {
   const { cache, reads, peek, feed } = setUp()
   const first = cache.fetch(ref, plain)
-  feed.place = '6-0'
+  feed.position = '6-0'
   reads[0]!.resolve({ job: job(), place: '5-0' })
   await first
   t.equal(peek(), undefined, 'what happened in between was heard by nobody')

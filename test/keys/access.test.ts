@@ -1,6 +1,6 @@
 /** What a key's patterns let through. */
 import t from 'tap'
-import { anyone, createQueueMatcher, enter, stranger } from '../../src/keys/access.ts'
+import { anonymous, assertQueueAccess, createQueueMatcher, unauthenticated } from '../../src/keys/access.ts'
 
 t.test('a pattern matches its queues whole, and a star any characters', async (t) => {
   const mayEnter = createQueueMatcher(['emails', 'img-*', '*.eu', 'a*b*c', 'v1.0'])
@@ -38,6 +38,6 @@ t.test('a pattern full of stars takes no time to say no', async (t) => {
 })
 
 t.test('a queue outside is told as one that is not there', async (t) => {
-  t.throws(() => enter(stranger, 'emails'), { code: 'QUEUE_NOT_FOUND' })
-  t.doesNotThrow(() => enter(anyone, 'emails'))
+  t.throws(() => assertQueueAccess(unauthenticated, 'emails'), { code: 'QUEUE_NOT_FOUND' })
+  t.doesNotThrow(() => assertQueueAccess(anonymous, 'emails'))
 })

@@ -35,10 +35,10 @@ t.test('a new key opens what it was made for, and its secret is kept nowhere', a
   const ring = await ringOf(t, path)
   const access = ring.find(secret)
   t.match(access, { keyId: 'mailer', rate: { max: 100, windowMs: 1_000 } })
-  t.ok(access?.has('enqueue') && access.has('read'))
-  for (const scope of ['work', 'schedule', 'manage'] as const) t.notOk(access?.has(scope), scope)
-  t.ok(access?.mayEnter('emails') && access.mayEnter('img-1'))
-  t.notOk(access?.mayEnter('other'))
+  t.ok(access?.hasScope('enqueue') && access.hasScope('read'))
+  for (const scope of ['work', 'schedule', 'manage'] as const) t.notOk(access?.hasScope(scope), scope)
+  t.ok(access?.canAccessQueue('emails') && access.canAccessQueue('img-1'))
+  t.notOk(access?.canAccessQueue('other'))
 })
 
 t.test('two secrets of a key hold until one is revoked; a third has to wait', async (t) => {
@@ -61,7 +61,7 @@ t.test('a revoked key opens nothing, keeps its id, and keeps the door shut', asy
   await run('revoke', '--id', 'mailer')
   const ring = await ringOf(t, path)
   t.notOk(ring.find(secret))
-  t.ok(ring.demandsKey(), 'a file that holds only revoked keys still demands one')
+  t.ok(ring.requiresKey(), 'a file that holds only revoked keys still demands one')
   await t.rejects(run(...mailer), { message: /of a revoked key/ })
   await t.rejects(run('rotate', '--id', 'mailer'), { message: /no live key/ })
   await t.rejects(run('revoke', '--id', 'mailer'), { message: /no live key/ })

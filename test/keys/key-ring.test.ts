@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { addKey, createSecret, digestOf, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
+import { addKey, createApiKeySecret, digestOf, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
 import { openKeyRing } from '../../src/keys/key-ring.ts'
 import { eventually } from '../helpers/app.ts'
 
@@ -27,17 +27,17 @@ t.test(
   'without a file nobody needs a key; with the first key everybody does, without a restart',
   async (t) => {
     const { path, ring } = await open(t)
-    t.notOk(ring.demandsKey())
-    const secret = createSecret('first')
+    t.notOk(ring.requiresKey())
+    const secret = createApiKeySecret('first')
     await writeKeyFile(path, withKey('first', secret))
-    await eventually(() => ring.demandsKey())
+    await eventually(() => ring.requiresKey())
     t.equal(ring.find(secret)?.keyId, 'first')
   },
 )
 
 t.test('a secret of another key, a cut one and a longer one are nobody', async (t) => {
-  const secret = createSecret('a')
-  const { ring } = await open(t, withKey('b', createSecret('b'), withKey('a', secret)))
+  const secret = createApiKeySecret('a')
+  const { ring } = await open(t, withKey('b', createApiKeySecret('b'), withKey('a', secret)))
   t.ok(ring.find(secret))
   const others = [
     ...[secret.replace('sluice_a.', 'sluice_b.'), secret.slice(0, -1), `${secret}x`, secret.toUpperCase()],
@@ -54,7 +54,7 @@ t.test('a secret of another key, a cut one and a longer one are nobody', async (
 })
 
 t.test('a file that breaks or vanishes changes nothing but what is told', async (t) => {
-  const secret = createSecret('a')
+  const secret = createApiKeySecret('a')
   const { path, ring } = await open(t, withKey('a', secret))
   await writeFile(path, '{ "version": 1, "keys": [')
   await eventually(() => ring.problem() !== undefined)
@@ -62,9 +62,9 @@ t.test('a file that breaks or vanishes changes nothing but what is told', async 
   t.ok(ring.find(secret))
   await rm(path)
   await eventually(() => /is gone/.test(ring.problem() ?? ''))
-  t.ok(ring.demandsKey())
+  t.ok(ring.requiresKey())
   t.ok(ring.find(secret))
-  const next = createSecret('b')
+  const next = createApiKeySecret('b')
   await writeKeyFile(path, withKey('b', next))
   await eventually(() => ring.find(next) !== undefined)
   t.notOk(ring.find(secret))
@@ -90,12 +90,12 @@ t.test('a file that cannot be understood stops the start, without repeating what
 })
 
 t.test('requests are counted since the start, also over a change of the key', async (t) => {
-  const secret = createSecret('a')
+  const secret = createApiKeySecret('a')
   const { path, ring } = await open(t, withKey('a', secret))
   ring.find(secret)
   const { keys } = withKey('a', secret)
   await writeKeyFile(path, { ...empty, keys: keys.map((key) => ({ ...key, scopes: ['enqueue'] })) })
-  await eventually(() => ring.find(secret)!.has('enqueue'))
+  await eventually(() => ring.find(secret)!.hasScope('enqueue'))
   t.ok(ring.requests()['a']! >= 2, `${ring.requests()['a']}`)
-  t.notOk(ring.find(secret)!.has('read'))
+  t.notOk(ring.find(secret)!.hasScope('read'))
 })

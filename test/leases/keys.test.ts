@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { createLeaseSealer } from '../../src/leases/lease.ts'
-import { keptSecret } from '../../src/leases/secret.ts'
+import { loadOrCreateSecret } from '../../src/leases/secret.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
 import { startRedis } from '../helpers/redis.ts'
 
@@ -52,13 +52,13 @@ t.test('a lease of a queue outside the patterns is as if its job were not there'
 t.test('a secret that is kept is made once, for this user alone, and never a short one', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-secret-'))
   t.teardown(() => rm(folder, { recursive: true }))
-  const [one, other] = await Promise.all([keptSecret(folder), keptSecret(folder)])
+  const [one, other] = await Promise.all([loadOrCreateSecret(folder), loadOrCreateSecret(folder)])
   t.equal(one, other)
   t.ok(one.length >= 32)
   t.equal(await readFile(join(folder, 'secret'), 'utf8'), one)
   t.equal((await stat(join(folder, 'secret'))).mode & 0o777, 0o600)
   await writeFile(join(folder, 'secret'), 'short')
-  await t.rejects(keptSecret(folder), /holds no secret: remove it/)
+  await t.rejects(loadOrCreateSecret(folder), /holds no secret: remove it/)
 })
 
 t.test('a lease is good as it was given, and in no other way', async (t) => {

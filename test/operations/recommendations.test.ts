@@ -1,7 +1,7 @@
 /** Every sentence has a situation that brings it, and that situation's nearest neighbour, which does not. */
 import t from 'tap'
-import { type Advice, adviseOn, type Situation } from '../../src/operations/recommendations.ts'
-import { type State, states } from '../../src/queues/registry.ts'
+import { type Advice, type HealthInputs, recommend } from '../../src/operations/recommendations.ts'
+import { type JobState, jobStates } from '../../src/queues/registry.ts'
 import { parseServerInfo, type ServerInfo } from '../../src/redis/server-info.ts'
 
 const healthyServer: ServerInfo = parseServerInfo(
@@ -13,7 +13,7 @@ const healthyServer: ServerInfo = parseServerInfo(
 )
 
 /** A service that has nothing to complain about. */
-const healthy: Situation = {
+const healthy: HealthInputs = {
   server: healthyServer,
   redisError: undefined,
   budget: {
@@ -38,30 +38,33 @@ const healthy: Situation = {
   subscriptions: [],
 }
 
-function counts(some: Partial<Record<State, number>>): Record<State, number> {
-  return { ...(Object.fromEntries(states.map((state) => [state, 0])) as Record<State, number>), ...some }
+function counts(some: Partial<Record<JobState, number>>): Record<JobState, number> {
+  return {
+    ...(Object.fromEntries(jobStates.map((state) => [state, 0])) as Record<JobState, number>),
+    ...some,
+  }
 }
 
-const server = (facts: Partial<ServerInfo>): Partial<Situation> => ({
+const server = (facts: Partial<ServerInfo>): Partial<HealthInputs> => ({
   server: { ...healthyServer, ...facts },
 })
-const pool = (facts: Partial<Situation['pool']>): Partial<Situation> => ({
+const pool = (facts: Partial<HealthInputs['pool']>): Partial<HealthInputs> => ({
   pool: { ...healthy.pool, ...facts },
 })
-const queue = (some: Partial<Record<State, number>>): Partial<Situation> => ({
+const queue = (some: Partial<Record<JobState, number>>): Partial<HealthInputs> => ({
   queues: { emails: counts(some) },
 })
-const events = (facts: Partial<Situation['events']>): Partial<Situation> => ({
+const events = (facts: Partial<HealthInputs['events']>): Partial<HealthInputs> => ({
   events: { ...healthy.events, ...facts },
 })
-const adviceOn = (change: Partial<Situation>): Advice[] => adviseOn({ ...healthy, ...change })
+const adviceOn = (change: Partial<HealthInputs>): Advice[] => recommend({ ...healthy, ...change })
 const MiB = 1_048_576
 
 const cases: {
-  brings: Partial<Situation>
+  brings: Partial<HealthInputs>
   level?: Advice['level']
   sentence: RegExp
-  not: Partial<Situation>
+  not: Partial<HealthInputs>
 }[] = [
   {
     brings: { server: undefined, redisError: 'ECONNREFUSED' },
@@ -186,7 +189,7 @@ t.test('advice that names a queue says which, so that it can be kept from who ma
 })
 
 t.test('a healthy service gets no advice', async (t) => {
-  t.same(adviseOn(healthy), [])
+  t.same(recommend(healthy), [])
 })
 
 for (const { brings, level = 'warn', sentence, not } of cases) {

@@ -24,14 +24,14 @@ t.test('a queue is followed from the place that is given, and only once', async 
   t.equal(events.feed('q'), undefined)
   const feed = events.follow('q', ids[0]!)
   t.ok(feed)
-  t.equal(feed!.place, ids[0])
+  t.equal(feed!.position, ids[0])
   t.equal(events.feed('q'), feed)
   t.equal(events.follow('q', '0-0'), feed)
   await eventually(() => heard.length >= 2)
   const [last] = [await add(prefix, 'q')]
   await eventually(() => heard.at(-1) === last)
   t.same(heard, [ids[1], ids[2], last])
-  t.equal(feed!.place, last)
+  t.equal(feed!.position, last)
   t.match(events.stats(), { streams: 1, subscribers: 0, entries: 3 })
 })
 

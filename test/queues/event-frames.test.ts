@@ -2,7 +2,7 @@
 import t from 'tap'
 import { frameOf, frameOfEvent, frameOfGap, stateOf } from '../../src/queues/event-frames.ts'
 import { parseEntry, type QueueEvent } from '../../src/queues/events.ts'
-import { states } from '../../src/queues/registry.ts'
+import { jobStates } from '../../src/queues/registry.ts'
 
 const ID = '1790000000123-4'
 const at = '2026-09-21T14:13:20.123Z'
@@ -68,7 +68,7 @@ t.test('a gap has no id: whoever comes back after it has to be told it again', a
 })
 
 t.test('a change of state is told as one event, whichever state it is', async (t) => {
-  for (const state of states) {
+  for (const state of jobStates) {
     const { event, data } = heard(eventOf(state, { prev: 'active' }))
     t.equal(event, 'state')
     t.hasStrict(data, { ...about, state, previous: 'active' })

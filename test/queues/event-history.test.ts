@@ -4,9 +4,9 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { createEventHistory } from '../../src/queues/event-history.ts'
 import type { QueueEvent } from '../../src/queues/events.ts'
-import { computeBudget } from '../../src/redis/budget.ts'
-import { createConnections } from '../../src/redis/connections.ts'
-import { createGateway } from '../../src/redis/gateway.ts'
+import { computeConnectionBudget } from '../../src/redis/budget.ts'
+import { createRedisConnections } from '../../src/redis/connections.ts'
+import { createRedisGateway } from '../../src/redis/gateway.ts'
 import { createSemaphore } from '../../src/redis/semaphore.ts'
 import { eventually, testConfig } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -23,8 +23,13 @@ const END = '999999999999999-0'
 async function setUp(t: Test) {
   const config = testConfig()
   const prefix = config.QUEUE_PREFIX
-  const connections = createConnections(config, redis, computeBudget(config, 1), pino({ level: 'silent' }))
-  const gateway = createGateway(config, connections, createSemaphore(100, 100))
+  const connections = createRedisConnections(
+    config,
+    redis,
+    computeConnectionBudget(config, 1),
+    pino({ level: 'silent' }),
+  )
+  const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
   t.teardown(async () => {
     await connections.close()
     gateway.close()

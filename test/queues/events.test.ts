@@ -102,7 +102,7 @@ t.test('every event after the place of a subscription is delivered, whenever it 
   })
   const subscribe = async (name: string) => {
     const listener = recorder()
-    const { place } = await events.subscribe(name, listener)
+    const { position: place } = await events.subscribe(name, listener)
     subscribed.push({ name, place, heard: listener.events })
   }
   while (adding && subscribed.length < 500) {
@@ -170,7 +170,7 @@ t.test('a subscription that is closed hears no more, and the others do', async (
   await announce(prefix, 'q', 'k')
   await eventually(() => whole.events.length === 3)
   t.equal(left.events.length, 2, 'closing it once more does not end the one that came after')
-  t.equal(again.place, whole.events[1]!.id)
+  t.equal(again.position, whole.events[1]!.id)
 })
 
 t.test('an entry that speaks of no job is heard by those of the whole queue alone', async (t) => {

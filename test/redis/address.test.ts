@@ -1,14 +1,14 @@
 /** What REDIS_URL and REDIS_TLS_* become: whom ioredis connects to and as whom. Over the wire: tls.test.ts, acl.test.ts. */
 import { pino } from 'pino'
 import t from 'tap'
-import { type TlsSettings, targetOf } from '../../src/redis/address.ts'
+import { connectionTarget, type TlsSettings } from '../../src/redis/address.ts'
 import { createAuthority, createFolder } from '../helpers/tls-redis.ts'
 
 const log = pino({ level: 'silent' })
-const target = (url: string, settings: TlsSettings = {}) => targetOf(settings, { url }, log)
+const target = (url: string, settings: TlsSettings = {}) => connectionTarget(settings, { url }, log)
 
 t.test('a private server is its socket and nothing else', async (t) => {
-  t.same(targetOf({}, { socket: '/a/redis.sock' }, log), {
+  t.same(connectionTarget({}, { socket: '/a/redis.sock' }, log), {
     url: undefined,
     options: { path: '/a/redis.sock' },
   })

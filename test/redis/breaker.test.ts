@@ -1,12 +1,12 @@
 /** When the breaker keeps commands back, and how one at a time finds out that it need not. */
 import t from 'tap'
-import { createBreaker } from '../../src/redis/breaker.ts'
+import { createRedisBreaker } from '../../src/redis/breaker.ts'
 
 const LIMIT = 'ERR max daily request limit exceeded'
 
 function open() {
   let nowMs = 0
-  const breaker = createBreaker(() => nowMs)
+  const breaker = createRedisBreaker(() => nowMs)
   const isAdmitted = () => {
     try {
       breaker.admit()

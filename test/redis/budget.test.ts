@@ -1,9 +1,10 @@
 /** The numbers are those of the field report on the upgrade to 1,024 connections. */
 import t from 'tap'
 import { loadConfig } from '../../src/load-config.ts'
-import { computeBudget, maxWaiting } from '../../src/redis/budget.ts'
+import { computeConnectionBudget, maxWaitingOperations } from '../../src/redis/budget.ts'
 
-const budget = (cpus: number, env: Record<string, string> = {}) => computeBudget(loadConfig(env), cpus)
+const budget = (cpus: number, env: Record<string, string> = {}) =>
+  computeConnectionBudget(loadConfig(env), cpus)
 const production = { NODE_ENV: 'production' }
 
 t.test('the usable total is the limit of the provider less the reserve', async (t) => {
@@ -44,8 +45,8 @@ t.test(
 )
 
 t.test('5,000 may wait in production, 200 elsewhere, or as many as the operator says', async (t) => {
-  t.equal(maxWaiting(loadConfig(production)), 5_000)
-  t.equal(maxWaiting(loadConfig({})), 200)
-  t.equal(maxWaiting(loadConfig({ NODE_ENV: 'test' })), 200)
-  t.equal(maxWaiting(loadConfig({ ...production, REDIS_MAX_WAITING: '0' })), 0)
+  t.equal(maxWaitingOperations(loadConfig(production)), 5_000)
+  t.equal(maxWaitingOperations(loadConfig({})), 200)
+  t.equal(maxWaitingOperations(loadConfig({ NODE_ENV: 'test' })), 200)
+  t.equal(maxWaitingOperations(loadConfig({ ...production, REDIS_MAX_WAITING: '0' })), 0)
 })

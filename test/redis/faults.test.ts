@@ -1,10 +1,10 @@
 /** The texts are those that redis-server 7.0, ioredis 6.0 and Upstash give; see BULLMQ.md, section 6. */
 import t from 'tap'
-import { type ErrorCode, type Outcome, SluiceError } from '../../src/errors.ts'
-import { faultOf, isLimit, toSluiceError } from '../../src/redis/faults.ts'
+import { type ErrorCode, type ExecutionOutcome, SluiceError } from '../../src/errors.ts'
+import { classifyRedisError, isLimitError, toSluiceError } from '../../src/redis/faults.ts'
 
 const RETRIED = true
-const texts: [string, ErrorCode, Outcome, boolean?][] = [
+const texts: [string, ErrorCode, ExecutionOutcome, boolean?][] = [
   // ioredis
   [
     "Stream isn't writeable and enableOfflineQueue options is false",
@@ -81,12 +81,12 @@ const texts: [string, ErrorCode, Outcome, boolean?][] = [
 
 t.test('every known text has its code, its outcome, and is retried only if it passes', async (t) => {
   for (const [text, code, outcome, worthRetrying = false] of texts) {
-    t.match(faultOf(text), { code, outcome, worthRetrying }, text)
+    t.match(classifyRedisError(text), { code, outcome, worthRetrying }, text)
   }
 })
 
 t.test('a limit on all commands is told from one on this command', async (t) => {
-  const quotas = texts.map(([text]) => text).filter((text) => faultOf(text).isQuota)
+  const quotas = texts.map(([text]) => text).filter((text) => classifyRedisError(text).isQuota)
   t.ok(quotas.length >= 3)
   for (const text of quotas) t.match(text, /clients reached|requests? limit exceeded|concurrent connections/)
   for (const text of [
@@ -94,7 +94,7 @@ t.test('a limit on all commands is told from one on this command', async (t) => 
     'ERR max key size exceeded',
     'OOM command not allowed',
   ]) {
-    t.notOk(faultOf(text).isQuota, text)
+    t.notOk(classifyRedisError(text).isQuota, text)
   }
 })
 
@@ -105,23 +105,23 @@ t.test('a key of the wrong type is told as damage, in a command and in a script'
     `${wrongType} script: 5a1f`,
     `ERR Error running script (call to f_5a): ${wrongType}`,
   ]) {
-    t.match(faultOf(text), { code: 'QUEUE_DAMAGED', worthRetrying: false })
+    t.match(classifyRedisError(text), { code: 'QUEUE_DAMAGED', worthRetrying: false })
   }
 })
 
 t.test('what may have run is never tried again', async (t) => {
   for (const [text, , outcome] of texts) {
-    if (outcome === 'unknown') t.notOk(faultOf(text).worthRetrying, text)
+    if (outcome === 'unknown') t.notOk(classifyRedisError(text).worthRetrying, text)
   }
 })
 
 t.test('a word of Redis inside a text that came from elsewhere changes nothing', async (t) => {
-  t.equal(faultOf('job LOADING failed').code, 'INTERNAL')
-  t.equal(faultOf('LOADINGDOCK').code, 'INTERNAL')
+  t.equal(classifyRedisError('job LOADING failed').code, 'INTERNAL')
+  t.equal(classifyRedisError('LOADINGDOCK').code, 'INTERNAL')
 })
 
 t.test('limits are known as such', async (t) => {
-  for (const [text, code] of texts) t.equal(isLimit(text), code === 'REDIS_LIMIT', text)
+  for (const [text, code] of texts) t.equal(isLimitError(text), code === 'REDIS_LIMIT', text)
 })
 
 t.test('a write is told its outcome; a read has none to tell', async (t) => {

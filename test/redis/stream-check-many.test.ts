@@ -1,7 +1,7 @@
 /** A look at more streams than one call of the script takes: what it finds is told whole, and once. */
 import t from 'tap'
 import { checkStreamsScript, runScript } from '../../src/redis/scripts.ts'
-import { createStreamCheck, type WatchedStream } from '../../src/redis/stream-check.ts'
+import { createGapDetector, type WatchedStream } from '../../src/redis/stream-check.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
 import { addEntries } from '../helpers/streams.ts'
 
@@ -14,11 +14,16 @@ async function setUp(count: number) {
   const streams = new Map<string, WatchedStream>()
   const watch = async (name: string | number, joined = true) => {
     const ids = await addEntries(client, `${prefix}:${name}`, 2)
-    streams.set(`${prefix}:${name}`, { place: ids.at(-1)!, joined, broken: false, doubtfulSince: undefined })
+    streams.set(`${prefix}:${name}`, {
+      position: ids.at(-1)!,
+      joined,
+      broken: false,
+      doubtfulSince: undefined,
+    })
   }
   for (let i = 0; i < count; i++) await watch(i)
   let failIn = 0
-  const check = createStreamCheck(`${prefix}::epoch`, async (keys, args) => {
+  const check = createGapDetector(`${prefix}::epoch`, async (keys, args) => {
     if (failIn-- === 1) throw new Error('LOADING Redis is loading the dataset in memory')
     return runScript(client, checkStreamsScript, keys, args)
   })

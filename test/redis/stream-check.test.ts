@@ -1,8 +1,8 @@
 /** The look at the streams, by the real script on a real Redis; each test has keys and an epoch of its own. */
 import t, { type Test } from 'tap'
 import { checkStreamsScript, runScript } from '../../src/redis/scripts.ts'
-import { createStreamCheck, type Finding, type WatchedStream } from '../../src/redis/stream-check.ts'
-import { START } from '../../src/redis/stream-place.ts'
+import { createGapDetector, type StreamGap, type WatchedStream } from '../../src/redis/stream-check.ts'
+import { STREAM_START } from '../../src/redis/stream-place.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
 import { addEntries } from '../helpers/streams.ts'
 
@@ -15,7 +15,7 @@ function setUp(): {
   streams: Map<string, WatchedStream>
   /** Each with that many entries, all of them read. */
   watch(name: string, entries?: number, more?: Partial<WatchedStream>): Promise<[string, WatchedStream]>
-  look(): Promise<[key: string, finding: Finding][]>
+  look(): Promise<[key: string, finding: StreamGap][]>
   clockOffset(): Promise<number>
   epochKey: string
   /** How many streams each call of the script was for. */
@@ -25,7 +25,7 @@ function setUp(): {
   const epochKey = `${prefix}::epoch`
   const streams = new Map<string, WatchedStream>()
   const asked: number[] = []
-  const check = createStreamCheck(epochKey, (keys, args) => {
+  const check = createGapDetector(epochKey, (keys, args) => {
     asked.push(keys.length - 1)
     return runScript(client, checkStreamsScript, keys, args)
   })
@@ -37,7 +37,7 @@ function setUp(): {
       const key = `${prefix}:${name}:events`
       const ids = entries > 0 ? await addEntries(client, key, entries) : []
       const stream = {
-        place: ids.at(-1) ?? START,
+        position: ids.at(-1) ?? STREAM_START,
         joined: true,
         broken: false,
         doubtfulSince: undefined,
@@ -54,7 +54,7 @@ function setUp(): {
 /** Reads all there is, as the reader does between two looks. */
 async function readOn(key: string, stream: WatchedStream): Promise<void> {
   const [last] = await client.xrevrange(key, '+', '-', 'COUNT', 1)
-  if (last) stream.place = last[0]
+  if (last) stream.position = last[0]
 }
 
 async function nothingNew(t: Test, look: () => Promise<unknown[]>): Promise<void> {
@@ -68,14 +68,14 @@ t.test('nothing is found where nothing is missing, and what was seen is kept', a
   const [behindKey, behind] = await watch('behind', 5)
   const [, absent] = await watch('absent')
   const [first] = (await client.xrange(behindKey, '-', '+', 'COUNT', 1))[0]!
-  behind.place = first
+  behind.position = first
   t.strictSame(await look(), [])
   t.hasStrict(stream, { length: 5, added: 5, broken: false })
-  t.strictSame([absent.length, absent.added, absent.place], [undefined, undefined, START])
+  t.strictSame([absent.length, absent.added, absent.position], [undefined, undefined, STREAM_START])
   await addEntries(client, key, 3)
   t.strictSame(await look(), [])
   t.hasStrict(stream, { length: 8, added: 8 })
-  t.equal(behind.place, first, 'a place is left where it is')
+  t.equal(behind.position, first, 'a place is left where it is')
   t.equal(streams.size, 3)
 })
 
@@ -118,11 +118,11 @@ t.test('a stream that is deleted is told once, and read from its start when it c
   await look()
   await client.del(key)
   t.strictSame(await look(), [[key, 'vanished']])
-  t.strictSame([stream.place, stream.length, stream.added], [START, undefined, undefined])
+  t.strictSame([stream.position, stream.length, stream.added], [STREAM_START, undefined, undefined])
   await nothingNew(t, look)
   await addEntries(client, key, 2)
   await nothingNew(t, look)
-  t.equal(stream.place, START)
+  t.equal(stream.position, STREAM_START)
 })
 
 t.test('a stream that is deleted and there again is told, whatever its ids are', async (t) => {
@@ -134,13 +134,13 @@ t.test('a stream that is deleted and there again is told, whatever its ids are',
   // Not '*': all of this may happen within one millisecond, and then its ids would begin again before the place.
   await client.xadd(laterKey, `${Date.now() + 60_000}-0`, 'event', 'added')
   await client.xadd(earlierKey, '5-0', 'event', 'added')
-  const { place } = later
+  const { position } = later
   t.strictSame(await look(), [
     [laterKey, 'reset'],
     [earlierKey, 'reset'],
   ])
-  t.equal(later.place, place, 'what is new comes after it')
-  t.equal(earlier.place, '5-0', 'or else what comes next would come before it')
+  t.equal(later.position, position, 'what is new comes after it')
+  t.equal(earlier.position, '5-0', 'or else what comes next would come before it')
   t.hasStrict(earlier, { length: 1, added: 1 })
   await readOn(laterKey, later)
   await nothingNew(t, look)
@@ -159,7 +159,7 @@ t.test('a flush is told of every stream that was read, though it is there again'
     (await look()).map(String).sort(),
     [againKey, goneKey, neverKey].map((key) => `${key},flushed`).sort(),
   )
-  t.equal(gone.place, START)
+  t.equal(gone.position, STREAM_START)
   t.hasStrict(again, { length: 5, added: 5 })
   await readOn(againKey, again)
   await nothingNew(t, look)
@@ -175,7 +175,7 @@ t.test('a flush is told of every stream that was read, though it is there again'
 t.test('that another process looks as well, or the first look of all, is no flush', async (t) => {
   const { watch, look, epochKey, streams } = setUp()
   await watch('q', 2)
-  const other = createStreamCheck(epochKey, (keys, args) => runScript(client, checkStreamsScript, keys, args))
+  const other = createGapDetector(epochKey, (keys, args) => runScript(client, checkStreamsScript, keys, args))
   t.strictSame((await other(streams)).found, [])
   t.strictSame(await look(), [])
   t.strictSame((await other(streams)).found, [])
@@ -209,7 +209,7 @@ t.test('a key that is no stream is told once, and fails the look at no other', a
     [trimmedKey, 'trimmed'],
   ])
   t.strictSame([text.broken, list.broken, trimmed.broken], [true, true, false])
-  t.strictSame([list.place, list.length, list.added], [START, undefined, undefined])
+  t.strictSame([list.position, list.length, list.added], [STREAM_START, undefined, undefined])
   await readOn(trimmedKey, trimmed)
   await nothingNew(t, look)
   t.ok(text.broken, 'though it is known')
@@ -250,7 +250,7 @@ t.test('a flush is told of more than a hundred streams', async (t) => {
 t.test('what was trimmed before a read that was doubtful is told, and then there is no doubt', async (t) => {
   const { watch, look } = setUp()
   const [key, stream] = await watch('q', 5)
-  const before = stream.place
+  const before = stream.position
   await look()
   await addEntries(client, key, 10)
   await client.xtrim(key, 'MAXLEN', '=', 3)
@@ -265,12 +265,12 @@ t.test('what was trimmed before a read that was doubtful is told, and then there
 t.test('a doubt that nothing bears out is cleared', async (t) => {
   const { watch, look } = setUp()
   const [key, stream] = await watch('q', 5)
-  stream.doubtfulSince = stream.place
+  stream.doubtfulSince = stream.position
   await addEntries(client, key, 10)
   await readOn(key, stream)
   t.strictSame(await look(), [])
   t.equal(stream.doubtfulSince, undefined)
-  stream.doubtfulSince = START
+  stream.doubtfulSince = STREAM_START
   t.strictSame(await look(), [], 'before the start nothing is missing')
   t.equal(stream.doubtfulSince, undefined)
 })

@@ -4,7 +4,7 @@
  */
 import { hrtime } from 'node:process'
 import t, { type Test } from 'tap'
-import { createLag, createTurns } from '../../src/redis/stream-pace.ts'
+import { createLagWindow, createReadPacer } from '../../src/redis/stream-pace.ts'
 
 const AT_ONCE = 4
 const PAUSE_MS = 25
@@ -48,7 +48,7 @@ async function isSettled(promise: Promise<void>): Promise<boolean> {
 
 t.test('four turns may be taken at once, and the fifth is waited for', async (t) => {
   stopClock(t)
-  const turns = createTurns()
+  const turns = createReadPacer()
   for (let i = 0; i < AT_ONCE; i++) t.ok(await isSettled(turns.next()), `turn ${i + 1}`)
   let fifth: Promise<void> | undefined
   const elapsedMs = await timeOf(async () => {
@@ -60,7 +60,7 @@ t.test('four turns may be taken at once, and the fifth is waited for', async (t)
 })
 
 t.test('whoever takes turn after turn gets one each 25 ms', async (t) => {
-  const turns = createTurns()
+  const turns = createReadPacer()
   const elapsedMs = await timeOf(() => takeTurns(turns, AT_ONCE + 10))
   t.ok(elapsedMs >= 10 * (PAUSE_MS - EARLY_MS) && elapsedMs < LATE_MS, `${elapsedMs} ms`)
 })
@@ -68,7 +68,7 @@ t.test('whoever takes turn after turn gets one each 25 ms', async (t) => {
 t.test('while it is urgent turns come each 5 ms', async (t) => {
   const { pass } = stopClock(t)
   let isUrgent = true
-  const turns = createTurns(() => isUrgent)
+  const turns = createReadPacer(() => isUrgent)
   await takeTurns(turns, AT_ONCE)
   pass(5)
   t.ok(await isSettled(turns.next()))
@@ -82,7 +82,7 @@ t.test('while it is urgent turns come each 5 ms', async (t) => {
 
 t.test('after a pause as many turns are there as it was long, and never more than four', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createTurns()
+  const turns = createReadPacer()
   await takeTurns(turns, AT_ONCE)
   for (const [pauses, more] of [
     [1, 1],
@@ -104,7 +104,7 @@ t.test('after a pause as many turns are there as it was long, and never more tha
 
 t.test('what was waited for is not given a second time', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createTurns()
+  const turns = createReadPacer()
   await takeTurns(turns, AT_ONCE + 1)
   pass(PAUSE_MS)
   t.notOk(await isSettled(turns.next()), 'the pause has been used by the fifth')
@@ -113,7 +113,7 @@ t.test('what was waited for is not given a second time', async (t) => {
 
 t.test('to close releases whoever waits, at once', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createTurns()
+  const turns = createReadPacer()
   await takeTurns(turns, AT_ONCE)
   // The clock set back by an hour: this turn would come in an hour.
   pass(-3_600_000)
@@ -124,7 +124,7 @@ t.test('to close releases whoever waits, at once', async (t) => {
 })
 
 t.test('to close is harmless when nobody waits, before a turn, after it and twice', async (t) => {
-  const turns = createTurns()
+  const turns = createReadPacer()
   turns.close()
   await takeTurns(turns, AT_ONCE + 1)
   turns.close()
@@ -134,7 +134,7 @@ t.test('to close is harmless when nobody waits, before a turn, after it and twic
 
 t.test('the lag is the worst that was noted, in whole ms, and 0 when none was', async (t) => {
   stopClock(t)
-  const lag = createLag()
+  const lag = createLagWindow()
   t.equal(lag.worstMs(), 0)
   lag.note(12.4)
   t.equal(lag.worstMs(), 12)
@@ -145,14 +145,14 @@ t.test('the lag is the worst that was noted, in whole ms, and 0 when none was', 
 })
 
 t.test('events from the future, by clocks that differ, are no lag', async (t) => {
-  const lag = createLag()
+  const lag = createLagWindow()
   lag.note(-250)
   t.equal(lag.worstMs(), 0)
 })
 
 t.test('the worst is told for 10 s at least and forgotten after 20 s', async (t) => {
   const { pass } = stopClock(t)
-  const lag = createLag()
+  const lag = createLagWindow()
   pass(5_000)
   lag.note(80)
   for (let second = 0; second < 10; second++) {
@@ -166,7 +166,7 @@ t.test('the worst is told for 10 s at least and forgotten after 20 s', async (t)
 
 t.test('what comes later and is less is told once the worst is forgotten', async (t) => {
   const { pass } = stopClock(t)
-  const lag = createLag()
+  const lag = createLagWindow()
   lag.note(80)
   pass(11_000)
   lag.note(5)
@@ -179,7 +179,7 @@ t.test('what comes later and is less is told once the worst is forgotten', async
 
 t.test('after a long silence nothing is told of what was before it', async (t) => {
   const { pass } = stopClock(t)
-  const lag = createLag()
+  const lag = createLagWindow()
   lag.note(80)
   pass(60_000)
   t.equal(lag.worstMs(), 0)

@@ -1,11 +1,11 @@
 import t, { type Test } from 'tap'
 import {
+  detectGap,
   type Gap,
-  gapOf,
   isAfter,
-  type Known,
+  type KnownPosition,
   millisecondsOf,
-  START,
+  STREAM_START,
   type StreamFacts,
 } from '../../src/redis/stream-place.ts'
 
@@ -22,14 +22,14 @@ const stream = (first: string, last: string, length: number, added: number): Str
 function finds(
   t: Test,
   gap: Gap | undefined,
-  rows: [what: string, known: Known, facts: StreamFacts][],
+  rows: [what: string, known: KnownPosition, facts: StreamFacts][],
 ): void {
-  for (const [what, known, facts] of rows) t.equal(gapOf(known, facts), gap, what)
+  for (const [what, known, facts] of rows) t.equal(detectGap(known, facts), gap, what)
 }
 
 t.test('places are in the order of their numbers, whatever the number of digits', async (t) => {
   const ordered = [
-    START,
+    STREAM_START,
     '0-1',
     '0-9',
     '0-10',
@@ -51,74 +51,82 @@ t.test('places are in the order of their numbers, whatever the number of digits'
 
 t.test('no place comes after itself', async (t) => {
   t.equal(isAfter('1700000000000-3', '1700000000000-3'), false)
-  t.equal(isAfter(START, START), false)
+  t.equal(isAfter(STREAM_START, STREAM_START), false)
 })
 
 t.test('the time of an entry is the first half of its place', async (t) => {
   t.equal(millisecondsOf('1700000000123-45'), 1_700_000_000_123)
   t.equal(millisecondsOf('7-1700000000000'), 7)
-  t.equal(millisecondsOf(START), 0)
+  t.equal(millisecondsOf(STREAM_START), 0)
 })
 
 t.test('a stream that still holds the entry after the place has lost nothing', async (t) => {
   finds(t, undefined, [
-    ['nothing new', { place: '5-0', length: 5, added: 5 }, stream('1-0', '5-0', 5, 5)],
-    ['new entries', { place: '5-0', length: 5, added: 5 }, stream('1-0', '9-0', 9, 9)],
-    ['trimmed up to the place', { place: '5-0', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
-    ['trimmed behind the place only', { place: '5-1', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
-    ['emptied, and all of it was read', { place: '5-0', length: 5, added: 5 }, stream('', '5-0', 0, 5)],
-    ['the first look', { place: '5-0' }, stream('1-0', '9-0', 9, 9)],
-    ['the first look, before Redis 7', { place: '5-0' }, stream('1-0', '9-0', 9, -1)],
+    ['nothing new', { position: '5-0', length: 5, added: 5 }, stream('1-0', '5-0', 5, 5)],
+    ['new entries', { position: '5-0', length: 5, added: 5 }, stream('1-0', '9-0', 9, 9)],
+    ['trimmed up to the place', { position: '5-0', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
+    ['trimmed behind the place only', { position: '5-1', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
+    ['emptied, and all of it was read', { position: '5-0', length: 5, added: 5 }, stream('', '5-0', 0, 5)],
+    ['the first look', { position: '5-0' }, stream('1-0', '9-0', 9, 9)],
+    ['the first look, before Redis 7', { position: '5-0' }, stream('1-0', '9-0', 9, -1)],
   ])
 })
 
 t.test('a stream whose first entry is after the place was trimmed', async (t) => {
   finds(t, 'trimmed', [
-    ['by a millisecond', { place: '5-0', length: 5, added: 5 }, stream('6-0', '9-0', 4, 9)],
-    ['within a millisecond', { place: '5-0', length: 5, added: 5 }, stream('5-1', '9-0', 4, 9)],
-    ['by a digit', { place: '9-0', length: 5, added: 5 }, stream('10-0', '12-0', 3, 9)],
-    ['at the first look', { place: '5-0' }, stream('6-0', '9-0', 4, 9)],
-    ['before Redis 7', { place: '5-0', length: 5, added: -1 }, stream('6-0', '9-0', 4, -1)],
-    ['to nothing, and more had been added', { place: '5-0', length: 5, added: 5 }, stream('', '9-0', 0, 9)],
-    ['to nothing, at the first look', { place: '5-0' }, stream('', '5-1', 0, 6)],
+    ['by a millisecond', { position: '5-0', length: 5, added: 5 }, stream('6-0', '9-0', 4, 9)],
+    ['within a millisecond', { position: '5-0', length: 5, added: 5 }, stream('5-1', '9-0', 4, 9)],
+    ['by a digit', { position: '9-0', length: 5, added: 5 }, stream('10-0', '12-0', 3, 9)],
+    ['at the first look', { position: '5-0' }, stream('6-0', '9-0', 4, 9)],
+    ['before Redis 7', { position: '5-0', length: 5, added: -1 }, stream('6-0', '9-0', 4, -1)],
+    [
+      'to nothing, and more had been added',
+      { position: '5-0', length: 5, added: 5 },
+      stream('', '9-0', 0, 9),
+    ],
+    ['to nothing, at the first look', { position: '5-0' }, stream('', '5-1', 0, 6)],
   ])
 })
 
 t.test('a stream that ends before the place is another than it was', async (t) => {
   finds(t, 'reset', [
-    ['by a millisecond', { place: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 9, 9)],
-    ['within a millisecond', { place: '9-10', length: 9, added: 9 }, stream('1-0', '9-9', 9, 9)],
-    ['though more were added', { place: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 99, 99)],
-    ['at the first look', { place: '9-0' }, stream('1-0', '8-0', 8, 8)],
-    ['before Redis 7', { place: '9-0', length: 9, added: -1 }, stream('1-0', '8-0', 9, -1)],
-    ['never written to', { place: '9-0', length: 9, added: 9 }, stream('', START, 0, 0)],
+    ['by a millisecond', { position: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 9, 9)],
+    ['within a millisecond', { position: '9-10', length: 9, added: 9 }, stream('1-0', '9-9', 9, 9)],
+    ['though more were added', { position: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 99, 99)],
+    ['at the first look', { position: '9-0' }, stream('1-0', '8-0', 8, 8)],
+    ['before Redis 7', { position: '9-0', length: 9, added: -1 }, stream('1-0', '8-0', 9, -1)],
+    ['never written to', { position: '9-0', length: 9, added: 9 }, stream('', STREAM_START, 0, 0)],
   ])
 })
 
 t.test('a stream to which less was ever added than before is another than it was', async (t) => {
   finds(t, 'reset', [
-    ['one less', { place: '5-0', length: 5, added: 9 }, stream('6-0', '20-0', 8, 8)],
-    ['though it holds the place', { place: '5-0', length: 5, added: 9 }, stream('5-0', '20-0', 8, 8)],
-    ['though nothing of it was read', { place: START, length: 5, added: 9 }, stream('1-0', '2-0', 2, 2)],
-    ['rather than trimmed', { place: '5-0', length: 5, added: 500 }, stream('6-0', '9-0', 3, 3)],
+    ['one less', { position: '5-0', length: 5, added: 9 }, stream('6-0', '20-0', 8, 8)],
+    ['though it holds the place', { position: '5-0', length: 5, added: 9 }, stream('5-0', '20-0', 8, 8)],
+    [
+      'though nothing of it was read',
+      { position: STREAM_START, length: 5, added: 9 },
+      stream('1-0', '2-0', 2, 2),
+    ],
+    ['rather than trimmed', { position: '5-0', length: 5, added: 500 }, stream('6-0', '9-0', 3, 3)],
   ])
 })
 
 t.test('where Redis counts what was added, a stream may become as short as it likes', async (t) => {
   finds(t, undefined, [
-    ['to one', { place: '9-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_000)],
-    ['to none', { place: '9-0', length: 10_000, added: 10_000 }, stream('', '9-0', 0, 10_000)],
+    ['to one', { position: '9-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_000)],
+    ['to none', { position: '9-0', length: 10_000, added: 10_000 }, stream('', '9-0', 0, 10_000)],
   ])
   finds(t, 'trimmed', [
-    ['past the place', { place: '5-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_004)],
+    ['past the place', { position: '5-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_004)],
   ])
 })
 
 t.test('before Redis 7 a long stream that lost more than half of itself is another', async (t) => {
-  const long = { place: '5-0', length: 1_000, added: -1 }
+  const long = { position: '5-0', length: 1_000, added: -1 }
   finds(t, 'reset', [
     ['one more than half', long, stream('5-0', '9-0', 499, -1)],
-    ['nothing of it was read', { ...long, place: START }, stream('1-0', '9-0', 3, -1)],
+    ['nothing of it was read', { ...long, position: STREAM_START }, stream('1-0', '9-0', 3, -1)],
     ['the shortest that counts', { ...long, length: 201 }, stream('5-0', '9-0', 100, -1)],
     ['emptied', long, stream('', '5-0', 0, -1)],
   ])
@@ -136,25 +144,29 @@ t.test('before Redis 7 a long stream that lost more than half of itself is anoth
 
 t.test('a stream that is gone has vanished, unless nothing of it was ever read', async (t) => {
   finds(t, 'vanished', [
-    ['read before', { place: '5-0', length: 5, added: 5 }, ['none']],
-    ['at the first look', { place: '0-1' }, ['none']],
+    ['read before', { position: '5-0', length: 5, added: 5 }, ['none']],
+    ['at the first look', { position: '0-1' }, ['none']],
   ])
-  finds(t, undefined, [['not there yet', { place: START }, ['none']]])
+  finds(t, undefined, [['not there yet', { position: STREAM_START }, ['none']]])
 })
 
 t.test('a key that is no stream is told, whatever was read of it', async (t) => {
   finds(t, 'other', [
-    ['read before', { place: '5-0', length: 5, added: 5 }, ['other']],
-    ['never read', { place: START }, ['other']],
+    ['read before', { position: '5-0', length: 5, added: 5 }, ['other']],
+    ['never read', { position: STREAM_START }, ['other']],
   ])
 })
 
 t.test('whoever begins at the start misses nothing of what was trimmed before', async (t) => {
   finds(t, undefined, [
-    ['trimmed', { place: START }, stream('700-0', '900-0', 10, 5_000)],
-    ['trimmed to nothing', { place: START }, stream('', '900-0', 0, 5_000)],
-    ['trimmed since the last look', { place: START, length: 10, added: 10 }, stream('9-0', '9-0', 1, 12)],
-    ['never written to', { place: START }, stream('', START, 0, 0)],
-    ['never written to, before Redis 7', { place: START }, stream('', START, 0, -1)],
+    ['trimmed', { position: STREAM_START }, stream('700-0', '900-0', 10, 5_000)],
+    ['trimmed to nothing', { position: STREAM_START }, stream('', '900-0', 0, 5_000)],
+    [
+      'trimmed since the last look',
+      { position: STREAM_START, length: 10, added: 10 },
+      stream('9-0', '9-0', 1, 12),
+    ],
+    ['never written to', { position: STREAM_START }, stream('', STREAM_START, 0, 0)],
+    ['never written to, before Redis 7', { position: STREAM_START }, stream('', STREAM_START, 0, -1)],
   ])
 })

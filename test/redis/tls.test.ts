@@ -10,8 +10,8 @@ import { Worker } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { createApp } from '../../src/app.ts'
-import { computeBudget } from '../../src/redis/budget.ts'
-import { createConnections } from '../../src/redis/connections.ts'
+import { computeConnectionBudget } from '../../src/redis/budget.ts'
+import { createRedisConnections } from '../../src/redis/connections.ts'
 import { eventually, type TestApp, testConfig, untilReady } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { follow, listen } from '../helpers/sse.ts'
@@ -151,7 +151,12 @@ for (const [name, { server, settings, why }] of Object.entries(refusals)) {
 t.test('a server that answers to being turned away does not end the process', async (t) => {
   const config = testConfig({ REDIS_URL: `rediss://127.0.0.1:${named.port}`, ...files })
   const log = pino({ level: 'silent' })
-  const connections = createConnections(config, { url: config.REDIS_URL! }, computeBudget(config, 1), log)
+  const connections = createRedisConnections(
+    config,
+    { url: config.REDIS_URL! },
+    computeConnectionBudget(config, 1),
+    log,
+  )
   t.teardown(() => connections.close())
   const { client } = connections.admin
   const [error] = await once(client, 'error')

@@ -8,7 +8,7 @@ import { type AddressInfo, connect, type LookupFunction, type Socket } from 'nod
 import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type AddressGuard, createAddressGuard, ForbiddenUrlError } from '../../src/webhooks/address-guard.ts'
-import { createSender } from '../../src/webhooks/sender.ts'
+import { createWebhookClient } from '../../src/webhooks/sender.ts'
 
 /** What names lead to: the answers in turn, the last one for ever. No name is asked of a real server. */
 const records: Record<string, string[][]> = {
@@ -324,7 +324,7 @@ async function listen(t: Test, host: string, answer: RequestListener, seen = { c
 }
 
 function startSender(t: Test, guard: AddressGuard) {
-  const sender = createSender({ guard, maxResponseBytes: 1_024 })
+  const sender = createWebhookClient({ guard, maxResponseBytes: 1_024 })
   t.teardown(() => sender.close())
   return (url: string) => sender.send({ url, headers: {}, body: '{}', timeoutMs: 2_000 })
 }

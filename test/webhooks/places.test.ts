@@ -1,9 +1,9 @@
 /** Places: never more than there are, and none takes what half of them promises to the others. */
 import t from 'tap'
-import { createPlaces } from '../../src/webhooks/places.ts'
+import { createDeliverySlots } from '../../src/webhooks/places.ts'
 
 t.test('alone one may have all of them, and no more', async (t) => {
-  const places = createPlaces(10)
+  const places = createDeliverySlots(10)
   const one = places.join('a', () => {})
   t.equal(one.take(8), 8)
   t.equal(one.take(8), 2)
@@ -14,7 +14,7 @@ t.test('alone one may have all of them, and no more', async (t) => {
 })
 
 t.test('of two each has a quarter for itself, whatever the other wants', async (t) => {
-  const places = createPlaces(8)
+  const places = createDeliverySlots(8)
   const [greedy, late] = [places.join('a', () => {}), places.join('b', () => {})]
   t.equal(greedy.take(100), 6)
   t.equal(late.take(100), 2)
@@ -24,7 +24,7 @@ t.test('of two each has a quarter for itself, whatever the other wants', async (
 })
 
 t.test('who got fewer than it wanted is told when there are some again, once', async (t) => {
-  const places = createPlaces(2)
+  const places = createDeliverySlots(2)
   let told = 0
   const one = places.join('a', () => {})
   const other = places.join('b', () => told++)
@@ -39,7 +39,7 @@ t.test('who got fewer than it wanted is told when there are some again, once', a
 })
 
 t.test('more who want them than there are places: no share, and never more than there are', async (t) => {
-  const places = createPlaces(3)
+  const places = createDeliverySlots(3)
   const all = Array.from({ length: 10 }, (_, i) => places.join(`q${i}`, () => {}))
   const got = all.map((holder) => holder.take(2))
   t.same(got.slice(0, 3), [2, 1, 0])
@@ -47,7 +47,7 @@ t.test('more who want them than there are places: no share, and never more than 
 })
 
 t.test('what one has left behind counts for the next of its queue, not for others', async (t) => {
-  const places = createPlaces(8)
+  const places = createDeliverySlots(8)
   const good = places.join('good', () => {})
   const before = places.join('bad', () => {})
   t.equal(before.take(100), 6)

@@ -17,7 +17,7 @@ import { setImmediate, setTimeout as wait } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { createAddressGuard } from '../../src/webhooks/address-guard.ts'
-import { createSender, type Delivery } from '../../src/webhooks/sender.ts'
+import { createWebhookClient, type DeliveryRequest } from '../../src/webhooks/sender.ts'
 import { createAuthority } from '../helpers/tls-redis.ts'
 
 const MAX_RESPONSE_BYTES = 1_000
@@ -27,9 +27,9 @@ const toLoopback: LookupFunction = (_name, _options, callback) =>
 
 function startSender(t: Test, lookup = toLoopback) {
   const guard = createAddressGuard(['127.0.0.1/32'], lookup)
-  const sender = createSender({ guard, maxResponseBytes: MAX_RESPONSE_BYTES })
+  const sender = createWebhookClient({ guard, maxResponseBytes: MAX_RESPONSE_BYTES })
   t.teardown(() => sender.close())
-  const send = (url: string, delivery: Partial<Delivery> = {}) =>
+  const send = (url: string, delivery: Partial<DeliveryRequest> = {}) =>
     sender.send({ url, headers: {}, body: '{}', timeoutMs: 5_000, ...delivery })
   return { send, close: sender.close }
 }

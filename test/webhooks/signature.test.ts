@@ -2,7 +2,7 @@
 
 import { Webhook } from 'standardwebhooks'
 import t from 'tap'
-import { createSecret, isSecret, sign } from '../../src/webhooks/signature.ts'
+import { createSigningSecret, isSecret, sign } from '../../src/webhooks/signature.ts'
 
 const nowS = () => Math.floor(Date.now() / 1_000)
 const body = JSON.stringify({ id: 'emails:1', name: 'welcome', data: { to: 'Zoë ✓ 𝄞' } })
@@ -16,7 +16,7 @@ function headersOf(secrets: string[], timestampS = nowS(), id = 'emails:1.1') {
 }
 
 t.test('the library of the standard accepts what is signed, as text and as bytes', async (t) => {
-  const secret = createSecret()
+  const secret = createSigningSecret()
   const webhook = new Webhook(secret)
   t.same(webhook.verify(body, headersOf([secret])), JSON.parse(body))
   t.equal(sign([secret], 'a', 1, body), sign([secret], 'a', 1, Buffer.from(body)))
@@ -30,7 +30,7 @@ t.test('it agrees with the example of the standard', async (t) => {
 })
 
 t.test('while two secrets are live, either is enough', async (t) => {
-  const [old, next, other] = [createSecret(), createSecret(), createSecret()]
+  const [old, next, other] = [createSigningSecret(), createSigningSecret(), createSigningSecret()]
   const headers = headersOf([old, next])
   t.match(headers['webhook-signature'], /^v1,[A-Za-z0-9+/]{43}= v1,[A-Za-z0-9+/]{43}=$/)
   t.ok(new Webhook(old).verify(body, headers))
@@ -39,7 +39,7 @@ t.test('while two secrets are live, either is enough', async (t) => {
 })
 
 t.test('what was changed on the way, or sent again later, is refused', async (t) => {
-  const secret = createSecret()
+  const secret = createSigningSecret()
   const webhook = new Webhook(secret)
   const headers = headersOf([secret])
   t.throws(() => webhook.verify(body.replace('welcome', 'Welcome'), headers), /No matching signature/)
@@ -51,7 +51,7 @@ t.test('what was changed on the way, or sent again later, is refused', async (t)
 })
 
 t.test('a secret is new each time, and of the form that the standard asks for', async (t) => {
-  const secrets = Array.from({ length: 100 }, createSecret)
+  const secrets = Array.from({ length: 100 }, createSigningSecret)
   t.equal(new Set(secrets).size, 100)
   for (const secret of secrets) {
     t.match(secret, /^whsec_[A-Za-z0-9+/]{43}=$/)
@@ -83,5 +83,5 @@ t.test('a secret has 24 to 64 bytes, in base64 as everybody writes it', async (t
 
 t.test('what is no secret signs nothing, and is not repeated', async (t) => {
   t.throws(() => sign(['whsec_hunter2'], 'a', 1, body), { message: /^(?!.*hunter2).*not of the form/ })
-  t.throws(() => sign([createSecret(), ''], 'a', 1, body), /not of the form/)
+  t.throws(() => sign([createSigningSecret(), ''], 'a', 1, body), /not of the form/)
 })

@@ -1,12 +1,12 @@
 /** What a receiver's answer means for the job. */
 import t from 'tap'
-import type { Answer } from '../../src/webhooks/sender.ts'
+import type { DeliveryResult } from '../../src/webhooks/sender.ts'
 import { judge } from '../../src/webhooks/verdict.ts'
 
 const now = Date.parse('2026-01-15T12:00:00Z')
 const DAY_MS = 86_400_000
 
-function answer(status: number, contentType?: string, body?: string, retryAfter?: string): Answer {
+function answer(status: number, contentType?: string, body?: string, retryAfter?: string): DeliveryResult {
   return { status, retryAfter, contentType, body, isCut: false, ms: 12 }
 }
 
@@ -39,7 +39,7 @@ t.test('a body that cannot be kept completes the job without a result', async (t
   for (const type of ['text/plain', 'text/html', 'application/jsonp', 'application/x-json', 'json', '']) {
     t.same(judge(answer(200, type, '{"a":1}'), now), nothing, type)
   }
-  const cut: Answer = {
+  const cut: DeliveryResult = {
     status: 200,
     retryAfter: undefined,
     contentType: 'application/json',
@@ -65,7 +65,7 @@ t.test('what may pass is tried again', async (t) => {
     const reason = `answered ${status} in 12 ms`
     t.same(judge(answer(status), now), { kind: 'retry', reason, afterMs: undefined }, `${status}`)
   }
-  const silent: Answer = { status: undefined, reason: 'connection refused', ms: 3 }
+  const silent: DeliveryResult = { status: undefined, reason: 'connection refused', ms: 3 }
   t.same(judge(silent, now), { kind: 'retry', reason: 'connection refused', afterMs: undefined })
 })
 

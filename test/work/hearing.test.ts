@@ -1,7 +1,7 @@
 /** Whoever begins to listen while Redis is away hears of the queue when it is back, and not before. */
 import t from 'tap'
-import type { QueueListener, Subscription } from '../../src/queues/events.ts'
-import { HEAR_AGAIN_MS, hear } from '../../src/work/hearing.ts'
+import type { EventSubscription, QueueListener } from '../../src/queues/events.ts'
+import { RESUBSCRIBE_MS, subscribeWhenAvailable } from '../../src/work/hearing.ts'
 import { eventually } from '../helpers/app.ts'
 
 const listener: QueueListener = { onEvent: () => {}, onGap: () => {} }
@@ -11,19 +11,19 @@ t.test('it is asked again until it can be heard; another who hears of the queue 
   let asked = 0
   let closed = 0
   let begun = 0
-  const subscription: Subscription = { place: '0-0', close: () => closed++ }
+  const subscription: EventSubscription = { position: '0-0', close: () => closed++ }
   const subscribe = async () => {
     if (++asked < 3) throw new Error('Redis is away')
     return subscription
   }
   const began = performance.now()
-  const hearing = hear({ subscribe, feed }, 'q', listener, () => begun++)
+  const hearing = subscribeWhenAvailable({ subscribe, feed }, 'q', listener, () => begun++)
   t.notOk(hearing.isLive())
   await eventually(() => asked === 2)
   t.notOk(hearing.isLive(), 'though the feed is live')
   await eventually(() => begun === 1)
   t.ok(hearing.isLive())
-  t.ok(performance.now() - began >= 2 * HEAR_AGAIN_MS - 10)
+  t.ok(performance.now() - began >= 2 * RESUBSCRIBE_MS - 10)
   hearing.end()
   t.equal(closed, 1)
 })
@@ -31,16 +31,16 @@ t.test('it is asked again until it can be heard; another who hears of the queue 
 t.test('what begins after its end is closed, and nothing is asked after it', async (t) => {
   let closed = 0
   let asked = 0
-  let answer = (_: Subscription) => {}
+  let answer = (_: EventSubscription) => {}
   const subscribe = () => {
     asked++
-    return new Promise<Subscription>((resolve) => {
+    return new Promise<EventSubscription>((resolve) => {
       answer = resolve
     })
   }
-  const hearing = hear({ subscribe, feed }, 'q', listener, () => t.fail('it has ended'))
+  const hearing = subscribeWhenAvailable({ subscribe, feed }, 'q', listener, () => t.fail('it has ended'))
   hearing.end()
-  answer({ place: '0-0', close: () => closed++ })
+  answer({ position: '0-0', close: () => closed++ })
   await eventually(() => closed === 1)
   t.equal(asked, 1)
 })
