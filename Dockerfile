@@ -1,6 +1,6 @@
 # The service alone; Redis is elsewhere (REDIS_URL), since a container's own disk is gone with the container.
 # A port that a container publishes is beyond loopback. So this image refuses to start until there are API keys (mount a
-# folder with API_KEYS_FILE; `node dist/key.js create …` makes them), or until somebody says ALLOW_ANONYMOUS=true.
+# folder with API_KEYS_FILE; `node dist/cli/key.js create …` makes them), or until somebody says ALLOW_ANONYMOUS=true.
 # It writes nothing, so it runs with a read-only file system (compose.yaml does).
 ARG BASE_IMAGE=node:20-bookworm-slim
 

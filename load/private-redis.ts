@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
-import { startEmbeddedRedis } from '../src/redis/embedded.ts'
+import { startEmbeddedRedis } from '../src/redis/embedded/embedded-redis.ts'
 
 export interface PrivateRedis {
   socket: string

@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { pino } from 'pino'
 import { createApp } from '../src/app.ts'
-import { loadConfig } from '../src/load-config.ts'
+import { loadConfig } from '../src/config/load.ts'
 
 export async function openapiDocument(): Promise<object> {
   // Settings are defaults alone, so that nobody's environment shows in the document. REPLICAS keeps the

@@ -4,8 +4,8 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { aliases, type Config, ConfigSchema } from '../src/config.ts'
-import type { SettingSchema } from '../src/load-config.ts'
+import type { SettingSchema } from '../src/config/load.ts'
+import { aliases, type Config, ConfigSchema } from '../src/config/schema.ts'
 
 const settings = Object.entries<SettingSchema>(ConfigSchema.properties)
 
@@ -24,7 +24,7 @@ const LINE_LENGTH = 110
 export function envExample(): string {
   const lines = [
     'Every setting with its default. Copy this file to .env and uncomment what should differ.',
-    'Made by `npm run env:example` from src/config.ts.',
+    'Made by `npm run env:example` from src/config/schema.ts.',
   ].map((line) => `# ${line}`)
   for (const [name, setting] of settings) {
     const group = groups[name as keyof Config]

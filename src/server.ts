@@ -2,9 +2,9 @@
 import closeWithGrace from 'close-with-grace'
 import { pino } from 'pino'
 import { createApp } from './app.ts'
-import { loadOrCreateSecret } from './leases/secret.ts'
-import { ConfigError, isLoopback, loadConfig } from './load-config.ts'
-import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded.ts'
+import { ConfigError, isLoopback, loadConfig } from './config/load.ts'
+import { loadOrCreateSecret } from './config/secret.ts'
+import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded/embedded-redis.ts'
 
 try {
   process.loadEnvFile('.env')

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { openapiDocument, openapiText } from '../openapi/generate.ts'
 import { envExample, settingsTable, withSettings } from '../scripts/env-example.ts'
-import { ConfigSchema } from '../src/config.ts'
+import { ConfigSchema } from '../src/config/schema.ts'
 
 interface Operation {
   operationId?: string

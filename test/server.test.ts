@@ -118,7 +118,7 @@ t.test('beyond loopback it serves only who says that strangers may', async (t) =
 t.test('with a key it serves beyond loopback, and nobody without that key', async (t) => {
   const DATA_DIR = await dataDir(t)
   const words = ['create', '--id', 'mailer', '--scopes', 'enqueue,read', '--queues', 'q']
-  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/key.ts', ...words], {
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', ...words], {
     env: { PATH: process.env['PATH'] ?? '', API_KEYS_FILE: join(DATA_DIR, 'keys.json') },
   })
   const secret = stdout.split('\n')[0]!
@@ -139,7 +139,7 @@ t.test('with a key it serves beyond loopback, and nobody without that key', asyn
 })
 
 t.test('a command of the keys that is wrong says so and ends with 1', async (t) => {
-  const bad = run(process.execPath, ['--import', 'tsx', 'src/key.ts', 'create', '--id', 'a'])
+  const bad = run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', 'create', '--id', 'a'])
   await t.rejects(bad, { code: 1, stderr: /--scopes is missing/ })
 })
 

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Type } from 'typebox'
-import { batchEnvelope, NewJobBody } from '../src/jobs/schemas.ts'
-import { JobQuery } from '../src/jobs/status-schemas.ts'
+import { batchEnvelope, NewJobBody } from '../src/jobs/enqueue/schemas.ts'
+import { JobQuery } from '../src/jobs/status/schemas.ts'
 import { createValidator } from '../src/validation.ts'
 
 const validate = createValidator(NewJobBody)

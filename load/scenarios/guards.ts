@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { addKey, createApiKeySecret, writeKeyFile } from '../../src/keys/key-file.ts'
+import { addKey, createApiKeySecret, writeKeyFile } from '../../src/auth/key-file.ts'
 import type { Load } from '../bench.ts'
 import { add } from './read.ts'
 import { compare, type Goal, job, json, type Scenario, type Side } from './scenario.ts'

@@ -4,7 +4,7 @@
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
-import { NewJobBody, StoredJob } from '../../src/jobs/schemas.ts'
+import { NewJobBody, StoredJob } from '../../src/jobs/enqueue/schemas.ts'
 import { serveTarget } from './serve.ts'
 
 const app = Fastify({ logger: false }).withTypeProvider<TypeBoxTypeProvider>()

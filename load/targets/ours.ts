@@ -1,7 +1,7 @@
 /** The service as it ships, in production mode, on the Redis of the run. */
 import { pino } from 'pino'
 import { createApp } from '../../src/app.ts'
-import { loadConfig } from '../../src/load-config.ts'
+import { loadConfig } from '../../src/config/load.ts'
 import { serveTarget } from './serve.ts'
 
 const config = loadConfig({ NODE_ENV: 'production', LOG_LEVEL: 'warn', ...process.env })

@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { type JobsOptions, Queue } from 'bullmq'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { NewJobBody, StoredJob } from '../../src/jobs/schemas.ts'
+import { NewJobBody, StoredJob } from '../../src/jobs/enqueue/schemas.ts'
 import { serveTarget } from './serve.ts'
 
 const connection = new Redis({ path: process.env['REDIS_SOCKET']!, maxRetriesPerRequest: null })

@@ -6,7 +6,7 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Access } from '../keys/access.ts'
+import type { Access } from '../auth/access.ts'
 
 export interface EventStream {
   send(frame: string): void

@@ -7,9 +7,9 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Type } from 'typebox'
+import type { Scope } from '../auth/access.ts'
 import { type ErrorCode, errorTable, problemResponses, problemType, SluiceError } from '../errors.ts'
-import type { Scope } from '../keys/access.ts'
-import { DOCS } from './contract.ts'
+import { DOCS } from './route-contract.ts'
 
 export interface OpenapiOptions {
   version: string

@@ -8,7 +8,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import { type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
-import { describeRequest } from './requests.ts'
+import { describeRequest } from './request-logging.ts'
 
 /** Fastify's and Node's own refusals, by their code. */
 const refusals: Record<string, ErrorCode> = {

@@ -4,8 +4,8 @@
  * Told in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10). A key without a rate is not counted.
  */
 import fp from 'fastify-plugin'
+import type { Rate } from '../auth/access.ts'
 import { SluiceError } from '../errors.ts'
-import type { Rate } from '../keys/access.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 interface Window {

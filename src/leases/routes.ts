@@ -1,6 +1,10 @@
 /** `POST /queues/:queue/leases`, `POST /leases/settle`, `POST /leases/extend`. Parse, one call of the domain, answer. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import { assertQueueAccess } from '../auth/access.ts'
+import type { JobOutcome } from '../bullmq/job-outcome.ts'
+import type { Dispatcher } from '../dispatch/dispatcher.ts'
+import type { LeasedJob } from '../dispatch/leased-job.ts'
 import {
   BODY_PROBLEMS,
   type ErrorCode,
@@ -9,11 +13,8 @@ import {
   REDIS_PROBLEMS,
   toProblem,
 } from '../errors.ts'
-import { assertQueueAccess } from '../keys/access.ts'
-import type { LeasedJob } from '../work/held.ts'
-import type { JobOutcome } from '../work/job-outcome.ts'
-import type { Dispatcher } from '../work/line.ts'
-import type { RenderLease } from './leased-job.ts'
+import type { RenderLease } from './lease-response.ts'
+import type { ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
   ExtendBody,
   ExtendResult,
@@ -25,7 +26,6 @@ import {
   SettleResult,
   TakeBody,
 } from './schemas.ts'
-import type { ItemResult, LeaseSettler } from './settler.ts'
 
 export interface LeaseRoutes {
   line: Dispatcher

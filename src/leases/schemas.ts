@@ -1,7 +1,7 @@
 /** The contract of working over HTTP: shapes, bounds and their meaning. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
-import { QUEUE_PATTERN } from '../queues/registry.ts'
+import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }

@@ -1,10 +1,10 @@
 /** `GET /queues/:queue/events`: what happens to the jobs of a queue, as it happens. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import { assertQueueAccess } from '../auth/access.ts'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
-import { assertQueueAccess } from '../keys/access.ts'
-import type { EventFollower } from './follower.ts'
-import type { QueueRegistry } from './registry.ts'
+import type { EventFollower } from '../events/event-follower.ts'
+import type { QueueRegistry } from './queue-registry.ts'
 import { EventHeaders, eventStreamResponses, QueueParams } from './schemas.ts'
 
 export interface QueueRoutes {

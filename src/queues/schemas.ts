@@ -1,6 +1,6 @@
 /** The contract of the event streams. */
 import { Type } from 'typebox'
-import { QUEUE_PATTERN } from './registry.ts'
+import { QUEUE_PATTERN } from './queue-registry.ts'
 
 export const QueueParams = Type.Object({
   queue: Type.String({

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
-import { findRedisBinary } from '../../src/redis/redis-binary.ts'
+import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
 import { type Check, type Control, hasFailed, holds, type Played, round, type Scenario } from './scenario.ts'
 import { missing } from './scenarios.ts'
 

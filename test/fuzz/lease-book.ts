@@ -2,7 +2,7 @@
  * The leases that the service has given, for requests that ask for one with a placeholder: held still, settled already,
  * changed, of another service, of a job that never was. What is known of each says what the service must answer.
  */
-import { createLeaseSealer } from '../../src/leases/lease.ts'
+import { createLeaseSealer } from '../../src/leases/lease-token.ts'
 import type { Case } from './operations.ts'
 
 /** Placeholders, each the whole of a text. */

@@ -1,8 +1,8 @@
 /** The whole service, in this process, on a test's Redis and prefix. `inject` speaks HTTP to it without a socket. */
 import { pino } from 'pino'
 import { type App, createApp } from '../../src/app.ts'
-import type { Config } from '../../src/config.ts'
-import { loadConfig } from '../../src/load-config.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import type { Config } from '../../src/config/schema.ts'
 import { uniquePrefix } from './redis.ts'
 
 export interface TestApp extends App {

@@ -1,5 +1,5 @@
 /** Runs once before all tests: gets a redis-server where there is none, so that no test file has to wait for it. */
-import { findRedisBinary } from '../../src/redis/redis-binary.ts'
+import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
 
 const { path, version } = await findRedisBinary({
   cacheDir: '.redis',

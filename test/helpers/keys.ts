@@ -3,8 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import type { Rate, Scope } from '../../src/keys/access.ts'
-import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/keys/key-file.ts'
+import type { Rate, Scope } from '../../src/auth/access.ts'
+import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/auth/key-file.ts'
 import { startApp } from './app.ts'
 
 export interface Grant {

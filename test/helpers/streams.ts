@@ -1,13 +1,16 @@
 /** A stream reader, or the events of queues, on connections of its own, put together as src/app.ts does. */
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { createQueueEvents, type QueueEvents } from '../../src/queues/events.ts'
-import { computeConnectionBudget, maxWaitingOperations } from '../../src/redis/budget.ts'
-import { createRedisConnections, type RedisConnections } from '../../src/redis/connections.ts'
-import { createRedisGateway, type RedisGateway } from '../../src/redis/gateway.ts'
-import { createSemaphore } from '../../src/redis/semaphore.ts'
-import type { StreamGap } from '../../src/redis/stream-check.ts'
-import { createStreamReader, type StreamReader } from '../../src/redis/stream-reader.ts'
+import { createQueueEvents, type QueueEvents } from '../../src/events/queue-events.ts'
+import {
+  computeConnectionBudget,
+  maxWaitingOperations,
+} from '../../src/redis/connection/connection-budget.ts'
+import { createRedisConnections, type RedisConnections } from '../../src/redis/connection/connections.ts'
+import { createRedisGateway, type RedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
+import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
+import type { StreamGap } from '../../src/redis/streams/gap-detector.ts'
+import { createStreamReader, type StreamReader } from '../../src/redis/streams/stream-reader.ts'
 import { eventually, testConfig } from './app.ts'
 import { type TestRedis, uniquePrefix } from './redis.ts'
 

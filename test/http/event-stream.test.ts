@@ -3,8 +3,8 @@ import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { type Access, anonymous } from '../../src/auth/access.ts'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
-import { type Access, anonymous } from '../../src/keys/access.ts'
 import { eventually } from '../helpers/app.ts'
 
 /** Longer than anything here takes. */

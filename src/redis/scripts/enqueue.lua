@@ -15,7 +15,7 @@
 local base = ARGV[1]
 local jobs = cmsgpack.unpack(ARGV[2])
 local PER_JOB = 10
---@include once-a-batch
+--@include memoized-redis
 --@bullmq addStandardJob
 --@bullmq-keys addStandardJob
 --@bullmq addDelayedJob

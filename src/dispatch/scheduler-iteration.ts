@@ -1,0 +1,50 @@
+/** Job schedulers: the next job of one is made by whoever takes the one before, as BullMQ's Worker does it. */
+import { isLegacyRepeatableJobKey, Job, type JobJson, JobScheduler, type RepeatOptions } from 'bullmq'
+import type { Logger } from 'pino'
+import { SluiceError } from '../errors.ts'
+import type { BackendFactory } from '../queues/shared-backend.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+
+/**
+ * Resolves with whether the job may be handed out: not while Redis cannot be told of the next one, since this would then be
+ * its scheduler's last.
+ */
+export type ScheduleNext = (queue: string, json: JobJson, key: string) => Promise<boolean>
+
+const NEXT: RedisOperation = { label: 'scheduleNext', priority: 'settle', isWrite: true, commands: 1 }
+
+export function createSchedulerIteration(
+  prefix: string,
+  backendOf: BackendFactory,
+  gateway: RedisGateway,
+  log: Logger,
+): ScheduleNext {
+  return async (queue, json, key) => {
+    const id = json.repeatJobKey!
+    const scheduler = new JobScheduler(queue, { connection: {}, prefix }, (of, own) => backendOf(of, own))
+    scheduler.on('error', () => {})
+    const { name, data, opts } = Job.fromJSON(scheduler, json, key)
+    try {
+      await gateway.onAdmin(NEXT, async () => {
+        // Those of BullMQ 5 and before go on no longer, as with a native worker.
+        if (isLegacyRepeatableJobKey(id) && !(await scheduler.isJobScheduler(id))) return
+        const once = { override: false, producerId: key }
+        await scheduler.upsertJobScheduler(
+          id,
+          (opts as { repeat: RepeatOptions }).repeat,
+          name,
+          data,
+          opts,
+          once,
+        )
+      })
+      return true
+    } catch (error) {
+      const { code, cause } = error as SluiceError
+      if (error instanceof SluiceError && code !== 'INTERNAL') return false
+      // A pattern that nobody can read, for instance. The job itself is as good as any.
+      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'scheduler makes no further job')
+      return true
+    }
+  }
+}

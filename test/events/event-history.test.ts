@@ -1,0 +1,244 @@
+/** What came after an event, from streams as BullMQ and others leave them, on a real gateway. */
+import { Queue } from 'bullmq'
+import { pino } from 'pino'
+import t, { type Test } from 'tap'
+import { createEventHistory } from '../../src/events/event-history.ts'
+import type { QueueEvent } from '../../src/events/queue-events.ts'
+import { computeConnectionBudget } from '../../src/redis/connection/connection-budget.ts'
+import { createRedisConnections } from '../../src/redis/connection/connections.ts'
+import { createRedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
+import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
+import { eventually, testConfig } from '../helpers/app.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { addEntries } from '../helpers/streams.ts'
+
+const redis = await startRedis()
+const { client } = redis
+t.teardown(() => redis.stop())
+
+const PAGE = 500
+/** After every place that a stream can have here. */
+const END = '999999999999999-0'
+
+async function setUp(t: Test) {
+  const config = testConfig()
+  const prefix = config.QUEUE_PREFIX
+  const connections = createRedisConnections(
+    config,
+    redis,
+    computeConnectionBudget(config, 1),
+    pino({ level: 'silent' }),
+  )
+  const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
+  t.teardown(async () => {
+    await connections.close()
+    gateway.close()
+  })
+  await eventually(() => connections.all.every(({ ready }) => ready))
+  const history = createEventHistory(prefix, gateway)
+  const stream = `${prefix}:q:events`
+
+  /** Each page as the ids of its events; `between` is run before each is asked for. */
+  async function pagesSince(after: string, upTo = END, between: () => Promise<unknown> = async () => {}) {
+    const pages: (string[] | 'gap')[] = []
+    const found = await history.since('q', after, upTo)
+    if (!found) return undefined
+    await between()
+    for await (const page of found) {
+      pages.push(page === 'gap' ? page : page.map(({ id }) => id))
+      await between()
+    }
+    return pages
+  }
+  return { prefix, stream, history, pagesSince, reads: () => gateway.commandsSent()['eventHistory'] ?? 0 }
+}
+
+t.test('what came after an event is told, without the event itself', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const ids = await addEntries(client, stream, 10)
+  t.strictSame(await pagesSince(ids[0]!), [ids.slice(1)])
+  t.strictSame(await pagesSince(ids[6]!), [ids.slice(7)])
+  t.strictSame(await pagesSince(ids[8]!), [ids.slice(9)])
+  t.strictSame(await pagesSince(ids[9]!), [], 'nothing was missed')
+})
+
+t.test(
+  'the events of a real queue are told with all that BullMQ writes, and of that queue alone',
+  async (t) => {
+    const { prefix, stream, history } = await setUp(t)
+    const opts = { connection: client, prefix }
+    const [queue, other] = [new Queue('q', opts), new Queue('other', opts)]
+    await queue.add('first', {}, { jobId: 'a' })
+    const [[after]] = (await client.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string, string[]]]
+    await other.add('elsewhere', {}, { jobId: 'z' })
+    await queue.add('second', {}, { jobId: 'b', delay: 60_000 })
+    const events: QueueEvent[] = []
+    for await (const page of (await history.since('q', after, END))!) events.push(...(page as QueueEvent[]))
+    t.strictSame(
+      events.map(({ queue, event, key }) => [queue, event, key]),
+      [
+        ['q', 'added', 'b'],
+        ['q', 'delayed', 'b'],
+      ],
+    )
+    t.equal(events[0]!.fields['name'], 'second')
+    t.match(events[1]!.fields['delay'], /^\d{13}$/)
+  },
+)
+
+t.test('more than a page is told page by page, each event once and in order', async (t) => {
+  const { stream, pagesSince, reads } = await setUp(t)
+  const ids = await addEntries(client, stream, 1_200)
+  const pages = (await pagesSince(ids[0]!)) as string[][]
+  t.strictSame(pages.flat(), ids.slice(1))
+  t.ok(pages.every(({ length }) => length > 0 && length <= PAGE))
+  t.equal(reads(), 3)
+})
+
+t.test('no event is lost or told twice wherever a page ends', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const ids = await addEntries(client, stream, 2 * PAGE + 1)
+  for (const many of [
+    PAGE - 2,
+    PAGE - 1,
+    PAGE,
+    PAGE + 1,
+    2 * PAGE - 3,
+    2 * PAGE - 2,
+    2 * PAGE - 1,
+    2 * PAGE,
+  ]) {
+    const pages = (await pagesSince(ids.at(-1 - many)!)) as string[][]
+    t.strictSame(pages.flat(), ids.slice(-many), `${many} events`)
+    t.ok(pages.every(({ length }) => length > 0))
+  }
+})
+
+t.test('nothing after the end that is given is told, nor read for', async (t) => {
+  const { stream, pagesSince, reads } = await setUp(t)
+  const ids = await addEntries(client, stream, 1_200)
+  for (const [from, to] of [
+    [0, 1],
+    [0, 300],
+    [0, 498],
+    [0, 499],
+    [0, 500],
+    [0, 998],
+    [0, 999],
+    [10, 1_198],
+  ] as const) {
+    const before = reads()
+    const pages = (await pagesSince(ids[from]!, ids[to]!)) as string[][]
+    t.strictSame(pages.flat(), ids.slice(from + 1, to + 1), `${from} to ${to}`)
+    t.ok(pages.every(({ length }) => length > 0))
+    t.equal(reads() - before, Math.ceil((to - from) / (PAGE - 1)), `${from} to ${to}`)
+  }
+})
+
+t.test('an end at or before the event, and one that is no entry, are ends as well', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  for (const id of ['5-0', '5-2', '9-0', '10-0']) await client.xadd(stream, id, 'event', 'added')
+  t.strictSame(await pagesSince('5-2', '5-2'), [])
+  t.strictSame(await pagesSince('5-2', '5-0'), [])
+  t.strictSame(await pagesSince('5-2', '0-0'), [])
+  t.strictSame(await pagesSince('5-0', '5-1'), [])
+  t.strictSame(await pagesSince('5-0', '9-7'), [['5-2', '9-0']], 'by their numbers, not their letters')
+})
+
+t.test('what is added while pages are asked for is told as far as the end', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const ids = await addEntries(client, stream, 600)
+  const toTheEnd = await pagesSince(ids[0]!, ids.at(-1)!, () => addEntries(client, stream, 50))
+  t.strictSame(toTheEnd!.flat(), ids.slice(1))
+})
+
+t.test('after an event that is not in the stream nobody can say what came', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  t.equal(await pagesSince('5-0'), undefined, 'no stream')
+  for (const id of ['5-1', '5-2', '9-0']) await client.xadd(stream, id, 'event', 'added')
+  for (const id of ['0-0', '4-9', '5-0', '5-3', '9-1', '10-0', '999999999999999-0']) {
+    t.equal(await pagesSince(id), undefined, id)
+  }
+  t.strictSame(await pagesSince('5-1'), [['5-2', '9-0']])
+  await client.xtrim(stream, 'MAXLEN', '=', 2)
+  t.equal(await pagesSince('5-1'), undefined, 'trimmed')
+  await client.xdel(stream, '5-2')
+  t.equal(await pagesSince('5-2'), undefined, 'deleted')
+})
+
+t.test('what is no id of an entry is not asked for', async (t) => {
+  const { stream, pagesSince, reads } = await setUp(t)
+  await client.xadd(stream, '5-0', 'event', 'added')
+  const junk = [
+    '',
+    '5',
+    '5-',
+    '-0',
+    '-',
+    '+',
+    '$',
+    '*',
+    '(5-0',
+    '5-0-0',
+    '5-*',
+    ' 5-0',
+    '5-0\n',
+    '5-0\r\nx',
+    'a-b',
+  ]
+  for (const id of [
+    ...junk,
+    '-5-0',
+    '5.0-0',
+    '٥-0',
+    '0x5-0',
+    '5-0x',
+    `${'5'.repeat(16)}-0`,
+    `5-${'0'.repeat(16)}`,
+  ]) {
+    t.equal(await pagesSince(id), undefined, JSON.stringify(id))
+  }
+  t.equal(reads(), 0)
+  t.equal(await pagesSince('005-00'), undefined, 'another way to write one is none that was given out')
+  t.strictSame(await pagesSince('5-0'), [])
+})
+
+t.test('a stream that is trimmed while it is read is told as a gap after what could be read', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const ids = await addEntries(client, stream, 1_200)
+  let pages = 0
+  const trimmed = await pagesSince(ids[0]!, END, async () => {
+    if (pages++ === 1) await client.xtrim(stream, 'MAXLEN', '=', 100)
+  })
+  t.strictSame(trimmed, [ids.slice(1, PAGE), 'gap'], 'and nothing after it')
+})
+
+t.test('a stream that is emptied or deleted while it is read is a gap too', async (t) => {
+  for (const empty of [
+    (stream: string) => client.xtrim(stream, 'MAXLEN', '=', 0),
+    (stream: string) => client.del(stream),
+  ]) {
+    const { stream, pagesSince } = await setUp(t)
+    const ids = await addEntries(client, stream, 1_200)
+    t.strictSame(await pagesSince(ids[0]!, END, () => empty(stream)), [ids.slice(1, PAGE), 'gap'])
+  }
+})
+
+t.test('what is trimmed after it was read is no gap', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const ids = await addEntries(client, stream, 1_200)
+  let pages = 0
+  const all = await pagesSince(ids[0]!, END, async () => {
+    // The last that was read stays: from there it goes on.
+    if (pages++ > 0) await client.xtrim(stream, 'MINID', '=', ids[pages === 2 ? PAGE - 1 : 2 * PAGE - 2]!)
+  })
+  t.strictSame(all!.flat(), ids.slice(1))
+  const few = await pagesSince(ids[1_000]!, END, () => client.del(stream))
+  t.strictSame(few, [ids.slice(1_001)], 'all was read at once')
+})
+
+t.test('a key that is no stream fails, as what it is', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  await client.set(stream, 'x')
+  await t.rejects(pagesSince('5-0'), { code: 'QUEUE_DAMAGED' })
+})

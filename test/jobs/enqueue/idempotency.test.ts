@@ -1,0 +1,170 @@
+/** Idempotency-Key: the same key again leads to the same job, whatever became of it, and never makes a second one. */
+import t, { type Test } from 'tap'
+import { startApp, type TestApp } from '../../helpers/app.ts'
+import { startRedis, type TestRedis } from '../../helpers/redis.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+
+async function open(t: Test, settings: Record<string, string> = {}, at: TestRedis = redis) {
+  const app = await startApp(at, settings)
+  t.teardown(() => app.http.close())
+  return app
+}
+
+async function post(app: TestApp, body: object, key?: string, url = '/jobs') {
+  const headers = {
+    'content-type': 'application/json',
+    ...(key === undefined ? {} : { 'idempotency-key': key }),
+  }
+  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+}
+
+const job = { queue: 'q', name: 'welcome', data: { to: 'ann', n: 1 }, opts: { attempts: 3 } }
+const jobsIn = (app: TestApp) => redis.client.llen(`${app.prefix}:q:wait`)
+
+t.test('a repeat is answered with the first job, and says that it is one', async (t) => {
+  const app = await open(t)
+  const first = await post(app, job, 'k1')
+  t.match(first, { status: 201, body: { deduplicated: false, state: 'waiting' } })
+  t.equal(first.headers['idempotency-replayed'], undefined)
+  const again = await post(app, job, 'k1')
+  t.match(again, { status: 200, body: { ...first.body, deduplicated: true } })
+  t.equal(again.headers['idempotency-replayed'], 'true')
+  t.equal(again.headers.location, first.headers.location)
+  t.equal(await jobsIn(app), 1)
+  t.equal((await post(app, job, 'k2')).status, 201, 'another key is another job')
+  t.equal((await post(app, job)).status, 201, 'and so is none')
+})
+
+t.test('the order of fields and defaults left out make no other payload', async (t) => {
+  const app = await open(t)
+  const { body } = await post(app, job, 'k')
+  const turned = { opts: { attempts: 3 }, data: { n: 1, to: 'ann' }, name: 'welcome', queue: 'q' }
+  t.match(await post(app, turned, 'k'), { status: 200, body: { id: body.id } })
+  const plain = await post(app, { name: 'n' }, 'plain')
+  const spelt = await post(app, { queue: 'default', name: 'n', data: {}, opts: {} }, 'plain')
+  t.match(spelt, { status: 200, body: { id: plain.body.id } })
+})
+
+t.test('the key with another payload is refused, and nothing is stored', async (t) => {
+  const app = await open(t)
+  await post(app, job, 'k')
+  const others = [
+    { ...job, name: 'other' },
+    { ...job, data: { to: 'bob', n: 1 } },
+    { ...job, data: { to: 'ann', n: '1' } },
+    { ...job, opts: { attempts: 4 } },
+    { ...job, queue: 'other' },
+  ]
+  for (const other of others) {
+    const { status, body } = await post(app, other, 'k')
+    t.match(
+      { status, body },
+      { status: 422, body: { code: 'IDEMPOTENCY_KEY_REUSED', outcome: 'not_executed' } },
+    )
+    t.notOk(body.ids, 'there is no job that it could name')
+  }
+  t.equal(await jobsIn(app), 1)
+  t.equal(await redis.client.exists(`${app.prefix}:other:wait`), 0)
+})
+
+t.test('the record outlives the job, and the repeat says that the job is gone', async (t) => {
+  const app = await open(t)
+  const first = await post(app, job, 'k')
+  await redis.client.del(`${app.prefix}:${first.body.id}`)
+  await redis.client.lpop(`${app.prefix}:q:wait`)
+  t.match(await post(app, job, 'k'), {
+    status: 200,
+    body: { id: first.body.id, name: null, state: null, createdAt: null, deduplicated: true },
+  })
+  t.equal(await jobsIn(app), 0)
+})
+
+t.test('another replica, and the service after a restart, know it too', async (t) => {
+  const app = await open(t)
+  const first = await post(app, job, 'k')
+  const replica = await open(t, { QUEUE_PREFIX: app.prefix })
+  t.match(await post(replica, job, 'k'), { status: 200, body: { id: first.body.id } })
+})
+
+t.test('a hundred at once at two replicas make one job', async (t) => {
+  const app = await open(t)
+  const replica = await open(t, { QUEUE_PREFIX: app.prefix })
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, (_, index) => post(index % 2 ? app : replica, job, 'k')),
+  )
+  t.equal(answers.filter(({ status }) => status === 201).length, 1)
+  t.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
+  t.equal(await jobsIn(app), 1)
+})
+
+t.test('a key leads to the job that a deduplicated or named job stands for', async (t) => {
+  const app = await open(t)
+  const named = { ...job, opts: { jobId: 'mine' } }
+  const first = await post(app, named)
+  t.match(await post(app, named, 'k'), { status: 200, body: { id: first.body.id } })
+  t.match(await post(app, named, 'k'), { status: 200, headers: { 'idempotency-replayed': 'true' } })
+  const throttled = { ...job, opts: { deduplication: { id: 'd' } } }
+  const kept = await post(app, throttled)
+  t.match(await post(app, throttled, 'd'), { status: 200, body: { id: kept.body.id } })
+  t.match(await post(app, throttled, 'd'), { body: { id: kept.body.id } })
+})
+
+t.test('in a batch each job has a key of its own; the header stands for all that have none', async (t) => {
+  const app = await open(t)
+  const batch = { jobs: [{ ...job, idempotencyKey: 'a' }, job, { ...job, idempotencyKey: 'a' }] }
+  const first = await post(app, batch, 'b', '/jobs/batch')
+  t.match(first, { status: 201, body: { created: 2, deduplicated: 1 } })
+  const [one, two, three] = first.body.results
+  t.equal(three.id, one.id, 'twice in the same batch is once')
+  const again = await post(app, batch, 'b', '/jobs/batch')
+  t.match(again, { status: 201, body: { created: 0, deduplicated: 3 } })
+  t.equal(again.body.results[1].id, two.id)
+  t.match(await post(app, job, 'a'), { status: 200, body: { id: one.id } }, 'alone it is the same key')
+  const changed = { jobs: [{ ...job, name: 'x', idempotencyKey: 'a' }, { name: 'y' }] }
+  t.match(await post(app, changed, undefined, '/jobs/batch'), {
+    status: 207,
+    body: { results: [{ status: 422, error: { code: 'IDEMPOTENCY_KEY_REUSED' } }, { status: 201 }] },
+  })
+})
+
+t.test('a record lasts for IDEMPOTENCY_TTL, and is one key of Redis that no queue can spell', async (t) => {
+  const app = await open(t, { IDEMPOTENCY_TTL: '60000' })
+  await post(app, job, 'k')
+  const keys = await redis.client.keys(`${app.prefix}::sluice:idempotency:*`)
+  t.equal(keys.length, 1)
+  const ttl = await redis.client.pttl(keys[0]!)
+  t.ok(ttl > 55_000 && ttl <= 60_000, `${ttl}`)
+  await redis.client.del(keys[0]!)
+  t.equal((await post(app, job, 'k')).status, 201)
+})
+
+t.test('a job that could not be stored leaves no record', async (t) => {
+  const app = await open(t)
+  await redis.client.set(`${app.prefix}:q:wait`, 'not a list')
+  t.match(await post(app, job, 'k'), { status: 503, body: { code: 'QUEUE_DAMAGED' } })
+  await redis.client.del(`${app.prefix}:q:wait`)
+  t.equal((await post(app, job, 'k')).status, 201)
+})
+
+t.test('what cannot be a key is refused before anything is stored', async (t) => {
+  const app = await open(t)
+  for (const key of ['', 'with space', 'x'.repeat(256), 'tab\tin it', 'ümlaut']) {
+    const { status, body } = await post(app, job, key)
+    t.match({ status, body }, { status: 400, body: { errors: [{ pointer: 'Idempotency-Key' }] } }, key)
+  }
+  t.equal((await post(app, job, `"${'x'.repeat(253)}"`)).status, 201)
+  const item = { jobs: [{ ...job, idempotencyKey: 'with space' }] }
+  t.equal((await post(app, item, undefined, '/jobs/batch')).status, 422)
+  t.equal(await jobsIn(app), 1)
+})
+
+t.test('a wait goes with it: the repeat waits for the job of the first', async (t) => {
+  const app = await open(t)
+  const first = await post(app, job, 'k')
+  const again = await post(app, job, 'k', '/jobs?wait=1')
+  t.match(again, { status: 200, body: { id: first.body.id, state: 'waiting', deduplicated: true } })
+  t.equal(again.headers['idempotency-replayed'], 'true')
+})

@@ -1,0 +1,222 @@
+/** `GET /jobs/:id/events`, by a real EventSource: everything that happens, once, in order, to its end. */
+import { request } from 'node:http'
+import { Queue, Worker } from 'bullmq'
+import t, { type Test } from 'tap'
+import { eventually, startApp } from '../../helpers/app.ts'
+import { startRedis } from '../../helpers/redis.ts'
+import { follow, listen } from '../../helpers/sse.ts'
+
+const redis = await startRedis()
+t.teardown(() => redis.stop())
+const connection = { path: redis.socket, maxRetriesPerRequest: null }
+
+async function open(t: Test, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
+  t.teardown(() => app.http.close())
+  const url = await listen(app)
+  const queue = new Queue('q', { connection: redis.client, prefix: app.prefix })
+  const take = async () => {
+    const worker = new Worker('q', null, { connection, prefix: app.prefix, autorun: false })
+    t.teardown(() => worker.close(true))
+    return (await worker.getNextJob('token'))!
+  }
+  const subscribers = async () => (await app.http.inject('/stats')).json().events.subscribers as number
+  return { app, url, queue, take, subscribers, job: `${url}/jobs/q:a/events` }
+}
+
+t.test('a job is followed from what it is to its end, and then no more', async (t) => {
+  const { queue, take, job, subscribers } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  await queue.add('n', {}, { jobId: 'b' })
+  const following = follow(t, job)
+  t.match((await following.next('snapshot')).data, { id: 'q:a', state: 'waiting' })
+  const taken = await take()
+  t.match(await following.next('state'), {
+    id: /^\d+-\d+$/,
+    data: { id: 'q:a', queue: 'q', at: /Z$/, state: 'active', previous: 'waiting' },
+  })
+  await taken.updateProgress({ step: 1 })
+  t.match((await following.next('progress')).data, { id: 'q:a', progress: { step: 1 } })
+  await (await take()).moveToCompleted('b', 'token', false)
+  await taken.moveToCompleted({ sum: 3 }, 'token', false)
+  t.match((await following.next('state')).data, {
+    ...{ state: 'completed', previous: 'active', result: { sum: 3 } },
+  })
+  await eventually(() => following.state() === 2)
+  t.notOk(
+    following.heard.some(({ data }) => data['id'] === 'q:b'),
+    'nothing of another',
+  )
+  t.match(following.errors, [undefined, 204], 'it came back once, and was told that there is no more')
+  await eventually(async () => (await subscribers()) === 0)
+})
+
+t.test('a job that fails says why, and tries again before it does', async (t) => {
+  const { app, queue, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a', attempts: 2, backoff: 10 })
+  const following = follow(t, job)
+  await following.next('snapshot')
+  const worker = new Worker('q', async ({ attemptsMade }) => fail(`attempt ${attemptsMade}`), {
+    ...{ connection, prefix: app.prefix },
+  })
+  t.teardown(() => worker.close())
+  await eventually(() => following.state() === 2)
+  const states = following.heard.filter(({ event }) => event === 'state').map(({ data }) => data)
+  t.same(
+    states.map(({ state }) => state),
+    ['active', 'delayed', 'waiting', 'active', 'failed'],
+  )
+  t.match(states[1], { delayedUntil: /Z$/ })
+  t.match(states[4], { error: { message: 'attempt 1' } })
+})
+
+function fail(reason: string): never {
+  throw new Error(reason)
+}
+
+t.test('a job that is removed, or is over already, ends the stream', async (t) => {
+  const { queue, take, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const removed = follow(t, job)
+  await removed.next('snapshot')
+  await queue.remove('a')
+  t.match((await removed.next('removed')).data, { id: 'q:a' })
+  await eventually(() => removed.state() === 2)
+  t.match(removed.errors, [undefined, 404], 'it came back to a job that is not there')
+  await queue.add('n', {}, { jobId: 'a' })
+  await (await take()).moveToCompleted(1, 'token', false)
+  const over = follow(t, job)
+  t.match((await over.next('snapshot')).data, { state: 'completed', result: 1 })
+  await eventually(() => over.state() === 2)
+  t.equal(over.heard.length, 1)
+})
+
+t.test('what is not there is a problem, not a stream', async (t) => {
+  const { url } = await open(t)
+  for (const id of ['q:none', 'q:..', 'nowhere:x']) {
+    const answer = await fetch(`${url}/jobs/${id}/events`)
+    t.equal(answer.status, 404)
+    t.match(await answer.json(), { code: 'JOB_NOT_FOUND' })
+  }
+})
+
+t.test('whoever comes back gets exactly what was missed', async (t) => {
+  const { queue, take, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const first = follow(t, job)
+  await first.next('snapshot')
+  const taken = await take()
+  const { id } = await first.next('state')
+  first.close()
+  for (let i = 1; i <= 5; i++) await taken.updateProgress(i)
+  const second = follow(t, job, id)
+  await eventually(() => second.heard.length >= 5)
+  await taken.updateProgress(6)
+  await taken.moveToCompleted(1, 'token', false)
+  await eventually(() => second.state() === 2)
+  t.same(
+    second.heard.map(({ event, data }) => (event === 'progress' ? data['progress'] : data['state'])),
+    [1, 2, 3, 4, 5, 6, 'completed'],
+  )
+  const all = [...first.heard, ...second.heard].map((one) => one.id)
+  t.equal(new Set(all).size, all.length, 'nothing twice')
+  const third = follow(t, job, second.heard.at(-1)!.id)
+  await eventually(() => third.state() === 2)
+  t.same(third.heard, [], 'who had seen the end is told nothing')
+  t.same(third.errors, [204])
+})
+
+t.test('what nobody can say any more is a gap, and then the job as it is', async (t) => {
+  const { app, queue, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const [first] = await redis.client.xrange(`${app.prefix}:q:events`, '-', '+')
+  await (await queue.getJob('a'))!.updateProgress(50)
+  await redis.client.xtrim(`${app.prefix}:q:events`, 'MAXLEN', 1)
+  for (const lastEventId of [first![0], 'nonsense', '99999999999999-0']) {
+    const following = follow(t, job, lastEventId)
+    t.match((await following.next('gap')).data, { reason: 'expired' }, lastEventId)
+    t.match((await following.next('snapshot')).data, { progress: 50 })
+    t.equal(following.heard.length, 2)
+    following.close()
+  }
+})
+
+t.test('a flush ends it: the job is gone', async (t) => {
+  const { queue, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const following = follow(t, job)
+  await following.next('snapshot')
+  await redis.client.flushall()
+  const flushedAt = performance.now()
+  await eventually(() => following.state() === 2, 15_000)
+  t.ok(performance.now() - flushedAt < 10_000)
+  t.equal(following.errors.at(-1), 404)
+})
+
+t.test('an operator who cleans the queue ends it as well', async (t) => {
+  const { queue, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const following = follow(t, job)
+  await following.next('snapshot')
+  await queue.clean(0, 100, 'wait')
+  await eventually(() => following.state() === 2, 15_000)
+  t.equal(following.errors.at(-1), 404)
+})
+
+t.test('a lost Redis connection is caught up with: nothing missed, nothing twice', async (t) => {
+  const { queue, take, job } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const following = follow(t, job)
+  await following.next('snapshot')
+  const taken = await take()
+  for (let i = 1; i <= 100; i++) {
+    await taken.updateProgress(i)
+    if (i % 40 === 0) await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+  }
+  await taken.moveToCompleted(1, 'token', false).catch(() => {})
+  await eventually(() => following.heard.some(({ data }) => data['state'] === 'completed'))
+  t.same(
+    following.heard.filter(({ event }) => event === 'progress').map(({ data }) => data['progress']),
+    Array.from({ length: 100 }, (_, i) => i + 1),
+  )
+})
+
+t.test('a hundred follow one job, and each hears its end', async (t) => {
+  const { queue, take, job, subscribers } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const all = Array.from({ length: 100 }, () => follow(t, job))
+  await eventually(() => all.every(({ heard }) => heard.length === 1))
+  t.equal(await subscribers(), 100)
+  await (await take()).moveToCompleted(1, 'token', false)
+  await eventually(() => all.every(({ heard }) => heard.at(-1)?.data['state'] === 'completed'))
+  await eventually(async () => (await subscribers()) === 0)
+})
+
+t.test('a job that is at its end while clients come is told to have ended, once', async (t) => {
+  const { app, url, queue } = await open(t)
+  const worker = new Worker('q', async () => 1, { connection, prefix: app.prefix })
+  t.teardown(() => worker.close())
+  const keys = Array.from({ length: 40 }, (_, i) => `k${i}`)
+  await queue.addBulk(keys.map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
+  const all = keys.map((key) => follow(t, `${url}/jobs/q:${key}/events`))
+  await eventually(() => all.every(({ state }) => state() === 2))
+  for (const { heard } of all) {
+    t.equal(heard[0]?.event, 'snapshot')
+    t.equal(heard.filter(({ data }) => data['state'] === 'completed').length, 1)
+    t.equal(heard.at(-1)?.data['state'], 'completed')
+  }
+})
+
+t.test('HEAD is answered, not held', async (t) => {
+  const { queue, url } = await open(t)
+  await queue.add('n', {}, { jobId: 'a' })
+  const status = await new Promise((resolve, reject) => {
+    request(`${url}/jobs/q:a/events`, { method: 'HEAD', timeout: 3_000 }, (answer) =>
+      resolve(answer.statusCode),
+    )
+      .on('error', reject)
+      .on('timeout', () => reject(new Error('held')))
+      .end()
+  })
+  t.equal(status, 405)
+})

@@ -1,0 +1,360 @@
+/**
+ * The cache by itself: a reader that answers when it is told to, a feed that says what it is told to say, and a clock
+ * that goes when it is moved. What holds with real Redis, real workers and several replicas: coherence.test.ts.
+ */
+import t from 'tap'
+import { SluiceError } from '../../../src/errors.ts'
+import type { Feed, QueueEvent, QueueEvents } from '../../../src/events/queue-events.ts'
+import type { Reading } from '../../../src/jobs/status/job-reader.ts'
+import { type JobResource, resourceOfNewJob } from '../../../src/jobs/status/job-resource.ts'
+import { createStatusCache } from '../../../src/jobs/status/status-cache.ts'
+import { testConfig } from '../../helpers/app.ts'
+
+const plain = { data: false, logs: false }
+const withData = { data: true, logs: false }
+const ref = { queue: 'q', key: 'a' }
+
+function job(state: JobResource['state'] = 'waiting'): JobResource {
+  return resourceOfNewJob(ref, { name: 'n', state, timestamp: 1_790_000_000_000 }, {})
+}
+
+function setUp(settings: Record<string, string> = {}, { follows = true } = {}) {
+  let nowMs = 1_000_000
+  const reads: { resolve(reading: Reading): void; reject(error: Error): void }[] = []
+  const reader = {
+    read: () => new Promise<Reading>((resolve, reject) => reads.push({ resolve, reject })),
+    close: async () => {},
+  }
+  const feed = { queue: 'q', isLive: true, epoch: 0, isClosed: false, position: '0-0', usedAtMs: 0 }
+  let followed: Feed | undefined
+  let listener!: Parameters<QueueEvents['listen']>[0]
+  const events: Pick<QueueEvents, 'feed' | 'follow' | 'listen'> = {
+    feed: () => followed,
+    follow: () => {
+      if (follows) followed = feed
+      return followed
+    },
+    listen: (one) => {
+      listener = one
+    },
+  }
+  const cache = createStatusCache(testConfig(settings), reader, events, () => nowMs)
+  t.teardown(() => cache.close())
+  const fill = (found: JobResource | undefined, place = '5-0', include = plain) => {
+    const fetched = cache.fetch(ref, include)
+    reads.at(-1)!.resolve({ job: found, place })
+    return fetched
+  }
+  /** `key` null: it is of no job. */
+  const happens = (id: string, event = 'active', key: string | null = 'a') =>
+    listener.onEvent({ queue: 'q', id, event, key: key ?? undefined, fields: {} } satisfies QueueEvent)
+  return {
+    ...{ cache, reads, feed, fill, happens },
+    peek: (include = plain) => cache.peek('q:a', include, nowMs),
+    pass: (ms: number) => {
+      nowMs += ms
+    },
+  }
+}
+
+const settled = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+t.test('reads of one id that miss together are one read', async (t) => {
+  const { cache, reads } = setUp()
+  const asked = Array.from({ length: 1_000 }, () => cache.fetch(ref, plain))
+  t.equal(reads.length, 1)
+  reads[0]!.resolve({ job: job(), place: '5-0' })
+  const bodies = new Set((await Promise.all(asked)).map(({ job }) => job?.body))
+  t.equal(bodies.size, 1)
+})
+
+t.test('without news each kind of answer has its time: unfinished, finished and missing', async (t) => {
+  for (const [found, ttlMs] of [
+    [job('active'), 1_000],
+    [job('completed'), 60_000],
+    [job('failed'), 60_000],
+    [undefined, 300],
+  ] as const) {
+    const settings = { CACHE_TTL_SHORT: '1000', CACHE_TTL_LONG: '60000', CACHE_TTL_MISSING: '300' }
+    const { fill, peek, pass } = setUp(settings)
+    await fill(found)
+    pass(ttlMs - 1)
+    t.match(peek(), { source: 'hit', ttlMs: 1, degraded: false }, `${found?.state} after ${ttlMs - 1} ms`)
+    pass(1)
+    t.equal(peek(), undefined, `${found?.state} after ${ttlMs} ms`)
+  }
+})
+
+t.test('an event throws out what was read before it, and nothing that was read after', async (t) => {
+  const { fill, peek, happens } = setUp()
+  await fill(job(), '5-0')
+  happens('5-0')
+  happens('4-9')
+  t.ok(peek(), 'what it tells is in the answer already')
+  happens('6-0', 'active', 'b')
+  happens('6-1', 'drained', null)
+  t.ok(peek(), 'it is of another job, or of none')
+  happens('6-2')
+  t.equal(peek(), undefined)
+})
+
+t.test('an answer that somebody asked for is read again at once, another is only dropped', async (t) => {
+  const { fill, peek, happens, reads } = setUp()
+  await fill(job(), '5-0')
+  happens('6-0')
+  t.equal(reads.length, 1)
+  await fill(job('active'), '6-0')
+  peek()
+  happens('7-0', 'completed')
+  t.equal(reads.length, 3)
+  reads[2]!.resolve({ job: job('completed'), place: '7-0' })
+  await settled()
+  t.match(peek(), { source: 'hit', job: { finished: true } })
+})
+
+t.test('an event throws out the answer with data too, by itself', async (t) => {
+  const { fill, peek, happens, reads } = setUp()
+  await fill({ ...job(), data: { json: '1' } }, '5-0', withData)
+  peek(withData)
+  happens('6-0')
+  t.equal(peek(withData), undefined)
+  t.equal(reads.length, 2)
+})
+
+t.test('a read that an event overtakes is answered to those who asked before, and is not kept', async (t) => {
+  const { cache, reads, peek, happens } = setUp()
+  const before = cache.fetch(ref, plain)
+  reads[0]!.resolve({ job: job(), place: '5-0' })
+  await before
+  const early = cache.fetch(ref, plain, { bypass: true })
+  happens('6-0')
+  const late = cache.fetch(ref, plain)
+  t.equal(reads.length, 3, 'who asks after the event does not join the read from before it')
+  reads[1]!.resolve({ job: job(), place: '5-0' })
+  await early
+  t.equal(peek(), undefined)
+  reads[2]!.resolve({ job: job('active'), place: '6-0' })
+  await late
+  t.match(peek()?.job?.body, /"active"/)
+})
+
+t.test('a read that an event overtakes is kept where it was made after what the event tells', async (t) => {
+  const { cache, reads, peek, happens, fill } = setUp()
+  await fill(job(), '5-0')
+  const asked = cache.fetch(ref, plain, { bypass: true })
+  happens('6-0')
+  reads[1]!.resolve({ job: job('active'), place: '6-0' })
+  await asked
+  t.match(peek()?.job?.body, /"active"/)
+})
+
+t.test('a read that two events overtake is kept only where it was made after both', async (t) => {
+  for (const [place, isKept] of [
+    ['5-9', false],
+    ['6-5', false],
+    ['7-0', true],
+  ] as const) {
+    const { cache, reads, peek, happens, fill } = setUp()
+    await fill(job(), '5-0')
+    const asked = cache.fetch(ref, plain, { bypass: true })
+    happens('6-0')
+    happens('7-0', 'completed')
+    reads[1]!.resolve({ job: job('active'), place })
+    await asked
+    t.equal(peek() !== undefined, isKept, `read at ${place}`)
+  }
+})
+
+t.test('a read is overtaken though others of the same job have begun since', async (t) => {
+  const { cache, reads, peek, happens, fill } = setUp()
+  await fill(job(), '5-0')
+  const asked = [1, 2, 3].map(() => cache.fetch(ref, plain, { bypass: true }))
+  happens('6-0')
+  reads[3]!.resolve({ job: job('active'), place: '6-0' })
+  reads[1]!.resolve({ job: job(), place: '5-0' })
+  reads[2]!.resolve({ job: job(), place: '5-0' })
+  await Promise.all(asked)
+  t.match(peek()?.job?.body, /"active"/)
+  const before = [4, 5].map(() => cache.fetch(ref, plain, { bypass: true }))
+  cache.forget('q', 'a')
+  reads[4]!.resolve({ job: job(), place: '6-0' })
+  reads[5]!.resolve({ job: job(), place: '6-0' })
+  await Promise.all(before)
+  t.equal(peek(), undefined, 'and so when it was written here')
+})
+
+t.test('the first read of a queue is not kept when others had begun to follow it beyond that', async (t) => {
+  const { cache, reads, peek, feed } = setUp()
+  const first = cache.fetch(ref, plain)
+  feed.position = '6-0'
+  reads[0]!.resolve({ job: job(), place: '5-0' })
+  await first
+  t.equal(peek(), undefined, 'what happened in between was heard by nobody')
+})
+
+t.test('an older read that comes back later does not take the place of a newer one', async (t) => {
+  const { cache, reads, peek, happens, fill } = setUp()
+  await fill(job(), '5-0')
+  const older = cache.fetch(ref, plain, { bypass: true })
+  happens('6-0')
+  const newer = cache.fetch(ref, plain)
+  reads[2]!.resolve({ job: job('completed'), place: '6-0' })
+  await newer
+  reads[1]!.resolve({ job: job('active'), place: '5-5' })
+  await older
+  t.match(peek()?.job?.body, /"completed"/)
+})
+
+t.test('after a gap nothing from before it is served, nor kept when it was under way', async (t) => {
+  const { cache, fill, peek, feed, reads } = setUp()
+  await fill(job())
+  const underWay = cache.fetch(ref, plain, { bypass: true })
+  feed.epoch++
+  t.equal(peek(), undefined)
+  reads[1]!.resolve({ job: job(), place: '5-0' })
+  await underWay
+  t.equal(peek(), undefined)
+  await fill(job())
+  t.ok(peek())
+})
+
+t.test('while events are not heard an answer is served for a second, and says so', async (t) => {
+  const { fill, peek, feed, pass } = setUp()
+  await fill(job('completed'))
+  feed.isLive = false
+  pass(999)
+  t.match(peek(), { source: 'hit', degraded: true, ttlMs: 1 })
+  pass(1)
+  t.equal(peek(), undefined)
+  feed.isLive = true
+  t.match(peek(), { degraded: false }, 'heard again without a gap, it holds')
+})
+
+t.test('a queue that is followed no more, or that there is no room for, has a second', async (t) => {
+  const closed = setUp()
+  await closed.fill(job())
+  closed.feed.isClosed = true
+  t.equal(closed.peek(), undefined, 'what happened since is not known')
+  const crowded = setUp({}, { follows: false })
+  t.match(await crowded.fill(job()), { degraded: true })
+  crowded.pass(999)
+  t.ok(crowded.peek())
+  crowded.pass(1)
+  t.equal(crowded.peek(), undefined)
+})
+
+t.test('of a name that never was a queue nothing is followed, and a miss is kept for a moment', async (t) => {
+  const { fill, peek, pass } = setUp()
+  await fill(undefined, '0-0')
+  pass(99)
+  t.match(peek(), { job: undefined })
+  pass(1)
+  t.equal(peek(), undefined)
+})
+
+t.test('a read that was under way when the job was written here is answered and not kept', async (t) => {
+  const { cache, reads, peek } = setUp()
+  const before = cache.fetch(ref, plain)
+  cache.forget('q', 'a')
+  const after = cache.fetch(ref, plain)
+  t.equal(reads.length, 2, 'who asks after the write does not join the read from before it')
+  reads[0]!.resolve({ job: undefined, place: '5-0' })
+  t.equal((await before).job, undefined)
+  t.equal(peek(), undefined, 'the old answer was not kept')
+  reads[1]!.resolve({ job: job(), place: '5-0' })
+  await after
+  t.equal(peek()?.job?.body, JSON.stringify(job()))
+})
+
+t.test('forgetting a job forgets it with its data too, and no other', async (t) => {
+  const { cache, fill, peek } = setUp()
+  await fill(job())
+  await fill({ ...job(), data: { json: '1' } }, '5-0', withData)
+  cache.forget('q', 'b')
+  t.ok(peek())
+  cache.forget('q', 'a')
+  t.equal(peek(), undefined)
+  t.equal(peek(withData), undefined)
+})
+
+t.test('while Redis is away the last that was known is served as stale, but not for ever', async (t) => {
+  const { cache, reads, fill, pass } = setUp({ CACHE_TTL_SHORT: '100', CACHE_STALE_KEEP: '5000' })
+  await fill(job())
+  pass(1_000)
+  const away = (one = ref) => {
+    const fetched = cache.fetch(one, plain)
+    reads.at(-1)!.reject(new SluiceError('REDIS_UNAVAILABLE'))
+    return fetched
+  }
+  t.match(await away(), { source: 'stale', ttlMs: -900, job: { body: JSON.stringify(job()) } })
+  pass(5_000)
+  await t.rejects(away(), { code: 'REDIS_UNAVAILABLE' })
+  await t.rejects(away({ queue: 'q', key: 'b' }), { code: 'REDIS_UNAVAILABLE' }, 'nothing is made up')
+})
+
+t.test('a job that is known to have changed or gone is not brought back by an outage', async (t) => {
+  for (const news of ['gone', 'changed', 'gap'] as const) {
+    const { cache, reads, fill, pass, happens, feed } = setUp({
+      CACHE_TTL_MISSING: '100',
+      CACHE_TTL_SHORT: '100',
+    })
+    await fill(job())
+    if (news === 'gone') await fill(undefined)
+    if (news === 'changed') happens('6-0')
+    if (news === 'gap') feed.epoch++
+    pass(200)
+    const fetched = cache.fetch(ref, plain)
+    reads.at(-1)!.reject(new SluiceError('REDIS_UNAVAILABLE'))
+    await t.rejects(fetched, { code: 'REDIS_UNAVAILABLE' }, news)
+  }
+})
+
+t.test('a read that is to be fresh joins none that began before', async (t) => {
+  const { cache, reads } = setUp()
+  const earlier = cache.fetch(ref, plain)
+  const fresh = cache.fetch(ref, plain, { bypass: true })
+  t.equal(reads.length, 2)
+  for (const read of reads) read.resolve({ job: job(), place: '5-0' })
+  t.equal((await earlier).source, 'miss')
+  t.equal((await fresh).source, 'bypass')
+})
+
+t.test('logs are read each time, since nothing tells when a line is added', async (t) => {
+  const { cache, reads, peek } = setUp()
+  const logs = { data: false, logs: true }
+  const asked = [cache.fetch(ref, logs), cache.fetch(ref, logs)]
+  t.equal(reads.length, 2)
+  for (const read of reads) read.resolve({ job: job(), place: '5-0' })
+  await Promise.all(asked)
+  t.equal(peek(logs), undefined)
+})
+
+t.test('with every TTL at 0 nothing is kept and nothing is shared', async (t) => {
+  const { cache, reads, fill, peek } = setUp({
+    ...{ CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' },
+  })
+  await fill(job('completed'))
+  t.equal(peek(), undefined)
+  void cache.fetch(ref, plain)
+  void cache.fetch(ref, plain)
+  t.equal(reads.length, 3)
+  t.match(cache.stats(), { enabled: false, totalEntries: 0 })
+})
+
+t.test('the memory is bounded by bytes, the oldest goes first, and the counts are true', async (t) => {
+  const { cache, reads, pass } = setUp({ CACHE_MAX_BYTES: '65536', CACHE_TTL_SHORT: '1000' })
+  for (let i = 0; i < 200; i++) {
+    const fetched = cache.fetch({ queue: 'q', key: `k${i}` }, plain)
+    reads.at(-1)!.resolve({ job: job(), place: '5-0' })
+    await fetched
+  }
+  const { bytes, maxBytes, totalEntries, validEntries } = cache.stats()
+  t.ok(bytes <= maxBytes)
+  t.ok(totalEntries > 20 && totalEntries < 200, `${totalEntries} entries`)
+  t.equal(validEntries, totalEntries)
+  t.equal(cache.peek('q:k0', plain, 0), undefined, 'the first is gone')
+  t.ok(cache.peek('q:k199', plain, 0), 'the last is there')
+  t.match(cache.stats(), { hits: 1, misses: 1, hitRatio: 0.5 })
+  pass(1_000)
+  t.match(cache.stats(), { validEntries: 0, expiredEntries: totalEntries })
+})

@@ -1,0 +1,139 @@
+/**
+ * A Redis that has the user of examples/redis-acl.conf, the service as that user, and a view of what it has Redis do: all
+ * that the service asks comes by one way (TCP) and all that a test does by another (the unix socket).
+ */
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { Redis } from 'ioredis'
+import { pino } from 'pino'
+import type { Test } from 'tap'
+import { createApp } from '../../../src/app.ts'
+import { eventually, type TestApp, testConfig, untilReady } from '../../helpers/app.ts'
+import { startRedis } from '../../helpers/redis.ts'
+import { freePort } from '../../helpers/tls-redis.ts'
+
+const FILE = resolve('examples/redis-acl.conf')
+export const PASSWORD = 'change-me'
+
+/** The words of the rule that allow a command, without their plus signs. */
+export const allowed = (await readFile(FILE, 'utf8'))
+  .split('\n')
+  .find((line) => line.startsWith('user '))!
+  .split(' ')
+  .filter((word) => word.startsWith('+'))
+  .map((word) => word.slice(1))
+
+const ADMIN = {
+  ...{ username: 'admin', password: 'admin' },
+  ...{ disableClientInfo: true, maxRetriesPerRequest: null },
+}
+
+export interface Server {
+  /** May do everything; on the unix socket, while the service comes by TCP. */
+  admin: Redis
+  /** How a BullMQ of the test's own connects, as `admin` does. */
+  connection: typeof ADMIN & { path: string }
+  tcp: string
+  unix: string
+}
+
+/** A Redis that has the user of the file, and lets nobody in who has no name. */
+export async function startServer(t: Test): Promise<Server> {
+  const port = await freePort()
+  const redis = await startRedis(['--include', FILE, '--bind', '127.0.0.1', '--port', `${port}`])
+  t.teardown(() => redis.stop())
+  await redis.client.call('ACL', 'SETUSER', 'admin', 'on', `>${ADMIN.password}`, '~*', '&*', '+@all')
+  const { socket } = redis
+  const connection = { ...ADMIN, path: socket }
+  const admin = new Redis(connection)
+  t.teardown(() => admin.disconnect())
+  await admin.call('ACL', 'SETUSER', 'default', 'off')
+  const user = `sluice:${PASSWORD}`
+  return { admin, connection, tcp: `redis://${user}@127.0.0.1:${port}`, unix: `unix://${user}@${socket}` }
+}
+
+export async function open(t: Test, url: string, settings: Record<string, string> = {}): Promise<TestApp> {
+  const own = { REDIS_URL: url, QUEUE_PREFIX: 'bull', WEBHOOK_ALLOW_CIDRS: '127.0.0.0/8' }
+  const config = testConfig({ ...own, ...settings })
+  const app = await createApp(config, { url }, pino({ level: 'silent' }))
+  t.teardown(() => app.http.close())
+  await app.http.ready()
+  return { ...app, config, prefix: config.QUEUE_PREFIX }
+}
+
+export async function openReady(
+  t: Test,
+  url: string,
+  settings: Record<string, string> = {},
+): Promise<TestApp> {
+  const app = await open(t, url, settings)
+  await untilReady(app)
+  return app
+}
+
+export const aclLog = async ({ admin }: Server) => (await admin.call('ACL', 'LOG')) as unknown[]
+
+export async function send(
+  app: TestApp,
+  method: 'DELETE' | 'GET' | 'POST' | 'PUT',
+  url: string,
+  payload?: object,
+  headers: Record<string, string> = {},
+) {
+  const { statusCode, body } = await app.http.inject({
+    ...{ method, url },
+    ...(payload && { headers: { 'content-type': 'application/json', ...headers }, payload }),
+  })
+  return { status: statusCode, body: body === '' ? undefined : JSON.parse(body) }
+}
+
+export const post = (app: TestApp, url: string, payload: object, headers: Record<string, string> = {}) =>
+  send(app, 'POST', url, payload, headers)
+
+export interface Seen {
+  /** What came from elsewhere than the unix socket, what its scripts did included; some with their subcommand. */
+  commands: Set<string>
+  /** What was done by each of its scripts, by SHA-1. */
+  scripts: Map<string, Set<string>>
+}
+
+/** From now on; resolves with all that Redis was asked until it is asked for. */
+export async function startWatching(t: Test, admin: Redis): Promise<() => Promise<Seen>> {
+  const seen: Seen = { commands: new Set(), scripts: new Map() }
+  let echoed = false
+  const monitor = await admin.monitor()
+  t.teardown(() => monitor.disconnect())
+  let from = ''
+  let script = new Set<string>()
+  monitor.on('monitor', (_time: string, args: string[], source: string) => {
+    // What a script does follows the line that runs the script.
+    if (source !== 'lua') from = source
+    if (from.startsWith('unix:')) {
+      echoed ||= args[0] === 'echo'
+      return
+    }
+    const [command = '', subcommand = ''] = args.map((arg) => arg.toLowerCase())
+    seen.commands.add(['client', 'xinfo'].includes(command) ? `${command}|${subcommand}` : command)
+    if (source === 'lua') script.add(command)
+    else if (command === 'evalsha' || command === 'eval') {
+      const sha = command === 'evalsha' ? args[1]! : shaOf(args[1]!)
+      script = seen.scripts.get(sha) ?? new Set()
+      seen.scripts.set(sha, script)
+    }
+  })
+  return async () => {
+    await admin.echo('that is all')
+    await eventually(() => echoed)
+    return seen
+  }
+}
+
+/** Of a text as MONITOR quotes it. */
+function shaOf(quoted: string): string {
+  const special: Record<string, string> = { n: '\n', r: '\r', t: '\t', a: '\x07', b: '\b' }
+  const text = quoted.replace(/\\(?:x(..)|(.))/g, (_, code: string | undefined, letter: string) =>
+    code === undefined ? (special[letter] ?? letter) : String.fromCharCode(Number.parseInt(code, 16)),
+  )
+  return createHash('sha1').update(text, 'latin1').digest('hex')
+}

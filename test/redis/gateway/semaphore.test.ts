@@ -1,0 +1,159 @@
+import t from 'tap'
+import {
+  createSemaphore,
+  type Priority,
+  priorities,
+  type Semaphore,
+} from '../../../src/redis/gateway/semaphore.ts'
+
+/** Takes all permits, so that whoever comes next has to wait. */
+function fullSemaphore(permits: number, maxWaiting: number): Semaphore {
+  const semaphore = createSemaphore(permits, maxWaiting)
+  while (semaphore.tryTake());
+  return semaphore
+}
+
+/** Lets every promise that can settle do so. */
+const settled = () => new Promise((resolve) => setImmediate(resolve))
+
+t.test('there are as many permits as it says, and one given back can be taken again', async (t) => {
+  const semaphore = createSemaphore(2, 10)
+  await semaphore.take('list')
+  t.ok(semaphore.tryTake())
+  t.notOk(semaphore.tryTake())
+  semaphore.release()
+  t.equal(semaphore.stats().inUse, 1)
+  t.ok(semaphore.tryTake())
+  t.match(semaphore.stats(), { permits: 2, inUse: 2, peak: 2, waiting: 0 })
+})
+
+t.test('who waits goes by priority, and first come first served within one', async (t) => {
+  const semaphore = fullSemaphore(1, 100)
+  const order: string[] = []
+  const arrivals: Priority[] = ['list', 'read', 'enqueue', 'settle', 'settle', 'list', 'enqueue', 'read']
+  const waiting = arrivals.map((priority, index) =>
+    semaphore.take(priority).then(() => {
+      order.push(`${priority} ${index}`)
+      semaphore.release()
+    }),
+  )
+  await settled()
+  t.same(order, [], 'nobody goes before a permit is free')
+  semaphore.release()
+  await Promise.all(waiting)
+  t.same(order, [
+    ...['settle 3', 'settle 4', 'enqueue 2', 'enqueue 6'],
+    ...['read 1', 'read 7', 'list 0', 'list 5'],
+  ])
+  t.match(semaphore.stats(), { inUse: 0, waiting: 0, peak: 1 })
+})
+
+t.test('a permit goes straight to the next in line, and nobody slips in between', async (t) => {
+  const semaphore = fullSemaphore(1, 10)
+  const waiting = semaphore.take('list')
+  semaphore.release()
+  t.notOk(semaphore.tryTake(), 'in the very same tick it is another’s already')
+  await waiting
+  t.match(semaphore.stats(), { inUse: 1, waiting: 0 })
+})
+
+t.test('when too many wait who matter as much, the next is refused, and nothing was executed', async (t) => {
+  const semaphore = fullSemaphore(3, 2)
+  const waiting = [semaphore.take('settle'), semaphore.take('settle')]
+  for (const priority of priorities) {
+    await t.rejects(semaphore.take(priority), {
+      code: 'OVERLOADED',
+      details: {
+        outcome: 'not_executed',
+        retryAfterS: 1,
+        detail: /^3 operations are in flight and 2 wait/,
+      },
+    })
+  }
+  t.match(semaphore.stats(), { refused: 4, waiting: 2, maxWaiting: 2 })
+  semaphore.release()
+  semaphore.release()
+  await Promise.all(waiting)
+  const again = semaphore.take('list')
+  t.equal(semaphore.stats().waiting, 1, 'the place of one that went is free again')
+  semaphore.release()
+  await again
+})
+
+t.test('with no place to wait, a full semaphore refuses at once', async (t) => {
+  await t.rejects(fullSemaphore(1, 0).take('settle'), { code: 'OVERLOADED' })
+})
+
+t.test(
+  'where all places are taken, the last of those who matter least makes room for one who matters more',
+  async (t) => {
+    const semaphore = createSemaphore(1, 3)
+    t.ok(semaphore.tryTake())
+    const ends: string[] = []
+    const waitAs = (name: string, priority: Priority) =>
+      semaphore.take(priority).then(
+        () => ends.push(name),
+        (error) => ends.push(`${name} ${error.code}`),
+      )
+    const waits = [waitAs('enqueue', 'enqueue'), waitAs('first list', 'list'), waitAs('last list', 'list')]
+    waits.push(waitAs('another list', 'list'), waitAs('settle', 'settle'), waitAs('read', 'read'))
+    waits.push(
+      waitAs('another settle', 'settle'),
+      waitAs('third settle', 'settle'),
+      waitAs('fourth settle', 'settle'),
+    )
+    await settled()
+    t.same(ends.toSorted(), [
+      'another list OVERLOADED',
+      'enqueue OVERLOADED',
+      'first list OVERLOADED',
+      'fourth settle OVERLOADED',
+      'last list OVERLOADED',
+      'read OVERLOADED',
+    ])
+    t.match(semaphore.stats(), { waiting: 3, refused: 6, waitingByPriority: { settle: 3 } })
+    for (let i = 0; i < 3; i++) semaphore.release()
+    await Promise.all(waits)
+    t.same(ends.slice(6), ['settle', 'another settle', 'third settle'])
+  },
+)
+
+t.test('who gives up leaves the line: the permit goes to the one behind, the place is free', async (t) => {
+  const semaphore = fullSemaphore(1, 2)
+  const controller = new AbortController()
+  const reason = new Error('gone')
+  const first = semaphore.take('read', controller.signal)
+  const second = semaphore.take('read')
+  controller.abort(reason)
+  await t.rejects(first, reason)
+  t.match(semaphore.stats(), { waiting: 1, waitingByPriority: { read: 1 }, inUse: 1 })
+  const third = semaphore.take('read')
+  semaphore.release()
+  await second
+  semaphore.release()
+  await third
+  semaphore.release()
+  t.match(semaphore.stats(), { inUse: 0, waiting: 0, refused: 0 })
+})
+
+t.test('giving up after the permit was had changes nothing', async (t) => {
+  const semaphore = fullSemaphore(1, 1)
+  const controller = new AbortController()
+  const waiting = semaphore.take('read', controller.signal)
+  semaphore.release()
+  controller.abort()
+  await waiting
+  t.match(semaphore.stats(), { inUse: 1, waiting: 0 })
+})
+
+t.test('the statistics count who waits by priority, and remember the peak', async (t) => {
+  const semaphore = fullSemaphore(2, 10)
+  const waiting = (['read', 'read', 'settle'] as const).map((priority) => semaphore.take(priority))
+  t.same(semaphore.stats(), {
+    ...{ permits: 2, inUse: 2, waiting: 3, maxWaiting: 10, refused: 0, peak: 2 },
+    waitingByPriority: { settle: 1, enqueue: 0, read: 2, list: 0 },
+  })
+  for (let i = 0; i < 5; i++) semaphore.release()
+  await Promise.all(waiting)
+  t.match(semaphore.stats(), { inUse: 0, waiting: 0, peak: 2 })
+})
