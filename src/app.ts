@@ -2,6 +2,7 @@
  * The table of contents: everything is made here, by hand, in order, and each thing's end stands on the line after it.
  * `close` runs the ends in reverse, which is the whole of a graceful shutdown.
  */
+
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -56,6 +57,7 @@ import { createMemoryGuard } from './redis/gateway/memory-guard.ts'
 import { createRedisGateway, type RedisGateway } from './redis/gateway/redis-gateway.ts'
 import { type Confirm, createReplication } from './redis/gateway/replication.ts'
 import { createSemaphore } from './redis/gateway/semaphore.ts'
+import { createKeyspace } from './redis/keyspace.ts'
 import { createAddressGuard } from './webhooks/delivery/address-guard.ts'
 import { createWebhookClient } from './webhooks/delivery/webhook-client.ts'
 import { webhookRoutes } from './webhooks/subscriptions/routes.ts'
@@ -102,13 +104,13 @@ async function assemble(
   const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaitingOperations(config))
   const gateway = createRedisGateway(config, connections, semaphore)
   http.addHook('onClose', async () => gateway.close())
-  const { QUEUE_PREFIX: prefix } = config
-  const backendOf = createSharedBackends(prefix, connections)
-  const registry = createQueueRegistry({ prefix, connections, gateway, backendOf })
+  const keyspace = createKeyspace(config.QUEUE_PREFIX)
+  const backendOf = createSharedBackends(keyspace, connections)
+  const registry = createQueueRegistry({ keyspace, connections, gateway, backendOf })
   http.addHook('onClose', () => registry.close())
 
   const events = createQueueEvents({
-    ...{ prefix: config.QUEUE_PREFIX, maxQueues: config.EVENTS_MAX_QUEUES },
+    ...{ keyspace, maxQueues: config.EVENTS_MAX_QUEUES },
     ...{ connections, gateway, log },
     isUrgent: () => line.waiterCount() > 0,
   })
@@ -121,15 +123,15 @@ async function assemble(
   const waiters = createWaiters(statusCache, events)
   // Before the listener closes, since it waits for the requests that wait.
   http.addHook('preClose', () => waiters.close())
-  const scheduleNext = createSchedulerIteration(prefix, backendOf, gateway, log)
-  const work = createWorkerCommands({ prefix, gateway, scheduleNext })
-  const stalled = createStalledRecovery({ prefix, gateway, maxStalledCount: config.MAX_STALLED_COUNT })
+  const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway, log)
+  const work = createWorkerCommands({ keyspace, gateway, scheduleNext })
+  const stalled = createStalledRecovery({ keyspace, gateway, maxStalledCount: config.MAX_STALLED_COUNT })
   http.addHook('onClose', async () => stalled.close())
   const line = createDispatcher(work, events, stalled)
   const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
   const confirm = createConfirm(config, gateway)
   const enqueuer = createEnqueuer({
-    ...{ config, registry, gateway, admit, confirm },
+    ...{ config, keyspace, registry, gateway, admit, confirm },
     onWrite: statusCache.forget,
     onStored: line.notify,
   })
@@ -142,12 +144,12 @@ async function assemble(
   http.addHook('onClose', () => sender.close())
   const push = createSubscriptionManager({
     ...{
-      prefix,
+      keyspace,
       line,
       work,
       sender,
       log,
-      store: createSubscriptionStore(prefix, gateway),
+      store: createSubscriptionStore(keyspace, gateway),
       vault: createVault(secrets),
     },
     ...{ onHeld: stalled.noteLeased, onWrite: statusCache.forget },
@@ -206,7 +208,7 @@ async function assemble(
     findMany: createGetMany(statusCache),
     jobLister: createJobLister(registry, gateway),
   })
-  const follower = createEventFollower(events, createEventHistory(config.QUEUE_PREFIX, gateway))
+  const follower = createEventFollower(events, createEventHistory(keyspace, gateway))
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
   await http.register(leaseRoutes, {

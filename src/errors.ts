@@ -163,6 +163,11 @@ export class SluiceError extends Error {
   }
 }
 
+/** A {@link SluiceError} as it is; anything else as INTERNAL, with the error as its cause. */
+export function asSluiceError(error: unknown): SluiceError {
+  return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
+}
+
 const optional = <T extends TSchema>(schema: T) => Type.Optional(schema)
 
 /** The body of `application/problem+json` (RFC 9457). `instance` is added by the transport, which alone knows it. */

@@ -25,15 +25,15 @@ const imports: Import[] = files.flatMap((from) => {
 })
 
 const folderOf = (file: string) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '')
-const features = ['jobs', 'leases', 'webhooks', 'schedules', 'flows', 'operations']
+const features = ['jobs', 'leases', 'webhooks', 'health']
 
 function offenders(isOffence: (found: Import) => boolean): string[] {
   return imports.filter(isOffence).map(({ from, to }) => `${from} → ${to}`)
 }
 
 t.test('the rules see the imports at all', async (t) => {
-  t.ok(imports.some(({ from, to }) => from === 'app.ts' && to === 'jobs/enqueuer.ts'))
-  t.ok(imports.some(({ from, to }) => from === 'redis/connections.ts' && to === 'ioredis'))
+  t.ok(imports.some(({ from, to }) => from === 'app.ts' && to === 'jobs/enqueue/enqueuer.ts'))
+  t.ok(imports.some(({ from, to }) => from === 'redis/connection/connections.ts' && to === 'ioredis'))
 })
 
 t.test('features import neither each other nor http/', async (t) => {
@@ -44,24 +44,37 @@ t.test('features import neither each other nor http/', async (t) => {
   t.same(bad, [])
 })
 
-t.test('dependencies point inwards: features → work → queues → redis → config, errors', async (t) => {
-  const rank: Record<string, number> = { '': 0, keys: 0, redis: 1, queues: 2, work: 3 }
-  for (const feature of features) rank[feature] = 4
-  const roots = ['app.ts', 'server.ts', 'key.ts']
-  const bad = offenders(({ from, to }) => {
-    if (roots.includes(from) || folderOf(from) === 'http' || !to.endsWith('.ts')) return false
-    return roots.includes(to) || (rank[folderOf(to)] ?? 9) > (rank[folderOf(from)] ?? 9)
-  })
-  t.same(bad, [])
-  t.same(
-    offenders(
-      ({ from, to }) =>
-        folderOf(from) === 'http' && ['redis', 'queues', 'work', ...features].includes(folderOf(to)),
-    ),
-    [],
-    'http/ knows no domain',
-  )
-})
+t.test(
+  'dependencies point inwards: features → dispatch → events, queues → redis → bullmq → config, auth, errors',
+  async (t) => {
+    const rank: Record<string, number> = {
+      '': 0,
+      config: 0,
+      auth: 0,
+      bullmq: 1,
+      redis: 2,
+      queues: 3,
+      events: 3,
+      dispatch: 4,
+    }
+    for (const feature of features) rank[feature] = 5
+    const roots = ['app.ts', 'server.ts', 'cli/key.ts', 'cli/key-command.ts']
+    const bad = offenders(({ from, to }) => {
+      if (roots.includes(from) || folderOf(from) === 'http' || !to.endsWith('.ts')) return false
+      return roots.includes(to) || (rank[folderOf(to)] ?? 9) > (rank[folderOf(from)] ?? 9)
+    })
+    t.same(bad, [])
+    t.same(
+      offenders(
+        ({ from, to }) =>
+          folderOf(from) === 'http' &&
+          ['redis', 'queues', 'events', 'dispatch', ...features].includes(folderOf(to)),
+      ),
+      [],
+      'http/ knows no domain',
+    )
+  },
+)
 
 t.test('only server, app, http/ and routes know fastify', async (t) => {
   const bad = offenders(
@@ -74,26 +87,34 @@ t.test('only server, app, http/ and routes know fastify', async (t) => {
   t.same(bad, [])
 })
 
-t.test('only redis/ imports ioredis, only redis/, queues/ and work/ make anything of bullmq', async (t) => {
-  t.same(
-    offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
-    [],
-  )
-  t.same(
-    offenders(
-      ({ from, to, typeOnly }) =>
-        to === 'bullmq' && !typeOnly && !['redis', 'queues', 'work'].includes(folderOf(from)),
-    ),
-    [],
-  )
-})
+t.test(
+  'only redis/ imports ioredis, only bullmq/, queues/ and dispatch/ import bullmq at runtime',
+  async (t) => {
+    t.same(
+      offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
+      [],
+    )
+    t.same(
+      offenders(
+        ({ from, to, typeOnly }) =>
+          to === 'bullmq' && !typeOnly && !['bullmq', 'queues', 'dispatch'].includes(folderOf(from)),
+      ),
+      [],
+    )
+  },
+)
 
-t.test('only server.ts and key.ts, and what spawns processes, touch process', async (t) => {
+t.test('only server.ts and cli/, and what spawns processes, touch process', async (t) => {
   const bad = files.filter((file) => {
     const code = readFileSync(join(src, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
     return /\bprocess\.(env|exit|on|argv|cwd|stdout|stderr)\b/.test(code)
   })
-  t.same(bad.sort(), ['key.ts', 'redis/append-only-file.ts', 'redis/embedded.ts', 'server.ts'])
+  t.same(bad.sort(), [
+    'cli/key.ts',
+    'redis/embedded/append-only-file.ts',
+    'redis/embedded/embedded-redis.ts',
+    'server.ts',
+  ])
 })
 
 t.test('there is no drawer for odds and ends', async (t) => {

@@ -4,7 +4,6 @@
  */
 import { Job, type JobJson, type RedisQueueBackend, Worker, type WorkerOptions } from 'bullmq'
 import { LRUCache } from 'lru-cache'
-import type { JobLease, TakeRequest } from '../dispatch/leased-job.ts'
 import { SluiceError } from '../errors.ts'
 import {
   type BullmqCommand,
@@ -12,6 +11,7 @@ import {
   createCommandRecorder,
   createRecordingBackend,
 } from './command-recorder.ts'
+import type { JobLease } from './job-lease.ts'
 import { applyOutcome, type JobOutcome } from './job-outcome.ts'
 
 export interface LeaseExtension {
@@ -21,9 +21,19 @@ export interface LeaseExtension {
   log: string | undefined
 }
 
+export interface TakeOptions {
+  queue: string
+  /** 1 to 100. */
+  max: number
+  leaseMs: number
+  /** Shown by BullMQ as `processedBy`. */
+  worker: string | undefined
+  rateLimit: { max: number; duration: number } | undefined
+}
+
 export interface CommandBuilder {
   /** Runs until there is no job, `max` times at most. */
-  take(request: TakeRequest, token: string): Promise<BullmqCommand>
+  take(options: TakeOptions, token: string): Promise<BullmqCommand>
   /**
    * `stacktrace`: of its earlier attempts, as stored. Rejects with INVALID_OPTION for a backoff that only native workers
    * know how to compute.
@@ -88,8 +98,7 @@ export function createCommandBuilder(prefix: string): CommandBuilder {
   }
 
   return {
-    async take({ queue, max, leaseMs, worker, concurrencyLimit: share }, token) {
-      const limiter = share?.rateLimit
+    async take({ queue, max, leaseMs, worker, rateLimit: limiter }, token) {
       const opts = {
         lockDuration: leaseMs,
         ...(worker === undefined ? {} : { name: worker }),

@@ -1,9 +1,11 @@
 /** Job schedulers: the next job of one is made by whoever takes the one before, as BullMQ's Worker does it. */
+
 import { isLegacyRepeatableJobKey, Job, type JobJson, JobScheduler, type RepeatOptions } from 'bullmq'
 import type { Logger } from 'pino'
 import { SluiceError } from '../errors.ts'
 import type { BackendFactory } from '../queues/shared-backend.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
 
 /**
  * Resolves with whether the job may be handed out: not while Redis cannot be told of the next one, since this would then be
@@ -14,7 +16,7 @@ export type ScheduleNext = (queue: string, json: JobJson, key: string) => Promis
 const NEXT: RedisOperation = { label: 'scheduleNext', priority: 'settle', isWrite: true, commands: 1 }
 
 export function createSchedulerIteration(
-  prefix: string,
+  { prefix }: Keyspace,
   backendOf: BackendFactory,
   gateway: RedisGateway,
   log: Logger,

@@ -5,8 +5,9 @@
  */
 
 import { createCommandBuilder } from '../bullmq/command-builder.ts'
-import { recoverStalledJobs } from '../bullmq/command-recorder.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
+import { recoverStalledJobs } from '../redis/scripts/recover-stalled.ts'
 
 export interface StalledRecovery {
   /** Somebody wants jobs of this queue, until what is returned is called. */
@@ -41,18 +42,18 @@ const STALLED_CHECK_KEY = 3
 const LOOK: RedisOperation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
 
 export interface StalledRecoveryDeps {
-  prefix: string
+  keyspace: Keyspace
   gateway: RedisGateway
   /** How often a job may stall before it fails. */
   maxStalledCount: number
 }
 
 export function createStalledRecovery({
-  prefix,
+  keyspace,
   gateway,
   maxStalledCount,
 }: StalledRecoveryDeps): StalledRecovery {
-  const bullmq = createCommandBuilder(prefix)
+  const bullmq = createCommandBuilder(keyspace.prefix)
   const watches = new Map<string, Watch>()
   let isClosed = false
 
@@ -90,7 +91,7 @@ export function createStalledRecovery({
     const opts = { maxStalledCount, stalledInterval: INTERVAL_MS }
     const command = await bullmq.recoverStalled(queue, opts)
     // A clock of our own: that of native workers lets nobody look for half a minute.
-    command.list[STALLED_CHECK_KEY] = `${prefix}::sluice:stalled-check:${queue}`
+    command.list[STALLED_CHECK_KEY] = keyspace.stalledCheck(queue)
     const [active, firstMs] = await gateway.onQueue(queue, LOOK, (client) =>
       recoverStalledJobs(client, command),
     )

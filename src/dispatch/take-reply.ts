@@ -1,11 +1,12 @@
 /** What BullMQ's scripts answer to a worker, in our words. */
 import { type JobJson, raw2NextJobData } from 'bullmq'
-import type { CommandReply } from '../bullmq/command-recorder.ts'
+import { type JobLease, readOptions } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import { jsonText } from '../bullmq/json-text.ts'
 import { SluiceError } from '../errors.ts'
-import { toSluiceError } from '../redis/redis-errors.ts'
-import { type JobLease, type LeasedJob, readOptions, type TakeResult } from './leased-job.ts'
+import { fromRedisError } from '../redis/redis-errors.ts'
+import type { CommandReply } from '../redis/scripts/run-bullmq-commands.ts'
+import type { LeasedJob, TakeResult } from './leased-job.ts'
 
 export interface TakeReply extends TakeResult {
   /** Jobs of a scheduler: whoever takes one makes the next. */
@@ -31,7 +32,7 @@ export function parseTakeReply(queue: string, token: string, runs: CommandReply[
     if ('error' in run) {
       if (run.error === 'SHARE_CHANGED') read.isLimitRevised = true
       // Jobs that came before it are held all the same.
-      else if (read.jobs.length === 0) throw toSluiceError(new Error(run.error), true)
+      else if (read.jobs.length === 0) throw fromRedisError(new Error(run.error), true)
       continue
     }
     const [json, key, limitedMs, nextAtMs] = raw2NextJobData(run.reply as unknown[]) as [
@@ -76,7 +77,7 @@ function toTaken(queue: string, key: string, token: string, [fields]: [string[]]
 
 /** Why a job was not settled or kept: BullMQ's codes (finished-errors.js). */
 export function errorOfReply(run: CommandReply): SluiceError | undefined {
-  if ('error' in run) return toSluiceError(new Error(run.error), true)
+  if ('error' in run) return fromRedisError(new Error(run.error), true)
   const code = Number(run.reply)
   if (!(code < 0)) return undefined
   if (code === -1) return new SluiceError('JOB_NOT_FOUND')

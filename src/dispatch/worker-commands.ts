@@ -2,18 +2,21 @@
  * Takes jobs, settles them and keeps them, with BullMQ's own logic (bullmq-worker.ts) and one command of Redis however many
  * jobs of a queue it is about. The lock of a job is BullMQ's, so native workers may work the same queue.
  */
+
 import { randomBytes } from 'node:crypto'
-import { createCommandBuilder, type LeaseExtension } from '../bullmq/command-builder.ts'
+import { createCommandBuilder, type LeaseExtension, type TakeOptions } from '../bullmq/command-builder.ts'
+import type { BullmqCommand } from '../bullmq/command-recorder.ts'
+import type { JobLease } from '../bullmq/job-lease.ts'
+import type { JobOutcome } from '../bullmq/job-outcome.ts'
+import { asSluiceError, SluiceError } from '../errors.ts'
+import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
 import {
-  type BullmqCommand,
   type CommandReply,
   type ConcurrencyCheck,
   runBullmqCommands,
-} from '../bullmq/command-recorder.ts'
-import type { JobOutcome } from '../bullmq/job-outcome.ts'
-import { SluiceError } from '../errors.ts'
-import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
-import type { ConcurrencyLimit, JobLease, TakeRequest, TakeResult } from './leased-job.ts'
+} from '../redis/scripts/run-bullmq-commands.ts'
+import type { ConcurrencyLimit, TakeRequest, TakeResult } from './leased-job.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
 import { EMPTY_TAKE, errorOfReply, parseTakeReply } from './take-reply.ts'
 
@@ -50,7 +53,7 @@ export interface WorkerCommands {
 }
 
 export interface WorkerCommandsDeps {
-  prefix: string
+  keyspace: Keyspace
   gateway: RedisGateway
   scheduleNext: ScheduleNext
 }
@@ -63,8 +66,12 @@ const SETTLE: RedisOperation = { label: 'settleLeases', priority: 'settle', isWr
 const TRACES: RedisOperation = { label: 'readStacktraces', priority: 'settle', isWrite: false, commands: 1 }
 const EXTEND: RedisOperation = { label: 'extendLeases', priority: 'settle', isWrite: true, commands: 1 }
 
-export function createWorkerCommands({ prefix, gateway, scheduleNext }: WorkerCommandsDeps): WorkerCommands {
-  const bullmq = createCommandBuilder(prefix)
+export function createWorkerCommands({
+  keyspace,
+  gateway,
+  scheduleNext,
+}: WorkerCommandsDeps): WorkerCommands {
+  const bullmq = createCommandBuilder(keyspace.prefix)
 
   const send = (
     queue: string,
@@ -75,7 +82,7 @@ export function createWorkerCommands({ prefix, gateway, scheduleNext }: WorkerCo
 
   async function take(request: TakeRequest, round = 1): Promise<TakeResult> {
     const token = createToken()
-    const command = await bullmq.take(request, token)
+    const command = await bullmq.take(optionsOf(request), token)
     const [runs] = await send(
       request.queue,
       TAKE,
@@ -120,11 +127,11 @@ export function createWorkerCommands({ prefix, gateway, scheduleNext }: WorkerCo
         if (log !== undefined) commands.push(await bullmq.log(held, log))
         places[index] = commands.push(await bullmq.settle(held, outcome, traces.get(held.key))) - 1
       } catch (error) {
-        places[index] = toSluice(error)
+        places[index] = asSluiceError(error)
       }
     }
     const token = createToken()
-    if (next) commands.push(await bullmq.take(next, token))
+    if (next) commands.push(await bullmq.take(optionsOf(next), token))
     const freed = items.map(({ lease: held }) => held.key)
     const replies = await send(queue, SETTLE, commands, checkOf(share, next?.leaseMs ?? 0, freed))
     const refused = places.map((place) =>
@@ -143,9 +150,7 @@ export function createWorkerCommands({ prefix, gateway, scheduleNext }: WorkerCo
     if (failed.length === 0) return new Map()
     const operation = { ...TRACES, commands: failed.length }
     const read = await gateway.onQueue(queue, operation, (client) =>
-      Promise.all(
-        failed.map(({ lease: held }) => client.hget(`${prefix}:${queue}:${held.key}`, 'stacktrace')),
-      ),
+      Promise.all(failed.map(({ lease: held }) => client.hget(keyspace.job(queue, held.key), 'stacktrace'))),
     )
     return new Map(failed.map(({ lease: held }, index) => [held.key, read[index] ?? undefined]))
   }
@@ -190,8 +195,8 @@ function checkOf(
   return { key, owner, limit, revision, nowMs, untilMs: nowMs + leaseMs, freed }
 }
 
-function toSluice(error: unknown): SluiceError {
-  return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
+function optionsOf({ queue, max, leaseMs, worker, concurrencyLimit }: TakeRequest): TakeOptions {
+  return { queue, max, leaseMs, worker, rateLimit: concurrencyLimit?.rateLimit }
 }
 
 function createToken(): string {

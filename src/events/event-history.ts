@@ -2,7 +2,9 @@
  * Events that somebody missed, as far as the queue's stream still holds them (BullMQ keeps about 10,000 a queue). On the
  * `admin` connection, a page at a time, so that nobody's job waits for it.
  */
+
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
 import { isAfter } from '../redis/streams/stream-position.ts'
 import { parseEntry, type QueueEvent } from './queue-events.ts'
 
@@ -21,11 +23,11 @@ const HISTORY: RedisOperation = { label: 'eventHistory', priority: 'list', isWri
 /** The id of an entry, as an event stream gives it to its clients. */
 const PLACE = /^\d{1,15}-\d{1,15}$/
 
-export function createEventHistory(prefix: string, gateway: RedisGateway): EventHistory {
+export function createEventHistory(keyspace: Keyspace, gateway: RedisGateway): EventHistory {
   /** From `from` on, that one included. */
   async function page(queue: string, from: string): Promise<QueueEvent[]> {
     const entries = await gateway.onAdmin(HISTORY, (client) =>
-      client.xrange(`${prefix}:${queue}:events`, from, '+', 'COUNT', PAGE),
+      client.xrange(keyspace.eventStream(queue), from, '+', 'COUNT', PAGE),
     )
     return entries.map((entry) => parseEntry(queue, entry))
   }

@@ -5,9 +5,11 @@
  * A feed says how far what was read of its queue can be trusted: an answer that was read at a place in the stream holds
  * as long as no later event speaks of its job, the feed is live, and its epoch is the one of that time.
  */
+
 import type { Logger } from 'pino'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
 import { readJobsScript, runScript } from '../redis/scripts/run-script.ts'
 import type { StreamGap } from '../redis/streams/gap-detector.ts'
 import { isAfter, STREAM_START } from '../redis/streams/stream-position.ts'
@@ -77,7 +79,7 @@ export interface QueueEvents {
 export type EventsStats = StreamReaderStats & { subscribers: number }
 
 export interface QueueEventsDeps {
-  prefix: string
+  keyspace: Keyspace
   /** Most queues followed at once: one more makes every read dearer by half a microsecond. */
   maxQueues: number
   connections: RedisConnections
@@ -112,28 +114,23 @@ interface OwnFeed extends Feed {
 const WHOLE_QUEUE = ''
 
 export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
-  const { prefix, maxQueues, connections, gateway, log, now = Date.now } = deps
+  const { keyspace, maxQueues, connections, gateway, log, now = Date.now } = deps
   const feeds = new Map<string, OwnFeed>()
   const asking = new Map<string, Promise<string>>()
   const all: Parameters<QueueEvents['listen']>[0][] = []
-  // No queue name is empty, so no job of any queue can spell this key.
-  const epochKey = `${prefix}::sluice:epoch`
   const reader = createStreamReader({
-    ...{ connections, log, epochKey, isUrgent: deps.isUrgent },
+    ...{ connections, log, epochKey: keyspace.flushMarker, isUrgent: deps.isUrgent },
     count: gateway.count,
     onEntries(stream, entries) {
-      const feed = feeds.get(queueOf(stream))
+      const feed = feeds.get(keyspace.queueOfEventStream(stream))
       if (feed) for (const entry of entries) deliver(feed, entry)
     },
-    onGap: (stream, finding) => tellGap(feeds.get(queueOf(stream)), finding),
+    onGap: (stream, finding) => tellGap(feeds.get(keyspace.queueOfEventStream(stream)), finding),
     onReconnect() {
       for (const feed of feeds.values()) tellGap(feed, 'reconnected')
     },
   })
   let sweeper: NodeJS.Timeout | undefined
-
-  const streamOf = (queue: string) => `${prefix}:${queue}:events`
-  const queueOf = (stream: string) => stream.slice(prefix.length + 1, -':events'.length)
 
   function deliver(feed: OwnFeed, entry: Entry): void {
     const event = parseEntry(feed.queue, entry)
@@ -158,7 +155,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   }
 
   function open(queue: string, place: string): OwnFeed {
-    const stream = streamOf(queue)
+    const stream = keyspace.eventStream(queue)
     const feed: OwnFeed = {
       queue,
       stream,
@@ -216,9 +213,9 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
 
   async function askPlace(queue: string): Promise<string> {
     // A look at no job: where the stream stands.
-    const args = [`${prefix}:${queue}:`, 0]
+    const args = [keyspace.queueBase(queue), 0]
     const [place] = (await gateway.onQueue(queue, PLACE, (client) =>
-      runScript(client, readJobsScript, [streamOf(queue)], args),
+      runScript(client, readJobsScript, [keyspace.eventStream(queue)], args),
     )) as [string]
     return place
   }

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
-import { type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
+import { asSluiceError, type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
 import { describeRequest } from './request-logging.ts'
 
 /** Fastify's and Node's own refusals, by their code. */
@@ -34,7 +34,7 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   const allowed = collectMethods(app)
 
   const sendProblem = createProblemSender(log)
-  app.setErrorHandler((error, request, reply) => sendProblem(asSluiceError(error), request, reply))
+  app.setErrorHandler((error, request, reply) => sendProblem(toProblemError(error), request, reply))
 
   app.setNotFoundHandler((request, reply) => {
     const methods = allowed(request.url)
@@ -49,7 +49,7 @@ export function createFrameworkErrorHandler(log: Logger | undefined) {
   const sendProblem = createProblemSender(log)
   return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('x-request-id', request.id)
-    void sendProblem(asSluiceError(error), request, reply)
+    void sendProblem(toProblemError(error), request, reply)
   }
 }
 
@@ -81,14 +81,14 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket):
   socket.once('close', () => clearTimeout(parting))
 }
 
-function asSluiceError(error: unknown): SluiceError {
-  if (error instanceof SluiceError) return error
+function toProblemError(error: unknown): SluiceError {
   const { code, statusCode } = error as FastifyError
+  if (error instanceof SluiceError) return error
   const known = refusals[code]
   if (known) return new SluiceError(known)
   // Something else of Fastify's that is the client's doing.
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return new SluiceError('BAD_HTTP')
-  return new SluiceError('INTERNAL', { cause: error })
+  return asSluiceError(error)
 }
 
 function logFailure(log: Logger, error: SluiceError, problem: Problem, request: FastifyRequest): void {

@@ -5,12 +5,13 @@
 
 import type { Access } from '../auth/access.ts'
 import type { LeaseExtension } from '../bullmq/command-builder.ts'
+import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
-import type { JobLease, LeasedJob, TakeRequest, TakeResult } from '../dispatch/leased-job.ts'
+import type { LeasedJob, TakeRequest, TakeResult } from '../dispatch/leased-job.ts'
 import { EMPTY_TAKE } from '../dispatch/take-reply.ts'
 import type { WorkerCommands } from '../dispatch/worker-commands.ts'
-import { SluiceError } from '../errors.ts'
+import { asSluiceError, SluiceError } from '../errors.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
 /** Of an item: the job's id, or why nothing was changed. */
@@ -130,8 +131,4 @@ export function createLeaseSettler({ work, line, sealer, onWrite }: LeaseSettler
       return results
     },
   }
-}
-
-function asSluiceError(error: unknown): SluiceError {
-  return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
 }

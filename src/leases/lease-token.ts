@@ -3,7 +3,7 @@
  * 2104), so that every replica can, after a restart too, and nobody can make one up. It is opaque to clients.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { JobLease } from '../dispatch/leased-job.ts'
+import type { JobLease } from '../bullmq/job-lease.ts'
 import { SluiceError } from '../errors.ts'
 
 export interface LeaseSealer {

@@ -4,10 +4,12 @@
  *
  * The names of queues that hold jobs are kept in a Redis set, since BullMQ keeps no list of queues.
  */
+
 import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../redis/keyspace.ts'
 import type { BackendFactory } from './shared-backend.ts'
 
 /** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
@@ -52,22 +54,20 @@ const KNOWN: RedisOperation = { label: 'listQueues', priority: 'list', isWrite: 
 const COUNTS: RedisOperation = { label: 'countJobs', priority: 'list', isWrite: false, commands: 1 }
 
 export interface QueueRegistryDeps {
-  prefix: string
+  keyspace: Keyspace
   connections: RedisConnections
   gateway: RedisGateway
   backendOf: BackendFactory
 }
 
 export function createQueueRegistry({
-  prefix,
+  keyspace,
   connections,
   gateway,
   backendOf,
 }: QueueRegistryDeps): QueueRegistry {
   const openQueues = new LRUCache<string, Queue>({ max: MAX_OPEN })
   const remembered = new LRUCache<string, true>({ max: MAX_REMEMBERED })
-  // No queue name is empty, so no job of any queue can spell this key.
-  const knownKey = `${prefix}::sluice:queues`
   const unwritten: string[] = []
   let writeTimer: NodeJS.Timeout | undefined
   const background = new Set<Promise<unknown>>()
@@ -77,7 +77,7 @@ export function createQueueRegistry({
     if (!queue) {
       queue = new Queue(
         name,
-        { connection: connections.admin.client, prefix, skipMetasUpdate: true },
+        { connection: connections.admin.client, prefix: keyspace.prefix, skipMetasUpdate: true },
         (queueName, opts) => backendOf(queueName, opts),
       )
       openQueues.set(name, queue)
@@ -91,7 +91,7 @@ export function createQueueRegistry({
     const names = unwritten.splice(0)
     if (names.length === 0) return
     const writing = gateway
-      .onAdmin(REMEMBER, (client) => client.sadd(knownKey, ...names))
+      .onAdmin(REMEMBER, (client) => client.sadd(keyspace.knownQueues, ...names))
       .catch(() => {
         // Not now, then with the next job of the queue.
         for (const name of names) remembered.delete(name)
@@ -101,7 +101,7 @@ export function createQueueRegistry({
   }
 
   return {
-    base: (name) => `${prefix}:${name}:`,
+    base: keyspace.queueBase,
     remember(name) {
       if (remembered.get(name)) return
       remembered.set(name, true)
@@ -110,7 +110,7 @@ export function createQueueRegistry({
       unwritten.push(name)
     },
     async known() {
-      const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(knownKey))
+      const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(keyspace.knownQueues))
       return names.sort()
     },
     async counts(name) {

@@ -74,7 +74,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
 }
 
 /** The client-visible error for a Redis error; of a write it says whether it may have happened. */
-export function toSluiceError(cause: unknown, isWrite: boolean): SluiceError {
+export function fromRedisError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)
   const { code, outcome } = classifyRedisError(text)

@@ -1,4 +1,5 @@
 /** What came after an event, from streams as BullMQ and others leave them, on a real gateway. */
+
 import { Queue } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
@@ -8,6 +9,7 @@ import { computeConnectionBudget } from '../../src/redis/connection/connection-b
 import { createRedisConnections } from '../../src/redis/connection/connections.ts'
 import { createRedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
+import { createKeyspace } from '../../src/redis/keyspace.ts'
 import { eventually, testConfig } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { addEntries } from '../helpers/streams.ts'
@@ -35,7 +37,7 @@ async function setUp(t: Test) {
     gateway.close()
   })
   await eventually(() => connections.all.every(({ ready }) => ready))
-  const history = createEventHistory(prefix, gateway)
+  const history = createEventHistory(createKeyspace(prefix), gateway)
   const stream = `${prefix}:q:events`
 
   /** Each page as the ids of its events; `between` is run before each is asked for. */

@@ -1,4 +1,5 @@
 /** A stream reader, or the events of queues, on connections of its own, put together as src/app.ts does. */
+
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { createQueueEvents, type QueueEvents } from '../../src/events/queue-events.ts'
@@ -9,6 +10,7 @@ import {
 import { createRedisConnections, type RedisConnections } from '../../src/redis/connection/connections.ts'
 import { createRedisGateway, type RedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
+import { createKeyspace } from '../../src/redis/keyspace.ts'
 import type { StreamGap } from '../../src/redis/streams/gap-detector.ts'
 import { createStreamReader, type StreamReader } from '../../src/redis/streams/stream-reader.ts'
 import { eventually, testConfig } from './app.ts'
@@ -80,7 +82,14 @@ export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000
   t.teardown(() => gateway.close())
   let passedMs = 0
   const now = () => Date.now() + passedMs
-  const events = createQueueEvents({ prefix, maxQueues, connections, gateway, log, now })
+  const events = createQueueEvents({
+    keyspace: createKeyspace(prefix),
+    maxQueues,
+    connections,
+    gateway,
+    log,
+    now,
+  })
   t.teardown(() => events.close())
   await allReady(connections)
   return {

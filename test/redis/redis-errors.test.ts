@@ -1,7 +1,7 @@
 /** The texts are those that redis-server 7.0, ioredis 6.0 and Upstash give; see BULLMQ.md, section 6. */
 import t from 'tap'
 import { type ErrorCode, type ExecutionOutcome, SluiceError } from '../../src/errors.ts'
-import { classifyRedisError, isLimitError, toSluiceError } from '../../src/redis/redis-errors.ts'
+import { classifyRedisError, fromRedisError, isLimitError } from '../../src/redis/redis-errors.ts'
 
 const RETRIED = true
 const texts: [string, ErrorCode, ExecutionOutcome, boolean?][] = [
@@ -126,27 +126,27 @@ t.test('limits are known as such', async (t) => {
 
 t.test('a write is told its outcome; a read has none to tell', async (t) => {
   const cause = new Error('read ECONNRESET')
-  t.match(toSluiceError(cause, true), {
+  t.match(fromRedisError(cause, true), {
     code: 'REDIS_UNAVAILABLE',
     details: { outcome: 'unknown', cause },
   })
-  t.notOk('outcome' in toSluiceError(cause, false).details)
+  t.notOk('outcome' in fromRedisError(cause, false).details)
 })
 
 t.test('an error of ours passes as it is, and anything thrown becomes one', async (t) => {
   const ours = new SluiceError('JOB_NOT_FOUND')
-  t.equal(toSluiceError(ours, true), ours)
-  t.match(toSluiceError('LOADING Redis …', true), {
+  t.equal(fromRedisError(ours, true), ours)
+  t.match(fromRedisError('LOADING Redis …', true), {
     code: 'REDIS_LOADING',
     details: { outcome: 'not_executed' },
   })
-  const bug = toSluiceError(new TypeError('x is not a function'), true)
+  const bug = fromRedisError(new TypeError('x is not a function'), true)
   t.match(bug, { code: 'INTERNAL', details: { outcome: 'unknown' } })
   t.notOk('retryAfterS' in bug.details, 'there is no use in waiting for a bug to pass')
 })
 
 t.test('the text of Redis is never the answer: it may name keys and addresses', async (t) => {
   for (const [text] of texts) {
-    if (text !== '') t.notOk(toSluiceError(new Error(text), true).message.includes(text), text)
+    if (text !== '') t.notOk(fromRedisError(new Error(text), true).message.includes(text), text)
   }
 })

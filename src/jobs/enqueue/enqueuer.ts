@@ -4,6 +4,7 @@
  *
  *   add → coalescer (one lane a queue) → one EVALSHA of enqueue.lua → what became of each job
  */
+
 import type { JobsOptions } from 'bullmq'
 import { type EncodedOptions, encodeOptions } from '../../bullmq/job-encoder.ts'
 import type { Config } from '../../config/schema.ts'
@@ -11,7 +12,8 @@ import { SluiceError } from '../../errors.ts'
 import type { JobState, QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Confirm } from '../../redis/gateway/replication.ts'
-import { classifyRedisError, toSluiceError } from '../../redis/redis-errors.ts'
+import type { Keyspace } from '../../redis/keyspace.ts'
+import { classifyRedisError, fromRedisError } from '../../redis/redis-errors.ts'
 import { type EnqueueItem, packEnqueueItems } from '../../redis/scripts/enqueue.ts'
 import { enqueueScript, runScript } from '../../redis/scripts/run-script.ts'
 import { uuidv7 } from '../job-id.ts'
@@ -59,6 +61,7 @@ type ScriptResult =
 
 export interface EnqueuerDeps {
   config: Config
+  keyspace: Keyspace
   registry: QueueRegistry
   gateway: RedisGateway
   /** Throws while Redis has no room for a job with so many bytes of data. */
@@ -82,6 +85,7 @@ const ENQUEUE: RedisOperation = { label: 'enqueue', priority: 'enqueue', isWrite
 
 export function createEnqueuer({
   config,
+  keyspace,
   registry,
   gateway,
   admit,
@@ -103,7 +107,7 @@ export function createEnqueuer({
   // As BullMQ's Job constructor has it: attempts 0 unless said.
   const plain: JobsOptions = { attempts: 0, ...defaultOptions(config) }
   const plainEncoded = encodeOptions(plain)
-  const idempotency = createIdempotency(config.QUEUE_PREFIX)
+  const idempotency = createIdempotency(keyspace)
 
   /** Of a client's idempotency key, if it came with one. */
   function recordOf({ idempotency: asked, queue, name, data, opts }: NewJob) {
@@ -146,7 +150,7 @@ export function createEnqueuer({
       const { results, unconfirmed } = await gateway.onQueue(queueName, ENQUEUE, async (client) => {
         const args = [base, packed, config.IDEMPOTENCY_TTL, ...large]
         const results = (await runScript(client, enqueueScript, [`${base}meta`], args)) as ScriptResult[]
-        const unconfirmed = await confirm?.(client).catch((error: unknown) => toSluiceError(error, true))
+        const unconfirmed = await confirm?.(client).catch((error: unknown) => fromRedisError(error, true))
         return { results, unconfirmed: unconfirmed as SluiceError | undefined }
       })
       registry.remember(queueName)

@@ -2,28 +2,23 @@
  * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): which record in Redis a key is, and the fingerprint that
  * tells whether a payload is the one that came with it. The record is read and written by enqueue.lua, with the job.
  */
+
 import { hash } from 'node:crypto'
 import { stringify } from 'safe-stable-stringify'
 import { SluiceError } from '../../errors.ts'
+import type { Keyspace } from '../../redis/keyspace.ts'
+import type { IdempotencyRecord } from '../../redis/scripts/enqueue.ts'
 
 /** 1 to 255 visible characters of ASCII. */
 export const IDEMPOTENCY_KEY_PATTERN = '^[\\x21-\\x7e]{1,255}$'
-
-export interface IdempotencyRecord {
-  /** Of Redis. */
-  key: string
-  /** 22 characters; equal for equal payloads, whatever the order of their fields. */
-  fingerprint: string
-}
 
 /**
  * The record of a client's key. API keys never meet: the id of one holds no colon, so that no two join to the same text.
  * Queues do: a key that comes with another queue comes with another payload.
  */
-export function createIdempotency(prefix: string) {
+export function createIdempotency(keyspace: Keyspace) {
   return (owner: string, idempotencyKey: string, payload: object): IdempotencyRecord => ({
-    // No queue name is empty, so no job of any queue can spell this key.
-    key: `${prefix}::sluice:idempotency:${digest(`${owner}:${idempotencyKey}`)}`,
+    key: keyspace.idempotencyRecord(digest(`${owner}:${idempotencyKey}`)),
     fingerprint: digest(stringify(payload)!),
   })
 }

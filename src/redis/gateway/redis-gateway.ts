@@ -6,7 +6,7 @@ import type { Redis } from 'ioredis'
 import type { Config } from '../../config/schema.ts'
 import { SluiceError } from '../../errors.ts'
 import { type Connection, jitter, type RedisConnections } from '../connection/connections.ts'
-import { classifyRedisError, toSluiceError } from '../redis-errors.ts'
+import { classifyRedisError, fromRedisError } from '../redis-errors.ts'
 import { createDeadlines, type Deadline } from './deadlines.ts'
 import { createRedisBreaker, type RedisBreakerStats } from './redis-breaker.ts'
 import type { Priority, Semaphore } from './semaphore.ts'
@@ -137,7 +137,7 @@ export function createRedisGateway(
           connection.downMs() < KNOWN_DOWN_MS
         // What went wrong first is the cause, unless the last try may have run: then that is what has to be told.
         first ??= error
-        if (!goOn) throw toSluiceError(worthRetrying ? first : error, operation.isWrite)
+        if (!goOn) throw fromRedisError(worthRetrying ? first : error, operation.isWrite)
         await holdFor(connection, delay)
       }
     }

@@ -1,7 +1,13 @@
 /** What enqueue.lua is sent: the jobs of a batch, in the order in which they came. */
 import type { EncodedOptions } from '../../bullmq/job-encoder.ts'
-import type { IdempotencyRecord } from '../../jobs/enqueue/idempotency.ts'
 import { putText } from './msgpack.ts'
+
+export interface IdempotencyRecord {
+  /** Of Redis. */
+  key: string
+  /** 22 characters; equal for equal payloads, whatever the order of their fields. */
+  fingerprint: string
+}
 
 export interface EnqueueItem {
   key: string

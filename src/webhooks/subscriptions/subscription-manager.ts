@@ -3,7 +3,9 @@
  * change made here holds at once. Another replica hears of a new one within a minute; of any other change with its next take,
  * which takes nothing under a revision that is not Redis' own.
  */
+
 import { SluiceError } from '../../errors.ts'
+import type { Keyspace } from '../../redis/keyspace.ts'
 import { createDeliverySlots } from '../delivery/delivery-slots.ts'
 import {
   createDeliveryWorker,
@@ -51,7 +53,7 @@ export interface SubscriptionManagerDeps
     DeliveryWorkerDeps,
     'line' | 'work' | 'sender' | 'onHeld' | 'onWrite' | 'pauseAfterMs' | 'log'
   > {
-  prefix: string
+  keyspace: Keyspace
   store: SubscriptionStore
   vault: Vault
   /** Most deliveries on their way at once, of all subscriptions. */
@@ -68,7 +70,7 @@ const LOAD_AGAIN_MS = 5_000
 const MOST_TRIES = 5
 
 export function createSubscriptionManager(deps: SubscriptionManagerDeps): SubscriptionManager {
-  const { prefix, store, vault, maxInFlight, graceMs, hasOthers, log } = deps
+  const { keyspace, store, vault, maxInFlight, graceMs, hasOthers, log } = deps
   const known = new Map<string, Subscription>()
   const runners = new Map<string, DeliveryWorker>()
   const leaving = new Set<Promise<void>>()
@@ -82,8 +84,13 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   const onEnded = (how: DeliveryOutcome) => void totals[how]++
 
   function shareOf({ queue, concurrency, revision, rateLimit }: Subscription) {
-    const key = `${prefix}::sluice:deliveries:${queue}`
-    return { key, limit: concurrency, owner: store.keyOf(queue), revision, rateLimit: rateLimit ?? undefined }
+    return {
+      key: keyspace.deliveries(queue),
+      limit: concurrency,
+      owner: store.keyOf(queue),
+      revision,
+      rateLimit: rateLimit ?? undefined,
+    }
   }
 
   /** From now on it is so; `undefined`: there is none. */

@@ -1,6 +1,8 @@
 /** Subscriptions in Redis: one hash each, the set of those that there are, and a counter that tells every replica of a change. */
+
 import { SluiceError } from '../../errors.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
+import type { Keyspace } from '../../redis/keyspace.ts'
 import { putSubscriptionScript, runScript } from '../../redis/scripts/run-script.ts'
 import type { Subscription } from './subscription.ts'
 
@@ -26,11 +28,8 @@ const FIELD = 'subscription'
 
 const parse = (text: string) => JSON.parse(text) as Subscription
 
-export function createSubscriptionStore(prefix: string, gateway: RedisGateway): SubscriptionStore {
-  // No queue name is empty, so no job of any queue can spell these keys.
-  const setKey = `${prefix}::sluice:subscriptions`
-  const versionKey = `${setKey}:version`
-  const keyOf = (queue: string) => `${prefix}::sluice:subscription:${queue}`
+export function createSubscriptionStore(keyspace: Keyspace, gateway: RedisGateway): SubscriptionStore {
+  const { subscriptions: setKey, subscriptionsVersion: versionKey, subscription: keyOf } = keyspace
 
   async function find(queue: string): Promise<Subscription | undefined> {
     const text = await gateway.onAdmin(READ, (client) => client.hget(keyOf(queue), FIELD))

@@ -3,6 +3,7 @@
  * job: hashes, lists, scores, TTLs, counters and stream entries. Every option by itself, and those that meet in Redis
  * in every combination.
  */
+
 import { type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { pino } from 'pino'
@@ -14,6 +15,7 @@ import { computeConnectionBudget } from '../../../src/redis/connection/connectio
 import { createRedisConnections } from '../../../src/redis/connection/connections.ts'
 import { createRedisGateway } from '../../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../../src/redis/gateway/semaphore.ts'
+import { createKeyspace } from '../../../src/redis/keyspace.ts'
 import { eventually, testConfig } from '../../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../../helpers/redis.ts'
 import { callsByCommand } from '../../helpers/streams.ts'
@@ -61,14 +63,15 @@ async function withOurs(
   const connections = createRedisConnections(config, redis, computeConnectionBudget(config, 1), log)
   await eventually(() => connections.all.every((connection) => connection.ready))
   const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
+  const keyspace = createKeyspace(prefix)
   const registry = createQueueRegistry({
-    prefix,
+    keyspace,
     connections,
     gateway,
-    backendOf: createSharedBackends(prefix, connections),
+    backendOf: createSharedBackends(keyspace, connections),
   })
   const enqueuer = createEnqueuer({
-    ...{ config, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
+    ...{ config, keyspace, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
     ...{ admit: () => {}, onWrite: () => {}, onStored: () => {} },
   })
   await before(redis.client)

@@ -1,4 +1,5 @@
 /** Pages of jobs, over queues that BullMQ itself filled, while jobs come, go and move between one page and the next. */
+
 import { type Job, type JobType, Queue, Worker } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
@@ -11,6 +12,7 @@ import { computeConnectionBudget } from '../../../src/redis/connection/connectio
 import { createRedisConnections } from '../../../src/redis/connection/connections.ts'
 import { createRedisGateway } from '../../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../../src/redis/gateway/semaphore.ts'
+import { createKeyspace } from '../../../src/redis/keyspace.ts'
 import { eventually, startApp, testConfig } from '../../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../../helpers/redis.ts'
 
@@ -29,11 +31,12 @@ async function setUp(t: Test, prefix = uniquePrefix()) {
   )
   await eventually(() => connections.all.every((connection) => connection.ready))
   const gateway = createRedisGateway(config, connections, createSemaphore(100, 100))
+  const keyspace = createKeyspace(prefix)
   const registry = createQueueRegistry({
-    prefix,
+    keyspace,
     connections,
     gateway,
-    backendOf: createSharedBackends(prefix, connections),
+    backendOf: createSharedBackends(keyspace, connections),
   })
   const queue = new Queue('q', { connection: redis.client, prefix, skipMetasUpdate: true })
   t.teardown(async () => {
