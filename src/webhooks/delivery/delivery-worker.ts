@@ -114,7 +114,7 @@ export function createDeliveryWorker(
     taking = new AbortController()
     try {
       const signal = AbortSignal.any([stopping.signal, taking.signal])
-      const request = { ...requestFor(MOST_AT_ONCE), places: atItsTurn }
+      const request = { ...requestFor(MOST_AT_ONCE), capacity: atItsTurn }
       const taken = await line.take(request, Number.POSITIVE_INFINITY, signal)
       begin(taken.jobs)
       if (taken.isLimitRevised) {
