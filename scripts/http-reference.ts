@@ -69,8 +69,9 @@ const PREAMBLE = `# HTTP
 The contract is \`openapi/openapi.json\`; a running service serves it at \`/openapi.json\`, with an interactive page at
 \`/docs\`. This page lists the same operations.
 
-Send an API key as \`Authorization: Bearer <key>\`. A service without API keys needs none. Every response has
-\`X-Request-Id\`; a valid one in the request is taken over. [Errors](errors.md) explains the codes.
+Send an API key as \`Authorization: Bearer <key>\`. A service without API keys needs none. Responses have
+\`X-Request-Id\`, except to a request that is not valid HTTP; a valid id in the request is taken over.
+[Errors](errors.md) explains the codes.
 `
 
 function overview(routes: Route[]): string {
