@@ -101,7 +101,7 @@ t.test(
       shown.replace('q:1', 'q:2'),
       shown.replace('"at"', '"when"'),
       shown.replace(',"at":"2026-11-20T09:30:00.000Z"', ''),
-    shown.replace('"2026-11-20T09:30:00.000Z"', 'null'),
+      shown.replace('"2026-11-20T09:30:00.000Z"', 'null'),
       shown.replace('}', ',"more":1}'),
     ])
       t.not(differences(shown, changed, values).length, 0, changed)
