@@ -1,20 +1,21 @@
 /**
- * `npm run env:example`: writes `.env.example` from the schema of the settings, so that neither can say what the other
- * does not. The README's table of settings comes from here too. A test fails when the file is stale.
+ * `npm run env:example`: writes `.env.example` from the schema of the settings. The tables of
+ * docs/reference/configuration.md are built here too. Tests fail when either file is stale.
  */
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { SettingSchema } from '../src/config/load.ts'
 import { aliases, type Config, ConfigSchema } from '../src/config/schema.ts'
 
 const settings = Object.entries<SettingSchema>(ConfigSchema.properties)
 
-/** The schema is one flat object; where a group begins is known here, and a name that is gone does not compile. */
+/** The first setting of each group. The schema is one flat object; a name that no longer exists does not compile. */
 const groups: Partial<Record<keyof Config, string>> = {
   NODE_ENV: 'The process',
   BODY_LIMIT: 'HTTP limits',
   QUEUE_PREFIX: 'Queues',
   ENQUEUE_BATCH_MAX: 'Enqueueing',
+  MAX_STALLED_COUNT: 'HTTP workers and webhooks',
   CACHE_MAX_BYTES: 'The cache; all CACHE_TTL_* at 0 switch it off',
   REDIS_URL: 'Redis',
 }
@@ -37,20 +38,33 @@ export function envExample(): string {
   return `${lines.join('\n')}\n`
 }
 
-/** The same as a Markdown table. */
-export function settingsTable(): string {
-  const rows = settings.map(([name, setting]) => {
+export type Setting = [name: string, schema: SettingSchema]
+
+/** All settings in the order of the schema, by group. */
+export function settingGroups(): { title: string; settings: Setting[] }[] {
+  const grouped: { title: string; settings: Setting[] }[] = []
+  for (const setting of settings) {
+    const title = groups[setting[0] as keyof Config]
+    if (title !== undefined || grouped.length === 0) grouped.push({ title: title ?? '', settings: [] })
+    grouped.at(-1)!.settings.push(setting)
+  }
+  return grouped
+}
+
+/** Settings as a Markdown table. */
+export function settingsTable(of: Setting[] = settings): string {
+  const rows = of.map(([name, setting]) => {
     const others = aliasesOf(name).map((alias) => `\`${alias}\``)
     const also = others.length > 0 ? ` Also read from ${others.join(' and ')}.` : ''
     const fallback = setting.default === undefined ? 'unset' : `\`${String(setting.default)}\``
-    return [`\`${name}\``, fallback, `${setting.description} ${bounds(setting, '`')}${also}`]
+    return [`\`${name}\``, fallback, `${setting.description} ${bounds(setting, '`')}${also}`.trim()]
   })
   return [['Variable', 'Default', 'Meaning'], ['---', '---', '---'], ...rows]
     .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |\n`)
     .join('')
 }
 
-/** `quote`: what stands around a value, for Markdown. */
+/** `quote` surrounds each value, for Markdown. */
 function bounds({ type, enum: values, minimum, maximum, pattern }: SettingSchema, quote = ''): string {
   const quoted = (value: string) => `${quote}${value}${quote}`
   if (values) return `One of ${values.map(quoted).join(', ')}.`
@@ -77,14 +91,6 @@ function wrap(text: string): string[] {
   return line === '#' ? lines : [...lines, line]
 }
 
-/** The README with the table of settings as it is now. */
-export function withSettings(readme: string): string {
-  const table = `<!-- settings -->\n${settingsTable().trim()}\n<!-- /settings -->`
-  return readme.replace(/<!-- settings -->[\s\S]*<!-- \/settings -->/, () => table)
-}
-
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  const fileOf = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
-  await writeFile(fileOf('.env.example'), envExample())
-  await writeFile(fileOf('README.md'), withSettings(await readFile(fileOf('README.md'), 'utf8')))
+  await writeFile(fileURLToPath(new URL('../.env.example', import.meta.url)), envExample())
 }

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { openapiDocument, openapiText } from '../openapi/generate.ts'
-import { envExample, settingsTable, withSettings } from '../scripts/env-example.ts'
+import { envExample, settingsTable } from '../scripts/env-example.ts'
 import { ConfigSchema } from '../src/config/schema.ts'
 
 interface Operation {
@@ -70,12 +70,6 @@ t.test('every $ref of the document leads somewhere', async (t) => {
 
 t.test('.env.example is what `npm run env:example` makes now', async (t) => {
   t.equal(await committed('.env.example'), envExample())
-})
-
-t.test('the table of settings in the README is what `npm run env:example` makes now', async (t) => {
-  const readme = await committed('README.md')
-  t.match(readme, /<!-- settings -->/)
-  t.equal(withSettings(readme), readme)
 })
 
 t.test('.env.example and the table name every setting once, and set none', async (t) => {
