@@ -1,33 +1,33 @@
 /**
- * Every key that this service reads or writes by name. Keys of a queue are BullMQ's own (`bull:emails:events`); keys of the
- * service start with `<prefix>::sluice:`. No queue name is empty, so no queue and no job can spell one of those.
+ * The name of every key that this service reads or writes. BullMQ owns the keys of a queue (`bull:emails:events`); ours
+ * start with `<prefix>::sluice:`. Queue names are never empty, so no queue or job can have one of our names.
  */
 export interface Keyspace {
-  /** QUEUE_PREFIX: what BullMQ puts before the name of every queue. */
+  /** QUEUE_PREFIX, which BullMQ puts before every queue name. */
   readonly prefix: string
-  /** What every key of a queue starts with: `bull:emails:`. */
+  /** The beginning of every key of a queue: `bull:emails:`. */
   queueBase(queue: string): string
-  /** Hash of a job. */
+  /** Hash: a job. `key` is the job's id within its queue. */
   job(queue: string, key: string): string
-  /** Stream to which BullMQ writes the events of a queue. */
+  /** Stream: the events of a queue. */
   eventStream(queue: string): string
   /** The inverse of `eventStream`. */
   queueOfEventStream(stream: string): string
-  /** Set of the queues that hold jobs; BullMQ keeps no list of queues. */
+  /** Set: names of the queues. BullMQ keeps no list of queues. */
   readonly knownQueues: string
-  /** Exists for as long as the database is not flushed. */
+  /** String that only a flush of the database removes. */
   readonly flushMarker: string
-  /** Record of an idempotency key, named by a digest of the key and its owner. */
+  /** Idempotency record, named by a digest of the idempotency key and its owner. */
   idempotencyRecord(digest: string): string
-  /** Exists while another replica has just looked for stalled jobs of a queue. */
+  /** String with an expiry: a replica has just checked the queue for stalled jobs. */
   stalledCheck(queue: string): string
-  /** Set of the queues that have a webhook subscription. */
+  /** Set: names of the queues with a webhook subscription. */
   readonly subscriptions: string
-  /** Counter of changes to subscriptions. */
+  /** Counter: changes to subscriptions. */
   readonly subscriptionsVersion: string
-  /** Hash of the subscription of a queue. */
+  /** Hash: the webhook subscription of a queue. */
   subscription(queue: string): string
-  /** Sorted set of the jobs of a queue that are being delivered to its webhook. */
+  /** Sorted set: jobs of a queue whose deliveries are in flight. */
   deliveries(queue: string): string
 }
 

@@ -1,4 +1,4 @@
-/** A stream reader, or the events of queues, on connections of its own, put together as src/app.ts does. */
+/** A stream reader, or the queue events, on its own connections, wired as in src/app.ts. */
 
 import { pino } from 'pino'
 import type { Test } from 'tap'
@@ -24,15 +24,15 @@ const log = pino({ level: 'silent' })
 export interface OpenReader {
   reader: StreamReader
   connections: RedisConnections
-  /** The ids that were delivered, by stream, in the order they came. */
-  heard(stream: string): string[]
-  gaps: [stream: string, finding: StreamGap][]
+  /** The ids delivered for a stream, in order. */
+  delivered(stream: string): string[]
+  gaps: [stream: string, gap: StreamGap][]
   reconnects(): number
-  /** What the reader says it has sent, by label. */
+  /** Commands that the reader counted, by label. */
   sent: Record<string, number>
 }
 
-/** `onEntries` is called after the entries have been written down. */
+/** `onEntries` is called after the entries have been recorded. */
 export async function openReader(
   t: Test,
   { socket }: Address,
@@ -42,25 +42,27 @@ export async function openReader(
   const connections = createRedisConnections(config, { socket }, computeConnectionBudget(config, 1), log)
   t.teardown(() => connections.close())
   const ids = new Map<string, string[]>()
-  const heard = (stream: string) => ids.get(stream) ?? []
+  const delivered = (stream: string) => ids.get(stream) ?? []
   const gaps: OpenReader['gaps'] = []
   const sent: Record<string, number> = {}
   let reconnects = 0
   const reader = createStreamReader({
-    ...{ connections, log, epochKey: `${config.QUEUE_PREFIX}::sluice:epoch` },
+    connections,
+    log,
+    epochKey: createKeyspace(config.QUEUE_PREFIX).flushMarker,
     count(label, commands) {
       sent[label] = (sent[label] ?? 0) + commands
     },
     onEntries(stream, entries) {
-      ids.set(stream, [...heard(stream), ...entries.map(([id]) => id)])
+      ids.set(stream, [...delivered(stream), ...entries.map(([id]) => id)])
       onEntries(stream)
     },
-    onGap: (stream, finding) => gaps.push([stream, finding]),
+    onGap: (stream, gap) => gaps.push([stream, gap]),
     onReconnect: () => reconnects++,
   })
   t.teardown(() => reader.close())
   await allReady(connections)
-  return { reader, connections, heard, gaps, reconnects: () => reconnects, sent }
+  return { reader, connections, delivered, gaps, reconnects: () => reconnects, sent }
 }
 
 export interface OpenEvents {
@@ -68,7 +70,7 @@ export interface OpenEvents {
   connections: RedisConnections
   gateway: RedisGateway
   prefix: string
-  /** Moves the clock by which a feed is looked at, not that of the timers. */
+  /** Advances the clock of the feeds, not that of the timers. */
   pass(ms: number): void
 }
 
@@ -93,7 +95,10 @@ export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000
   t.teardown(() => events.close())
   await allReady(connections)
   return {
-    ...{ events, connections, gateway, prefix },
+    events,
+    connections,
+    gateway,
+    prefix,
     pass: (ms) => {
       passedMs += ms
     },
@@ -104,19 +109,19 @@ async function allReady({ all }: RedisConnections): Promise<void> {
   await eventually(() => all.every(({ ready }) => ready))
 }
 
-/** The name of a stream that no other test has. */
+/** A stream name that no other test uses. */
 export function uniqueStream(name = 'q'): string {
   return `${uniquePrefix()}:${name}:events`
 }
 
-/** Adds that many entries in one write, and tells their ids. */
-export async function addEntries(client: Client, stream: string, many = 1): Promise<string[]> {
+/** Adds `count` entries in one write and returns their ids. */
+export async function addEntries(client: Client, stream: string, count = 1): Promise<string[]> {
   const pipeline = client.pipeline()
-  for (let i = 0; i < many; i++) pipeline.xadd(stream, '*', 'event', 'added')
+  for (let i = 0; i < count; i++) pipeline.xadd(stream, '*', 'event', 'added')
   return (await pipeline.exec())!.map(([, id]) => id as string)
 }
 
-/** Calls by command since the start of the server, those from within scripts included. */
+/** Calls by command since the start of the server, including calls from scripts. */
 export async function callsByCommand(client: Client): Promise<Record<string, number>> {
   const text = await client.info('commandstats')
   return Object.fromEntries(
@@ -128,7 +133,7 @@ export async function readCalls(client: Client): Promise<number> {
   return (await callsByCommand(client))['xread'] ?? 0
 }
 
-/** What Redis was asked, other than by ourselves to find that out, between two looks that are `ms` apart. */
+/** Calls by command within `ms`, except the INFO that measures them. */
 export async function callsWithin(client: Client, ms: number): Promise<Record<string, number>> {
   const before = await callsByCommand(client)
   await new Promise((resolve) => setTimeout(resolve, ms))
@@ -137,13 +142,13 @@ export async function callsWithin(client: Client, ms: number): Promise<Record<st
   return Object.fromEntries(grown.filter(([command, calls]) => calls > 0 && command !== 'info'))
 }
 
-/** The server's number for the socket that the reader reads on. */
+/** The client id of the reader's connection. */
 export async function eventsSocket(client: Client): Promise<number> {
   const list = String(await client.call('CLIENT', 'LIST'))
   return Number(/^id=(\d+) .*name=sluice:events /m.exec(list)?.[1])
 }
 
-/** Until the reader waits within Redis for something to happen. */
+/** Resolves once the reader's XREAD blocks in Redis. */
 export async function untilBlocked(client: Client): Promise<void> {
   await eventually(async () => (await client.info('clients')).includes('\nblocked_clients:1'))
 }

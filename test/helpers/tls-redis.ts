@@ -1,6 +1,6 @@
 /**
- * A redis-server that speaks TLS to whom it knows, and the certificates for both sides, made for the test. Its unix socket
- * is left for looking at what is really there.
+ * A redis-server that requires TLS with client certificates, and generated certificates for both sides. Its unix socket
+ * stays open, so that a test can inspect the server.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -10,7 +10,7 @@ import { generate } from 'selfsigned'
 import type { Test } from 'tap'
 import { startRedis, type TestRedis } from './redis.ts'
 
-/** A certificate and its key, in PEM form. */
+/** A certificate and its key, in PEM format. */
 export interface Pair {
   cert: string
   key: string
@@ -18,7 +18,7 @@ export interface Pair {
 
 export interface Authority {
   cert: string
-  /** For a server of that name, which may be an address, or a client. */
+  /** Issues a certificate for a client, or for a server of that host name or address. */
   issue(name: string): Promise<Pair>
 }
 
@@ -53,7 +53,7 @@ export async function createAuthority(name = 'Test authority'): Promise<Authorit
   }
 }
 
-/** Writes files into a folder of the test's own, and tells their paths. */
+/** Creates a folder for the test. The returned function writes a file to it and resolves with its path. */
 export async function createFolder(t: Test): Promise<(name: string, text: string) => Promise<string>> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-tls-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
@@ -67,7 +67,7 @@ export interface TlsRedis extends TestRedis {
   port: number
 }
 
-/** Shows `pair`, and takes only clients whose certificate is of `authority`. No port but the one of TLS. */
+/** Presents `pair`, accepts only clients with a certificate of `authority`, and listens on no other port. */
 export async function startTlsRedis(t: Test, authority: Authority, pair: Pair): Promise<TlsRedis> {
   const write = await createFolder(t)
   const port = await freePort()
@@ -81,7 +81,7 @@ export async function startTlsRedis(t: Test, authority: Authority, pair: Pair): 
   return { ...redis, port }
 }
 
-/** A TCP port that nobody listens on; another process may still take it before it is used. */
+/** A free TCP port. Another process may still take it before it is used. */
 export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

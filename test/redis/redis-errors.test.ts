@@ -1,4 +1,4 @@
-/** The texts are those that redis-server 7.0, ioredis 6.0 and Upstash give; see BULLMQ.md, section 6. */
+/** The texts are those of redis-server 7.0, ioredis 6.0 and Upstash. */
 import t from 'tap'
 import { type ErrorCode, type ExecutionOutcome, SluiceError } from '../../src/errors.ts'
 import { classifyRedisError, fromRedisError, isLimitError } from '../../src/redis/redis-errors.ts'
@@ -59,7 +59,7 @@ const texts: [string, ErrorCode, ExecutionOutcome, boolean?][] = [
   ['ERR max key size exceeded', 'REDIS_LIMIT', 'not_executed'],
   ['ERR max single record size exceeded', 'REDIS_LIMIT', 'not_executed'],
   ['ERR DB capacity quota exceeded', 'REDIS_FULL', 'not_executed'],
-  // The ACL, as it speaks within a script.
+  // The ACL, within a script
   [
     "ERR The user executing the script can't run this command or subcommand script: 5a1f, on @user_script:1.",
     'REDIS_DENIED',
@@ -70,7 +70,7 @@ const texts: [string, ErrorCode, ExecutionOutcome, boolean?][] = [
     'REDIS_DENIED',
     'unknown',
   ],
-  // Nothing that passes, and nothing an operator could mend: a bug of ours, and the cautious outcome.
+  // Neither temporary nor fixable by an operator: a bug of the service, with the cautious outcome.
   ['NOSCRIPT No matching script. Please use EVAL.', 'INTERNAL', 'unknown'],
   ['EXECABORT Transaction discarded because of previous errors.', 'INTERNAL', 'unknown'],
   ['Command timed out', 'INTERNAL', 'unknown'],
@@ -79,13 +79,13 @@ const texts: [string, ErrorCode, ExecutionOutcome, boolean?][] = [
   ['', 'INTERNAL', 'unknown'],
 ]
 
-t.test('every known text has its code, its outcome, and is retried only if it passes', async (t) => {
+t.test('every known text has its code and outcome, and is retried only if it is temporary', async (t) => {
   for (const [text, code, outcome, worthRetrying = false] of texts) {
     t.match(classifyRedisError(text), { code, outcome, worthRetrying }, text)
   }
 })
 
-t.test('a limit on all commands is told from one on this command', async (t) => {
+t.test('a limit on all commands is distinguished from one on this command', async (t) => {
   const quotas = texts.map(([text]) => text).filter((text) => classifyRedisError(text).isQuota)
   t.ok(quotas.length >= 3)
   for (const text of quotas) t.match(text, /clients reached|requests? limit exceeded|concurrent connections/)
@@ -98,7 +98,7 @@ t.test('a limit on all commands is told from one on this command', async (t) => 
   }
 })
 
-t.test('a key of the wrong type is told as damage, in a command and in a script', async (t) => {
+t.test('a key of the wrong type is QUEUE_DAMAGED, in a command and in a script', async (t) => {
   const wrongType = 'WRONGTYPE Operation against a key holding the wrong kind of value'
   for (const text of [
     wrongType,
@@ -109,22 +109,22 @@ t.test('a key of the wrong type is told as damage, in a command and in a script'
   }
 })
 
-t.test('what may have run is never tried again', async (t) => {
+t.test('a command that may have been executed is never retried', async (t) => {
   for (const [text, , outcome] of texts) {
     if (outcome === 'unknown') t.notOk(classifyRedisError(text).worthRetrying, text)
   }
 })
 
-t.test('a word of Redis inside a text that came from elsewhere changes nothing', async (t) => {
+t.test('an error name of Redis within another text does not match', async (t) => {
   t.equal(classifyRedisError('job LOADING failed').code, 'INTERNAL')
   t.equal(classifyRedisError('LOADINGDOCK').code, 'INTERNAL')
 })
 
-t.test('limits are known as such', async (t) => {
+t.test('limits are recognized', async (t) => {
   for (const [text, code] of texts) t.equal(isLimitError(text), code === 'REDIS_LIMIT', text)
 })
 
-t.test('a write is told its outcome; a read has none to tell', async (t) => {
+t.test('the error of a write states its outcome; that of a read has none', async (t) => {
   const cause = new Error('read ECONNRESET')
   t.match(fromRedisError(cause, true), {
     code: 'REDIS_UNAVAILABLE',
@@ -133,7 +133,7 @@ t.test('a write is told its outcome; a read has none to tell', async (t) => {
   t.notOk('outcome' in fromRedisError(cause, false).details)
 })
 
-t.test('an error of ours passes as it is, and anything thrown becomes one', async (t) => {
+t.test('a SluiceError is returned as it is, and anything else becomes one', async (t) => {
   const ours = new SluiceError('JOB_NOT_FOUND')
   t.equal(fromRedisError(ours, true), ours)
   t.match(fromRedisError('LOADING Redis …', true), {
@@ -142,10 +142,10 @@ t.test('an error of ours passes as it is, and anything thrown becomes one', asyn
   })
   const bug = fromRedisError(new TypeError('x is not a function'), true)
   t.match(bug, { code: 'INTERNAL', details: { outcome: 'unknown' } })
-  t.notOk('retryAfterS' in bug.details, 'there is no use in waiting for a bug to pass')
+  t.notOk('retryAfterS' in bug.details, 'waiting does not fix a bug')
 })
 
-t.test('the text of Redis is never the answer: it may name keys and addresses', async (t) => {
+t.test('the text of Redis is never in the response: it may contain keys and addresses', async (t) => {
   for (const [text] of texts) {
     if (text !== '') t.notOk(fromRedisError(new Error(text), true).message.includes(text), text)
   }

@@ -1,25 +1,25 @@
 /**
- * How many Redis connections this process may hold, from what the provider allows. Pure arithmetic, after two field
- * reports: (limit − reserve) is shared by the replicas; and no more sockets than concurrent operations + 20 are ever
- * of use, since it is the semaphore that protects Redis, not the size of a pool.
+ * How many Redis connections this process may open. Pure arithmetic: the replicas share the provider's limit minus a
+ * reserve. More sockets than concurrent operations + 20 are never useful, because the semaphore, not the pool, bounds
+ * the load on Redis.
  */
 import type { Config } from '../../config/schema.ts'
 
-/** Sockets beyond one per concurrent operation that could ever be useful: admin, subscriptions and a margin. */
+/** Useful sockets beyond one per concurrent operation: admin, events and a margin. */
 const OVERHEAD = 20
 const DEVELOPMENT_MAX = 50
 
 export interface ConnectionBudget {
   providerLimit: number
   reserved: number
-  /** What all replicas may hold together. */
+  /** Connections that all replicas together may open. */
   usable: number
   replicas: number
-  /** What this process may hold. Opening one more is refused, never tried. */
+  /** Connections that this process may open. */
   perProcess: number
-  /** What this process opens: the command connections, the admin one, the one for events, and one for durable writes. */
+  /** Connections that this process opens: the command pool, admin, events, and one for durable writes if configured. */
   wanted: number
-  /** Concurrent operations + 20: more could not be used at once. */
+  /** Concurrent operations + 20. */
   usefulMax: number
 }
 
@@ -27,10 +27,10 @@ export function computeConnectionBudget(config: Config, cpus: number): Connectio
   const usable =
     config.REDIS_POOL_ABSOLUTE_MAX ?? config.REDIS_PROVIDER_LIMIT - config.REDIS_RESERVED_CONNECTIONS
   const replicas = config.REPLICAS ?? Math.max(1, cpus)
-  const share = Math.floor(usable / replicas)
+  const perReplica = Math.floor(usable / replicas)
   const production = config.NODE_ENV === 'production'
   const perProcess =
-    config.REDIS_POOL_MAX_PER_WORKER ?? (production ? share : Math.min(DEVELOPMENT_MAX, share))
+    config.REDIS_POOL_MAX_PER_WORKER ?? (production ? perReplica : Math.min(DEVELOPMENT_MAX, perReplica))
   return {
     providerLimit: config.REDIS_PROVIDER_LIMIT,
     reserved: config.REDIS_RESERVED_CONNECTIONS,
@@ -42,6 +42,7 @@ export function computeConnectionBudget(config: Config, cpus: number): Connectio
   }
 }
 
+/** How many operations may wait for a permit of the semaphore. */
 export function maxWaitingOperations(config: Config): number {
   return config.REDIS_MAX_WAITING ?? (config.NODE_ENV === 'production' ? 5_000 : 200)
 }

@@ -1,50 +1,28 @@
 /**
- * The sockets: `commands` × REDIS_POOL_SIZE, `admin` × 1 and `events` × 1, each counted against the budget, whatever the
- * number of queues and clients. A queue always uses the same command connection, so its jobs arrive in the order they
- * were sent. `events` is left to the one blocking read (stream-reader.ts).
+ * The connections of this process: `commands` × REDIS_POOL_SIZE, `admin` × 1 and `events` × 1, and one for durable writes.
+ * Their number is fixed by the connection budget and does not grow with queues or clients.
  *
- * A connection that let a command time out is *suspect*: nothing new is written to it (it would only pile up in
- * memory) until Redis says anything at all on it; silent for another timeout, it is dropped and made anew.
+ * A queue always uses the same command connection, so its jobs arrive in the order they were sent. Only the stream
+ * reader uses `events`, because its read blocks the connection.
  */
-import { nextTick } from 'node:process'
-import { Redis, type RedisOptions } from 'ioredis'
+import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../../config/schema.ts'
-import { isLimitError } from '../redis-errors.ts'
+import { type Connection, openConnection, type Role } from './connection.ts'
 import type { ConnectionBudget } from './connection-budget.ts'
-import { type ConnectionTarget, connectionTarget, type RedisAddress } from './redis-address.ts'
-
-export type Role = 'commands' | 'admin' | 'events'
-
-export interface Connection {
-  readonly name: string
-  readonly role: Role
-  readonly client: Redis
-  readonly ready: boolean
-  readonly suspect: boolean
-  /** How long there has been no usable connection, ms; 0 while there is one. */
-  downMs(): number
-  /** A command on it was not answered in time. */
-  timedOut(): void
-  /** Redis said something on it. */
-  answered(): void
-  /** A command on it failed with this text. */
-  failed(text: string): void
-  /** Holds what is written until the end of this tick, so that commands of one tick are one write to the socket. */
-  cork(): void
-  /** Resolves when a command that is being tried again has gone out, so that later ones stay behind it. */
-  hold: Promise<void> | undefined
-}
+import { NO_ERRORS, recordConnected, recordError } from './error-summary.ts'
+import { connectionTarget, type RedisAddress } from './redis-address.ts'
 
 export interface RedisConnections {
+  /** The command connection of a queue. */
   commands(queue: string): Connection
   readonly admin: Connection
   readonly events: Connection
-  /** With DURABILITY_REPLICAS: for what has to be confirmed, so that a read never stands behind a WAIT. */
+  /** With DURABILITY_REPLICAS: carries the writes that need confirmation, so that no read waits behind a WAIT. */
   readonly writes: Connection | undefined
   readonly all: readonly Connection[]
   stats(): ConnectionStats
-  /** Calls back when Redis becomes usable or ceases to be. */
+  /** Calls `listener` when Redis becomes usable on a connection or ceases to be. */
   onChange(listener: () => void): void
   close(): Promise<void>
 }
@@ -56,17 +34,16 @@ export interface ConnectionStats {
   errors: number
   reconnects: number
   byRole: Record<Role, number>
-  /** The last error of a socket or of the server, and the last that spoke of a limit. */
+  /** The last error of a socket or of the server. */
   lastError: string | null
+  /** The last error that reported a limit of the server or provider. */
   lastLimitError: string | null
 }
 
-/** That there is no connection, or none any more, without saying why. */
-const VAGUE = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
-
-/** At the end of the service, for what is on the wire. */
+/** How long closing waits for the replies of commands in flight. */
 const QUIT_MS = 1_000
 
+/** Throws if the budget does not allow the connections, or if the address or certificates cannot be used. */
 export function createRedisConnections(
   config: Config,
   address: RedisAddress,
@@ -75,105 +52,35 @@ export function createRedisConnections(
 ): RedisConnections {
   if (budget.wanted > budget.perProcess) {
     throw new Error(
-      `This process needs ${budget.wanted} Redis connections and its budget is ${budget.perProcess}: ` +
-        'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), lower REPLICAS or REDIS_POOL_SIZE',
+      `This process needs ${budget.wanted} Redis connections, but its budget is ${budget.perProcess}: ` +
+        'raise REDIS_POOL_MAX_PER_WORKER (or REDIS_PROVIDER_LIMIT), or lower REPLICAS or REDIS_POOL_SIZE',
     )
   }
   const target = connectionTarget(config, address, log)
-  let closing = false
-  let errors = 0
-  let reconnects = 0
-  let lastError: string | null = null
-  /** `lastError` says why, and nothing has been connected since. */
-  let isExplained = false
-  let lastLimitError: string | null = null
   const listeners: (() => void)[] = []
+  let isClosing = false
+  let summary = NO_ERRORS
+  let reconnects = 0
 
   function open(role: Role, name: string): Connection {
-    const client = createClient(config, target, name)
-    let everReady = false
-    let downSince = performance.now()
-    let suspectSince: number | undefined
-    let resetTimer: NodeJS.Timeout | undefined
-    let corked = false
-
-    const noteError = (text: string) => {
-      errors++
-      // A server that turns us away says why, and breaks the connection, and what comes last is chance.
-      const isVague = VAGUE.test(text)
-      if (!isExplained || !isVague) lastError = text
-      isExplained ||= !isVague
-      if (isLimitError(text)) lastLimitError = text
-    }
-    const changed = () => {
-      for (const listener of listeners) listener()
-    }
-    client.on('ready', () => {
-      if (everReady) reconnects++
-      log.info({ connection: name }, 'Redis is connected')
-      everReady = true
-      isExplained = false
-      downSince = 0
-      connection.answered()
-      changed()
+    return openConnection(role, name, {
+      config,
+      target,
+      log,
+      isClosing: () => isClosing,
+      onChange() {
+        for (const listener of listeners) listener()
+      },
+      onReady(isReconnect) {
+        if (isReconnect) reconnects++
+        summary = recordConnected(summary)
+      },
+      onError(text) {
+        const isNew = text !== summary.lastError
+        summary = recordError(summary, text)
+        return isNew
+      },
     })
-    client.on('close', () => {
-      if (downSince === 0 && !closing) {
-        downSince = performance.now()
-        log.warn({ connection: name }, 'Redis connection lost; reconnecting')
-        changed()
-      }
-    })
-    client.on('error', (error: Error) => {
-      // ioredis listens for one error of a socket. TLS may give two: what is wrong with the server's certificate, and
-      // what the server says to being left for it. The second would end the process.
-      client.stream?.on('error', () => {})
-      // Told once per new text: a Redis that is away says the same thing every second.
-      const reason = reasonOf(error)
-      if (reason !== lastError) log.warn({ connection: name, reason }, 'Redis connection error')
-      noteError(reason)
-    })
-    // Rejects while Redis is away; ioredis goes on trying by itself and says so through the events above.
-    if (!config.BUILDING) client.connect().catch(() => {})
-
-    const connection: Connection = {
-      name,
-      role,
-      client,
-      hold: undefined,
-      get ready() {
-        return client.status === 'ready'
-      },
-      get suspect() {
-        return suspectSince !== undefined
-      },
-      downMs: () => (downSince === 0 ? 0 : performance.now() - downSince),
-      timedOut() {
-        if (suspectSince !== undefined) return
-        suspectSince = performance.now()
-        log.warn({ connection: name }, 'Redis did not answer in time; nothing more is sent until it does')
-        resetTimer = setTimeout(() => client.disconnect(true), config.REDIS_COMMAND_TIMEOUT)
-        changed()
-      },
-      failed: noteError,
-      cork() {
-        const { stream } = client
-        if (corked || stream === undefined) return
-        corked = true
-        stream.cork()
-        nextTick(() => {
-          corked = false
-          stream.uncork()
-        })
-      },
-      answered() {
-        if (suspectSince === undefined) return
-        suspectSince = undefined
-        clearTimeout(resetTimer)
-        changed()
-      },
-    }
-    return connection
   }
 
   const pool = Array.from({ length: config.REDIS_POOL_SIZE }, (_, index) =>
@@ -184,82 +91,54 @@ export function createRedisConnections(
   const writes = config.DURABILITY_REPLICAS > 0 ? open('commands', 'writes') : undefined
   const all = [...pool, ...(writes ? [writes] : []), admin, events]
 
-  return {
-    commands: (queue) => pool[hash(queue) % pool.length]!,
-    admin,
-    events,
-    writes,
-    all,
-    stats() {
-      const ready = all.filter((connection) => connection.ready)
-      const busy = ready.filter((connection) => inFlight(connection.client) > 0).length
-      return {
-        created: all.length,
-        active: busy,
-        idle: ready.length - busy,
-        errors,
-        reconnects,
-        byRole: { commands: all.length - 2, admin: 1, events: 1 },
-        lastError,
-        lastLimitError,
-      }
-    },
-    onChange(listener) {
-      listeners.push(listener)
-    },
-    async close() {
-      closing = true
-      await Promise.all(
-        all.map(async (connection) => {
-          connection.answered()
-          // QUIT lets what is on the wire finish; a Redis that is away or frozen does not answer it.
-          const { client } = connection
-          const givingUp = setTimeout(() => client.disconnect(), QUIT_MS)
-          if (connection.ready) await client.quit().catch(() => {})
-          clearTimeout(givingUp)
-          client.disconnect()
-        }),
-      )
-    },
+  function commands(queue: string): Connection {
+    return pool[hash(queue) % pool.length]!
   }
+
+  function stats(): ConnectionStats {
+    const ready = all.filter((connection) => connection.ready)
+    const active = ready.filter((connection) => commandsInFlight(connection.client) > 0).length
+    return {
+      created: all.length,
+      active,
+      idle: ready.length - active,
+      errors: summary.errors,
+      reconnects,
+      byRole: { commands: all.length - 2, admin: 1, events: 1 },
+      lastError: summary.lastError,
+      lastLimitError: summary.lastLimitError,
+    }
+  }
+
+  function onChange(listener: () => void): void {
+    listeners.push(listener)
+  }
+
+  async function close(): Promise<void> {
+    isClosing = true
+    await Promise.all(all.map(quit))
+  }
+
+  return { commands, admin, events, writes, all, stats, onChange, close }
 }
 
-function createClient(config: Config, { url, options: where }: ConnectionTarget, name: string): Redis {
-  const options = {
-    lazyConnect: true,
-    connectionName: `sluice:${name}`,
-    // CLIENT SETINFO would say less, and before Redis 7.2 no ACL can allow it by name.
-    disableClientInfo: true,
-    // Refused at once while there is no connection, rejected at once when it breaks: nothing piles up, nothing is
-    // sent twice by the library, and the caller learns which of the two it was.
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    connectTimeout: config.REDIS_CONNECT_TIMEOUT,
-    keepAlive: config.REDIS_KEEP_ALIVE,
-    retryStrategy: (attempt: number) => jitter(Math.min(50 * 2 ** Math.min(attempt - 1, 5), 1_000)),
-    // After a failover the old address may answer as a replica: connect anew and so find the master.
-    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
-    ...where,
-  } satisfies RedisOptions
-  return url === undefined ? new Redis(options) : new Redis(url, options)
+/** QUIT lets commands in flight finish. A Redis that is down or frozen does not reply to it. */
+async function quit(connection: Connection): Promise<void> {
+  const { client } = connection
+  // Stops the timer of a suspect connection.
+  connection.answered()
+  const timer = setTimeout(() => client.disconnect(), QUIT_MS)
+  if (connection.ready) await client.quit().catch(() => {})
+  clearTimeout(timer)
+  client.disconnect()
 }
 
-/** Of OpenSSL the reason alone, without the numbers around it; of an attempt at several addresses the code. */
-function reasonOf(error: Error & { reason?: string; code?: string }): string {
-  const { code = error.name, reason, message } = error
-  return code.startsWith('ERR_SSL_') && reason ? `TLS: ${reason}` : message || code
-}
-
-function inFlight(client: Redis): number {
-  // ioredis keeps what it has sent and not heard of in `commandQueue` (not in its types).
+function commandsInFlight(client: Redis): number {
+  // `commandQueue` holds the commands sent and not yet answered. It is missing in the types of ioredis.
   return (client as unknown as { commandQueue: { length: number } }).commandQueue.length
 }
 
-export function jitter(ms: number): number {
-  return Math.round(ms * (0.75 + Math.random() / 2))
-}
-
-/** FNV-1a: the same queue, the same connection. */
+/** FNV-1a. */
 function hash(text: string): number {
   let h = 0x811c9dc5
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193)

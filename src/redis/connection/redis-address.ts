@@ -1,7 +1,7 @@
 /**
- * Where Redis is and as whom: REDIS_URL and REDIS_TLS_*, as ioredis wants to have them. The certificates are read at
- * the start, which one that is no good ends with a sentence, and again at each connect: ones that were replaced meanwhile
- * take effect with the next connection, and while they cannot be used the last ones that could are.
+ * Turns REDIS_URL and REDIS_TLS_* into options of ioredis. Certificates are read at the start, which fails if one is
+ * unusable, and again at each connect, so that renewed files take effect. An unusable file is then ignored and the last
+ * good ones stay in use.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -11,21 +11,21 @@ import type { RedisOptions } from 'ioredis'
 import type { Logger } from 'pino'
 import type { Config } from '../../config/schema.ts'
 
-/** Where Redis is: a URL, or the unix socket of a private server. */
+/** A URL, or the unix socket of the embedded server. */
 export type RedisAddress = { url: string } | { socket: string }
 
 export interface ConnectionTarget {
-  /** For ioredis to read, which lets it overrule the options. `undefined`: the options say all. */
+  /** Parsed by ioredis; it takes precedence over the options. `undefined`: the options are complete. */
   url: string | undefined
   options: Pick<RedisOptions, 'path' | 'tls' | 'username' | 'password'>
 }
 
 export type TlsSettings = Pick<Config, 'REDIS_TLS_CA' | 'REDIS_TLS_CERT' | 'REDIS_TLS_KEY'>
 
-/** `unix://user:password@/path`, or `unix:///path`. The URLs of the standard want a host between `@` and path. */
+/** `unix://user:password@/path` or `unix:///path`. The URL class rejects an empty host between `@` and the path. */
 const UNIX_URL = /^unix:\/\/(?:([^:@/]*):([^@/]*)@)?(.+)$/
 
-/** Throws a sentence for a URL or a file that cannot be used; nothing that may be secret is in it. */
+/** Throws if the URL or a file cannot be used. The message contains no secrets. */
 export function connectionTarget(
   settings: TlsSettings,
   address: RedisAddress,
@@ -33,36 +33,36 @@ export function connectionTarget(
 ): ConnectionTarget {
   if ('socket' in address) return { url: undefined, options: { path: address.socket } }
   const [, username, password, path] = UNIX_URL.exec(address.url) ?? []
-  if (path !== undefined) return { url: undefined, options: { path, ...login(username, password) } }
-  const url = parse(address.url)
+  if (path !== undefined) return { url: undefined, options: { path, ...credentials(username, password) } }
+  const url = parseUrl(address.url)
   if (url.protocol !== 'rediss:') return { url: url.href, options: {} }
-  // ioredis would take it for the options of TLS, in place of ours; some providers write `?tls=true`.
+  // Some providers write `?tls=true`, which ioredis would use in place of our TLS options.
   url.searchParams.delete('tls')
   return { url: url.href, options: { tls: tlsOptions(settings, url.hostname, log) } }
 }
 
-function parse(text: string): URL {
+function parseUrl(text: string): URL {
   try {
     const url = new URL(text)
-    login(url.username, url.password)
+    credentials(url.username, url.password)
     return url
   } catch {
-    throw unreadable()
+    throw invalidUrl()
   }
 }
 
-function login(username = '', password = ''): ConnectionTarget['options'] {
+function credentials(username = '', password = ''): ConnectionTarget['options'] {
   try {
     const secret = password === '' ? {} : { password: decodeURIComponent(password) }
     return username === '' ? secret : { username: decodeURIComponent(username), ...secret }
   } catch {
-    throw unreadable()
+    throw invalidUrl()
   }
 }
 
-function unreadable(): Error {
+function invalidUrl(): Error {
   return new Error(
-    'REDIS_URL cannot be read: what is special in its user or password has to be escaped (@ as %40)',
+    'REDIS_URL cannot be parsed: percent-encode special characters in its user and password (@ as %40)',
   )
 }
 
@@ -72,21 +72,22 @@ function tlsOptions(
   log: Logger,
 ): Exclude<RedisOptions['tls'], undefined> {
   let context = readContext(settings)
-  let told: string | undefined
+  let lastWarning: string | undefined
   return {
-    // Proxies in front of many servers tell them apart by it. An address is no name.
+    // A proxy in front of many servers selects one by this name (SNI). SNI does not allow IP addresses.
     ...(isIP(hostname.replace(/^\[|\]$/g, '')) === 0 ? { servername: hostname } : {}),
-    // Also where the environment has NODE_TLS_REJECT_UNAUTHORIZED=0.
+    // Overrides NODE_TLS_REJECT_UNAUTHORIZED=0.
     rejectUnauthorized: true,
-    // ioredis copies the options at each connect, and is stuck for good when that throws.
+    // Evaluated at each connect, when ioredis copies the options. If it threw, ioredis would never reconnect.
     get secureContext() {
       try {
         context = readContext(settings)
-        told = undefined
+        lastWarning = undefined
       } catch (error) {
         const { message } = error as Error
-        if (message !== told) log.warn({ reason: message }, 'the certificates from before are used on')
-        told = message
+        if (message !== lastWarning)
+          log.warn({ reason: message }, 'TLS files for Redis cannot be used; the previous ones stay in use')
+        lastWarning = message
       }
       return context
     },
@@ -94,12 +95,12 @@ function tlsOptions(
 }
 
 function readContext(settings: TlsSettings): SecureContext {
-  const ca = read(settings, 'REDIS_TLS_CA', certificate)
-  const cert = read(settings, 'REDIS_TLS_CERT', certificate)
-  const key = read(settings, 'REDIS_TLS_KEY', privateKey)
-  // Half of a rotation looks like this too.
+  const ca = readPem(settings, 'REDIS_TLS_CA', certificate)
+  const cert = readPem(settings, 'REDIS_TLS_CERT', certificate)
+  const key = readPem(settings, 'REDIS_TLS_KEY', privateKey)
+  // Also the case while the files are being replaced.
   if (cert && key && !cert.parsed.checkPrivateKey(key.parsed))
-    throw new Error('REDIS_TLS_KEY is not the key of REDIS_TLS_CERT')
+    throw new Error('REDIS_TLS_KEY does not match REDIS_TLS_CERT')
   return createSecureContext({
     ...(ca && { ca: ca.pem }),
     ...(cert && { cert: cert.pem }),
@@ -108,9 +109,9 @@ function readContext(settings: TlsSettings): SecureContext {
 }
 
 const certificate = { what: 'a certificate', parse: (pem: string) => new X509Certificate(pem) }
-const privateKey = { what: 'a private key without a password', parse: createPrivateKey }
+const privateKey = { what: 'an unencrypted private key', parse: createPrivateKey }
 
-function read<T>(
+function readPem<T>(
   settings: TlsSettings,
   name: keyof TlsSettings,
   { what, parse }: { what: string; parse: (pem: string) => T },
@@ -126,6 +127,6 @@ function read<T>(
   try {
     return { pem, parsed: parse(pem) }
   } catch {
-    throw new Error(`${name} (${path}) does not hold ${what} in PEM form`)
+    throw new Error(`${name} (${path}) does not contain ${what} in PEM format`)
   }
 }

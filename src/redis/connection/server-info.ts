@@ -1,6 +1,5 @@
 /**
- * What a Redis server says of itself: one INFO (and, where it is allowed, one CONFIG GET) read into the few facts that
- * a queue's life depends on.
+ * Reads one INFO (and, where allowed, one CONFIG GET) into the facts about a Redis server that matter to a queue.
  */
 import type { Redis } from 'ioredis'
 
@@ -10,16 +9,16 @@ export interface ServerInfo {
   loading: boolean
   uptimeS: number
   connectedClients: number
-  /** `null` where the server does not say. */
+  /** `null` if the server does not report it. */
   maxClients: number | null
   usedMemoryBytes: number
-  /** 0: no limit. */
+  /** 0: unlimited. */
   maxMemoryBytes: number
   evictionPolicy: string
   opsPerSecond: number
   rejectedConnections: number
   replicas: number
-  /** What happens to an acknowledged job when Redis crashes. */
+  /** What a crash of Redis does to acknowledged jobs. */
   durability: Durability
 }
 
@@ -37,24 +36,27 @@ const meanings: Record<Durability['mode'], string> = {
   'appendfsync always': 'An acknowledged job survives a crash of Redis and a power loss.',
   'appendfsync everysec':
     'A crash of Redis or a power loss may lose the last second of acknowledged jobs, more on a slow disk.',
-  'appendfsync no': 'A crash of the machine may lose what the operating system had not written yet.',
-  'append-only file': 'Jobs are in an append-only file; how often it is written to disk could not be read.',
+  'appendfsync no':
+    'A crash of the machine may lose acknowledged jobs that the operating system had not written to disk yet.',
+  'append-only file':
+    'Jobs are in an append-only file. How often it is written to disk is unknown, because CONFIG GET is not allowed.',
   'snapshots only': 'A crash of Redis may lose every job since the last snapshot.',
 }
 
-/** Rejects as Redis does. Two commands. */
+/** Sends SERVER_INFO_COMMANDS commands. Rejects as Redis does. */
 export async function readServerInfo(client: Redis): Promise<ServerInfo> {
   const [text, fsync] = await Promise.all([
     client.info(),
-    // Managed services forbid CONFIG; then the mode is told as far as INFO knows it.
+    // Managed services forbid CONFIG. INFO then tells whether there is an append-only file, but not how it is written.
     client.config('GET', 'appendfsync').catch(() => []) as Promise<string[]>,
   ])
   return parseServerInfo(text, fsync[1])
 }
 
-/** Our two commands, so that they can be counted. */
+/** INFO and CONFIG GET. */
 export const SERVER_INFO_COMMANDS = 2
 
+/** `text`: the reply of INFO. `appendfsync`: the setting, `undefined` if unknown. A missing field becomes 0 or 'unknown'. */
 export function parseServerInfo(text: string, appendfsync: string | undefined): ServerInfo {
   const info: Record<string, string> = {}
   for (const line of text.split('\r\n')) {
@@ -87,7 +89,7 @@ function durabilityMode(appendOnly: boolean, appendfsync: string | undefined): D
   return 'append-only file'
 }
 
-/** True for a version that BullMQ 6 and our scripts can use (LPOS: 6.0.6). */
+/** Whether BullMQ 6 and our scripts support the version. They need LPOS (6.0.6); the first supported release line is 6.2. */
 export function isSupported(version: string): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   return major > 6 || (major === 6 && minor >= 2)

@@ -1,6 +1,6 @@
 /**
- * A redis-server to spawn: the one on the PATH, else one that was fetched before, else (Debian, Ubuntu) the
- * distribution's own package, unpacked beside the project without root and without installing anything.
+ * Finds a redis-server to run: on the PATH, or downloaded earlier, or (Debian, Ubuntu) downloaded now as the
+ * distribution's package and unpacked into the cache folder, without root and without installing anything.
  */
 import { execFile } from 'node:child_process'
 import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
@@ -11,21 +11,21 @@ const run = promisify(execFile)
 
 export interface RedisBinary {
   path: string
-  /** Variables it needs beside the process' own. */
+  /** Environment variables that the binary needs in addition to those of this process. */
   env: Record<string, string>
   version: string
 }
 
 export interface BinaryOptions {
-  /** Folder for what is fetched; made when needed. */
+  /** Folder for a downloaded server; created if needed. */
   cacheDir: string
-  /** PATH to search; the caller's own. */
+  /** PATH to search. */
   path: string
-  /** Told once, before something is downloaded. */
+  /** Called before a download. */
   onFetch(): void
 }
 
-/** What redis-server of Debian and Ubuntu needs; a release that names one otherwise does without it or has it installed. */
+/** redis-server and the libraries it may need. Names differ between releases, so a package that is not found is skipped. */
 const PACKAGES = [
   'redis-server',
   'redis-tools',
@@ -40,10 +40,10 @@ const PACKAGES = [
 ]
 
 const HOW_TO_INSTALL =
-  'Redis is needed and there is none on this machine. Install it (Debian: apt-get install redis-server; ' +
-  'macOS: brew install redis; Fedora: dnf install redis), or set REDIS_URL to one that runs elsewhere.'
+  'No redis-server was found on this machine. Install one (Debian: apt-get install redis-server; ' +
+  'macOS: brew install redis; Fedora: dnf install redis), or set REDIS_URL to a server that runs elsewhere.'
 
-/** Rejects with a sentence that says how to install Redis, when there is none to be had. */
+/** Rejects with instructions to install Redis if none is found. */
 export async function findRedisBinary({ cacheDir, path, onFetch }: BinaryOptions): Promise<RedisBinary> {
   for (const name of ['redis-server', 'valkey-server']) {
     for (const folder of path.split(':')) {
@@ -51,23 +51,23 @@ export async function findRedisBinary({ cacheDir, path, onFetch }: BinaryOptions
       if (found) return found
     }
   }
-  const fetched = await tryFetched(cacheDir)
-  if (fetched) return fetched
+  const downloaded = await tryDownloaded(cacheDir)
+  if (downloaded) return downloaded
   onFetch()
   try {
-    await fetchFromApt(cacheDir)
+    await downloadFromApt(cacheDir)
   } catch (cause) {
     throw new Error(HOW_TO_INSTALL, { cause })
   }
-  const binary = await tryFetched(cacheDir)
+  const binary = await tryDownloaded(cacheDir)
   if (!binary) throw new Error(HOW_TO_INSTALL)
   return binary
 }
 
-async function tryFetched(cacheDir: string): Promise<RedisBinary | undefined> {
+async function tryDownloaded(cacheDir: string): Promise<RedisBinary | undefined> {
   const root = resolve(cacheDir, 'root')
   const libraries = await readdir(join(root, 'usr/lib')).catch(() => [])
-  // Libraries lie in usr/lib/<architecture>-linux-gnu.
+  // Libraries are in usr/lib/<architecture>-linux-gnu.
   const folders = libraries
     .filter((name) => name.includes('linux'))
     .map((name) => join(root, 'usr/lib', name))
@@ -84,9 +84,9 @@ async function tryBinary(path: string, env: Record<string, string>): Promise<Red
   }
 }
 
-async function fetchFromApt(cacheDir: string): Promise<void> {
+async function downloadFromApt(cacheDir: string): Promise<void> {
   await mkdir(cacheDir, { recursive: true })
-  // Made whole in a folder of its own and then renamed, so that two processes at once cannot spoil each other's.
+  // Built in a temporary folder and then renamed, so that two processes can download at the same time.
   const work = await mkdtemp(resolve(cacheDir, 'fetch-'))
   try {
     const folders = ['state/lists/partial', 'cache/archives/partial', 'debs', 'root']
@@ -105,7 +105,7 @@ async function fetchFromApt(cacheDir: string): Promise<void> {
     }
     for (const deb of await readdir(debs)) await run('dpkg', ['-x', join(debs, deb), join(work, 'root')])
     await rename(join(work, 'root'), resolve(cacheDir, 'root')).catch((error: NodeJS.ErrnoException) => {
-      // Somebody else was faster; theirs is as good.
+      // Another process was faster; its result is the same.
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
     })
   } finally {

@@ -1,31 +1,32 @@
 /**
- * Deadlines of equal length, by the thousand, on one timer. Because all are equally long they expire in the order in
- * which they started, so only the oldest needs watching. (A setTimeout per command costs more than a hot read.)
+ * Thousands of deadlines of equal length on one timer. Equal deadlines expire in the order in which they started, so
+ * only the oldest needs a timer. (A setTimeout per command costs more than reading a status from memory.)
  */
 export interface Deadlines {
   start(): Deadline
-  /** Expires nothing more and lets go of the timer. */
+  /** Releases the timer; no running deadline expires any more. */
   close(): void
 }
 
 export interface Deadline {
   readonly expired: boolean
-  /** Settles as `work` does, or rejects with `reason()` when the time is up first. The work itself goes on. */
+  /** Settles as `work` does, or rejects with `reason()` if the deadline expires first. The work itself continues. */
   race<T>(work: Promise<T>, reason: () => Error): Promise<T>
-  /** Must be called when the work is over. */
+  /** Must be called when the work is done. */
   stop(): void
 }
 
+interface RunningDeadline extends Deadline {
+  at: number
+  expired: boolean
+  onExpiry: (() => void) | undefined
+}
+
 export function createDeadlines(lengthMs: number): Deadlines {
-  interface Entry extends Deadline {
-    at: number
-    expired: boolean
-    expire: (() => void) | undefined
-  }
-  const running = new Set<Entry>()
+  const running = new Set<RunningDeadline>()
   let timer: NodeJS.Timeout | undefined
 
-  function watch() {
+  function watchOldest(): void {
     for (const oldest of running) {
       timer = setTimeout(expireDue, Math.max(1, oldest.at - performance.now()))
       return
@@ -33,47 +34,50 @@ export function createDeadlines(lengthMs: number): Deadlines {
     timer = undefined
   }
 
-  function expireDue() {
+  function expireDue(): void {
     const now = performance.now()
-    for (const entry of running) {
-      if (entry.at > now) break
-      running.delete(entry)
-      entry.expired = true
-      entry.expire?.()
+    for (const deadline of running) {
+      if (deadline.at > now) break
+      running.delete(deadline)
+      deadline.expired = true
+      deadline.onExpiry?.()
     }
-    watch()
+    watchOldest()
   }
 
-  return {
-    start() {
-      const entry: Entry = {
-        at: performance.now() + lengthMs,
-        expired: false,
-        expire: undefined,
-        race: (work, reason) =>
-          new Promise((resolve, reject) => {
-            if (entry.expired) return reject(reason())
-            entry.expire = () => reject(reason())
-            work.then(resolve, reject)
-          }),
-        stop: () => {
-          running.delete(entry)
-          entry.expire = undefined
-          if (running.size === 0 && timer !== undefined) {
-            // Kept alive for the next command it would hold up a process that wants to end.
-            clearTimeout(timer)
-            timer = undefined
-          }
-        },
-      }
-      running.add(entry)
-      if (timer === undefined) watch()
-      return entry
-    },
-    close() {
-      running.clear()
-      clearTimeout(timer)
-      timer = undefined
-    },
+  function start(): Deadline {
+    const deadline: RunningDeadline = {
+      at: performance.now() + lengthMs,
+      expired: false,
+      onExpiry: undefined,
+      race: (work, reason) =>
+        new Promise((resolve, reject) => {
+          if (deadline.expired) return reject(reason())
+          deadline.onExpiry = () => reject(reason())
+          work.then(resolve, reject)
+        }),
+      stop: () => {
+        running.delete(deadline)
+        deadline.onExpiry = undefined
+        if (running.size === 0) stopTimer()
+      },
+    }
+    running.add(deadline)
+    if (timer === undefined) watchOldest()
+    return deadline
   }
+
+  function stopTimer(): void {
+    if (timer === undefined) return
+    // A timer left for the next command would keep an ending process alive.
+    clearTimeout(timer)
+    timer = undefined
+  }
+
+  function close(): void {
+    running.clear()
+    stopTimer()
+  }
+
+  return { start, close }
 }

@@ -1,72 +1,80 @@
 /**
- * Takes no more jobs from 80 % of maxmemory on (REDIS_MEMORY_WATERMARK): in a full Redis the workers' own scripts fail, so
- * that nothing could drain it. Redis is looked at while jobs come, never for its own sake.
+ * Refuses new jobs once Redis has used REDIS_MEMORY_WATERMARK (80 %) of maxmemory. In a full Redis the workers' own
+ * scripts fail, so the queues could no longer drain. The memory is only read while jobs are being enqueued.
  */
 import { SluiceError } from '../../errors.ts'
 import type { RedisGateway, RedisOperation } from './redis-gateway.ts'
 
 export interface MemoryGuard {
   /**
-   * Throws REDIS_FULL while Redis is fuller than that. `bytes`: of the job's data. Asks nothing itself: what it knows may be a
-   * second old, and what has been let in since is reckoned with.
+   * Throws REDIS_FULL above the watermark. `bytes`: size of the job's data. Sends no command and waits for none: the last
+   * reading may be a second old, and the jobs admitted since then are added to it.
    */
   admit(bytes: number): void
 }
 
-/** Below four fifths of the watermark a second's jobs do not reach it. */
-const LOOK_EVERY_MS = 1_000
-const LOOK_OFTEN_MS = 100
+const REFRESH_MS = 1_000
+/** Used from NEAR of the watermark on. Below that, one second's jobs do not reach it. */
+const REFRESH_NEAR_MS = 100
 const NEAR = 0.8
-/** What Redis needs for a job beside its data: its hash, its places, its event, its record. */
-const JOB_BYTES = 1_024
+/** What a job needs in Redis besides its data: its hash, list entries, event and idempotency record. */
+const JOB_OVERHEAD_BYTES = 1_024
 
-const LOOK: RedisOperation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
+const READ_MEMORY: RedisOperation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
 
 export function createMemoryGuard(watermarkPercent: number, gateway: RedisGateway): MemoryGuard {
   let maxBytes = Number.POSITIVE_INFINITY
   let usedBytes = 0
-  /** Let in since the last look was begun, and before it, which it may not have seen. */
-  let sinceBytes = 0
-  let beforeBytes = 0
-  let lookedAt = Number.NEGATIVE_INFINITY
-  let isLooking = false
+  /** Admitted since the last reading began. */
+  let newBytes = 0
+  /** Admitted before the reading in progress, which may not include them yet. */
+  let unconfirmedBytes = 0
+  let refreshedAt = Number.NEGATIVE_INFINITY
+  let isRefreshing = false
 
-  async function look(): Promise<void> {
-    beforeBytes += sinceBytes
-    sinceBytes = 0
-    const text = await gateway.onAdmin(LOOK, (client) => client.info('memory'))
+  async function readMemory(): Promise<void> {
+    unconfirmedBytes += newBytes
+    newBytes = 0
+    const text = await gateway.onAdmin(READ_MEMORY, (client) => client.info('memory'))
     const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(text)?.[1] ?? 0)
     maxBytes = field('maxmemory') || Number.POSITIVE_INFINITY
     usedBytes = field('used_memory')
-    beforeBytes = 0
+    unconfirmedBytes = 0
   }
 
-  return {
-    admit(bytes) {
-      if (watermarkPercent === 0) return
-      const now = performance.now()
-      const limitBytes = (maxBytes * watermarkPercent) / 100
-      const filled = usedBytes + beforeBytes + sinceBytes
-      if (!isLooking && now - lookedAt >= (filled >= limitBytes * NEAR ? LOOK_OFTEN_MS : LOOK_EVERY_MS)) {
-        lookedAt = now
-        isLooking = true
-        // What cannot be asked now is asked with a later job; the job itself will hear what is wrong.
-        look()
-          .catch(() => {})
-          .finally(() => {
-            isLooking = false
-          })
-      }
-      if (filled >= limitBytes) {
-        throw new SluiceError('REDIS_FULL', {
-          detail:
-            `Redis uses ${Math.floor((filled / maxBytes) * 100)} % of its memory, with the jobs that are on their way, and takes ` +
-            `jobs below ${watermarkPercent} % only, so that workers can drain it. Repeat after Retry-After.`,
-          outcome: 'not_executed',
-          retryAfterS: 5,
-        })
-      }
-      sinceBytes += bytes + JOB_BYTES
-    },
+  function refresh(): void {
+    isRefreshing = true
+    // A failed reading is repeated with a later job. The job itself fails with the reason if Redis is down.
+    readMemory()
+      .catch(() => {})
+      .finally(() => {
+        isRefreshing = false
+      })
   }
+
+  function admit(bytes: number): void {
+    if (watermarkPercent === 0) return
+    const now = performance.now()
+    const limitBytes = (maxBytes * watermarkPercent) / 100
+    const filledBytes = usedBytes + unconfirmedBytes + newBytes
+    const refreshMs = filledBytes >= limitBytes * NEAR ? REFRESH_NEAR_MS : REFRESH_MS
+    if (!isRefreshing && now - refreshedAt >= refreshMs) {
+      refreshedAt = now
+      refresh()
+    }
+    if (filledBytes >= limitBytes) throw full(Math.floor((filledBytes / maxBytes) * 100), watermarkPercent)
+    newBytes += bytes + JOB_OVERHEAD_BYTES
+  }
+
+  return { admit }
+}
+
+function full(usedPercent: number, watermarkPercent: number): SluiceError {
+  return new SluiceError('REDIS_FULL', {
+    detail:
+      `Redis uses ${usedPercent} % of its memory, including jobs in flight, and accepts new jobs only below ` +
+      `${watermarkPercent} %, so that workers can drain the queues. Repeat after Retry-After.`,
+    outcome: 'not_executed',
+    retryAfterS: 5,
+  })
 }

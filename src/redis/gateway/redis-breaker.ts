@@ -1,38 +1,38 @@
 /**
- * Stops asking a Redis whose provider has said that its limit is reached: every further command would be refused, and may
- * be paid for. After a pause one command goes through to try it, alone; while it is refused, the pauses double.
+ * Stops sending commands to a Redis whose provider reported that its limit is reached: every further command would be
+ * refused, and might be billed. After a pause a single command probes the limit; each refused probe doubles the pause.
  *
- *   closed → [refused for a limit] → open → [pause over] → one probe → closed, or open for twice as long
+ *   closed ─ refused for a limit ─→ open ─ pause over ─→ half-open (one probe) ─→ closed, or open for twice as long
  */
 import { SluiceError } from '../../errors.ts'
 
 export interface RedisBreaker {
-  /** Throws REDIS_LIMIT while it is open; of those who come when the pause is over, only the first gets through. */
+  /** Throws REDIS_LIMIT while the breaker is open. The first caller after the pause is admitted as the probe. */
   admit(): void
-  /** A command was refused with this text, for a limit. */
+  /** Redis refused a command for a limit, with this text. */
   refused(text: string): void
-  /** A command was answered. */
+  /** Redis answered a command. */
   answered(): void
   stats(): RedisBreakerStats
 }
 
 export interface RedisBreakerStats {
   open: boolean
-  /** What the provider said last; `null` while it is closed. */
+  /** The last refusal; `null` while closed. */
   reason: string | null
-  /** Until one command may try it, ms. */
+  /** Time until a command may probe the limit, ms. */
   retryInMs: number
-  /** How often it has opened since the start. */
+  /** How often the breaker has opened since the start. */
   opened: number
 }
 
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 60_000
-/** A probe that is lost must not keep the breaker open for ever. */
+/** After this time a probe counts as lost, and the next command is admitted. */
 const PROBE_MS = 5_000
 
 export function createRedisBreaker(now: () => number = () => performance.now()): RedisBreaker {
-  let state: 'closed' | 'open' | 'trying' = 'closed'
+  let state: 'closed' | 'open' | 'half-open' = 'closed'
   let reason: string | null = null
   let pauseMs = 0
   let retryAt = 0
@@ -43,18 +43,18 @@ export function createRedisBreaker(now: () => number = () => performance.now()):
       if (state === 'closed') return
       const waitMs = retryAt - now()
       if (waitMs <= 0) {
-        state = 'trying'
+        state = 'half-open'
         retryAt = now() + PROBE_MS
         return
       }
       throw new SluiceError('REDIS_LIMIT', {
-        detail: `The Redis provider said "${reason}". Nothing is sent to it for a while. Repeat after Retry-After.`,
+        detail: `The Redis provider refused a command: "${reason}". Commands are paused. Repeat after Retry-After.`,
         outcome: 'not_executed',
         retryAfterS: Math.ceil(waitMs / 1_000),
       })
     },
     refused(text) {
-      // Those that were on the way when it opened are refused as well, and say nothing new.
+      // Commands that were in flight when the breaker opened are refused as well; they do not lengthen the pause.
       if (state === 'open') return
       if (state === 'closed') opened++
       state = 'open'
@@ -63,7 +63,7 @@ export function createRedisBreaker(now: () => number = () => performance.now()):
       retryAt = now() + pauseMs
     },
     answered() {
-      if (state !== 'trying') return
+      if (state !== 'half-open') return
       state = 'closed'
       reason = null
       pauseMs = 0

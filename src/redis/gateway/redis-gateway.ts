@@ -1,18 +1,21 @@
 /**
- * The one way to Redis: a permit of the semaphore, a usable connection, the command, and a named error when it fails.
- * A command that certainly never ran is tried again for a moment; one that may have run never is, and says so.
+ * Every command to Redis goes through here, except those of the stream reader: take a permit of the semaphore, send on a
+ * usable connection, and turn a failure into a named error. A command that was certainly not executed is retried for a
+ * moment. One that may have been executed is never sent again, and its error says so.
  */
 import type { Redis } from 'ioredis'
 import type { Config } from '../../config/schema.ts'
 import { SluiceError } from '../../errors.ts'
-import { type Connection, jitter, type RedisConnections } from '../connection/connections.ts'
+import { retryDelayMs } from '../backoff.ts'
+import type { Connection } from '../connection/connection.ts'
+import type { RedisConnections } from '../connection/connections.ts'
 import { classifyRedisError, fromRedisError } from '../redis-errors.ts'
 import { createDeadlines, type Deadline } from './deadlines.ts'
 import { createRedisBreaker, type RedisBreakerStats } from './redis-breaker.ts'
 import type { Priority, Semaphore } from './semaphore.ts'
 
 export interface RedisOperation {
-  /** What the command is for; commands are counted by it. */
+  /** Name under which the commands are counted in /stats. */
   label: string
   priority: Priority
   isWrite: boolean
@@ -21,33 +24,28 @@ export interface RedisOperation {
 }
 
 export interface RedisGateway {
-  /** Runs `send` on the connection of `queue`, or on that for writes where there is one. Rejects with a {@link SluiceError} only. */
+  /**
+   * Calls `send` with the command connection of `queue`; a write goes to the connection for durable writes if there is
+   * one. Rejects only with a {@link SluiceError}; that of a write says whether it may have been executed.
+   */
   onQueue<T>(queue: string, operation: RedisOperation, send: (client: Redis) => Promise<T>): Promise<T>
-  /** The same on the connection for slow work, so that it never stands before fast work. */
+  /** As `onQueue`, on the connection for slow commands, so that fast ones never wait behind them. */
   onAdmin<T>(operation: RedisOperation, send: (client: Redis) => Promise<T>): Promise<T>
-  /** Counts a command that its sender, who waits for no permit, has sent by itself. */
+  /** Counts commands that were sent without the gateway. */
   count(label: string, commands: number): void
-  /** Commands sent since the start, by operation. */
+  /** Commands sent since the start, by label. */
   commandsSent(): Record<string, number>
-  /** Whether a provider's limit keeps commands back. */
   breakerStats(): RedisBreakerStats
   close(): void
 }
-
-/** Retries end here, so that "Redis is away" is told within the 100 ms that the contract gives. */
-const RETRY_WINDOW_MS = 80
-/** 10, 20, 40 ms: the three tries that fit into the window. */
-const FIRST_RETRY_MS = 10
-/** Away longer than this, Redis is not expected back within the window: answer at once. */
-const KNOWN_DOWN_MS = 1_000
 
 export function createRedisGateway(
   config: Config,
   connections: RedisConnections,
   semaphore: Semaphore,
 ): RedisGateway {
-  const soon = createDeadlines(config.REDIS_COMMAND_TIMEOUT)
-  const late = createDeadlines(config.REDIS_ADMIN_TIMEOUT)
+  const commandDeadlines = createDeadlines(config.REDIS_COMMAND_TIMEOUT)
+  const adminDeadlines = createDeadlines(config.REDIS_ADMIN_TIMEOUT)
   const breaker = createRedisBreaker()
   const sent = new Map<string, number>()
 
@@ -65,12 +63,12 @@ export function createRedisGateway(
     send: (client: Redis) => Promise<T>,
   ) {
     breaker.admit()
-    if (connection.suspect) throw unavailable('Redis has not answered for a while', operation)
-    const deadline = (connection.role === 'admin' ? late : soon).start()
+    if (connection.suspect) throw notExecuted('REDIS_UNAVAILABLE', 'Redis is not responding', operation)
+    const deadline = (connection.role === 'admin' ? adminDeadlines : commandDeadlines).start()
     try {
-      await permit(operation, deadline)
+      if (!semaphore.tryTake()) await waitForPermit(semaphore, operation, deadline)
       try {
-        return await attempt(connection, operation, send, deadline)
+        return await sendWithRetries(connection, operation, send, deadline)
       } finally {
         semaphore.release()
       }
@@ -79,66 +77,48 @@ export function createRedisGateway(
     }
   }
 
-  async function permit(operation: RedisOperation, deadline: Deadline): Promise<void> {
-    if (semaphore.tryTake()) return
-    const controller = new AbortController()
-    const waiting = semaphore.take(operation.priority, controller.signal)
-    try {
-      await deadline.race(waiting, () => {
-        const reason = unavailable('The operation waited too long for its turn', operation, 'OVERLOADED')
-        controller.abort(reason)
-        return reason
-      })
-    } catch (error) {
-      // The turn may have come in the very moment the time ran out: then there is a permit to give back.
-      waiting.then(semaphore.release, () => {})
-      throw error
-    }
-  }
-
-  async function attempt<T>(
+  async function sendWithRetries<T>(
     connection: Connection,
     operation: RedisOperation,
     send: (client: Redis) => Promise<T>,
     deadline: Deadline,
   ): Promise<T> {
     const startedAt = performance.now()
-    const answered = () => {
+    const onReply = () => {
       connection.answered()
       breaker.answered()
     }
-    let first: unknown
-    for (let tries = 0; ; tries++) {
-      // Somebody before us is being tried again: stay behind, or the order of arrival is lost.
-      if (tries === 0) while (connection.hold) await connection.hold
+    let firstError: unknown
+    for (let retries = 0; ; retries++) {
+      // Earlier commands are waiting for their retry; overtaking them would break the order of arrival.
+      if (retries === 0) while (connection.retry) await connection.retry
       try {
         count(operation.label, operation.commands)
         connection.cork()
         const reply = send(connection.client)
-        reply.then(answered, () => {})
+        reply.then(onReply, () => {})
         return await deadline.race(reply, () => {
           connection.timedOut()
-          return new SluiceError('REDIS_TIMEOUT', {
-            ...(operation.isWrite ? { outcome: 'unknown' as const } : {}),
-            retryAfterS: 1,
-          })
+          return timeoutError(operation)
         })
       } catch (error) {
         if (error instanceof SluiceError) throw error
-        connection.failed((error as Error).message)
-        const delay = jitter(FIRST_RETRY_MS * 2 ** tries)
-        const elapsed = performance.now() - startedAt
-        const { worthRetrying, isQuota } = classifyRedisError((error as Error).message)
-        if (isQuota) breaker.refused((error as Error).message)
-        const goOn =
-          worthRetrying &&
-          tries < config.REDIS_MAX_RETRIES &&
-          elapsed + delay <= RETRY_WINDOW_MS &&
-          connection.downMs() < KNOWN_DOWN_MS
-        // What went wrong first is the cause, unless the last try may have run: then that is what has to be told.
-        first ??= error
-        if (!goOn) throw fromRedisError(worthRetrying ? first : error, operation.isWrite)
-        await holdFor(connection, delay)
+        const { message } = error as Error
+        connection.failed(message)
+        const { worthRetrying, isQuota } = classifyRedisError(message)
+        if (isQuota) breaker.refused(message)
+        // The last attempt may have been executed, which the caller has to know.
+        if (!worthRetrying) throw fromRedisError(error, operation.isWrite)
+        firstError ??= error
+        const delayMs = retryDelayMs({
+          retries,
+          maxRetries: config.REDIS_MAX_RETRIES,
+          elapsedMs: performance.now() - startedAt,
+          downMs: connection.downMs(),
+        })
+        // The first error names the cause; later ones only say that there is no connection.
+        if (delayMs === undefined) throw fromRedisError(firstError, operation.isWrite)
+        await waitForRetry(connection, delayMs)
       }
     }
   }
@@ -150,29 +130,55 @@ export function createRedisGateway(
     commandsSent: () => Object.fromEntries(sent),
     breakerStats: breaker.stats,
     close() {
-      soon.close()
-      late.close()
+      commandDeadlines.close()
+      adminDeadlines.close()
     },
   }
 }
 
-/** Waits, with everything else on the connection waiting behind; several that failed together wait together. */
-async function holdFor(connection: Connection, ms: number): Promise<void> {
-  if (connection.hold) return connection.hold
-  connection.hold = new Promise((resolve) => setTimeout(resolve, ms)).then(() => {
-    connection.hold = undefined
-  })
-  return connection.hold
+async function waitForPermit(
+  semaphore: Semaphore,
+  operation: RedisOperation,
+  deadline: Deadline,
+): Promise<void> {
+  const controller = new AbortController()
+  const permit = semaphore.take(operation.priority, controller.signal)
+  try {
+    await deadline.race(permit, () => {
+      const reason = notExecuted('OVERLOADED', 'The operation waited too long for a permit', operation)
+      controller.abort(reason)
+      return reason
+    })
+  } catch (error) {
+    // If the permit was granted just as the time ran out, return it.
+    permit.then(semaphore.release, () => {})
+    throw error
+  }
 }
 
-function unavailable(
-  sentence: string,
-  operation: RedisOperation,
-  code: 'REDIS_UNAVAILABLE' | 'OVERLOADED' = 'REDIS_UNAVAILABLE',
-) {
+/** Commands that fail together share one wait. */
+async function waitForRetry(connection: Connection, ms: number): Promise<void> {
+  connection.retry ??= new Promise<void>((resolve) => setTimeout(resolve, ms)).then(() => {
+    connection.retry = undefined
+  })
+  return connection.retry
+}
+
+function notExecuted(
+  code: 'REDIS_UNAVAILABLE' | 'OVERLOADED',
+  problem: string,
+  { isWrite }: RedisOperation,
+): SluiceError {
   return new SluiceError(code, {
-    detail: `${sentence}. Repeat after Retry-After.`,
-    ...(operation.isWrite ? { outcome: 'not_executed' as const } : {}),
+    detail: `${problem}. Repeat after Retry-After.`,
+    ...(isWrite ? { outcome: 'not_executed' as const } : {}),
+    retryAfterS: 1,
+  })
+}
+
+function timeoutError({ isWrite }: RedisOperation): SluiceError {
+  return new SluiceError('REDIS_TIMEOUT', {
+    ...(isWrite ? { outcome: 'unknown' as const } : {}),
     retryAfterS: 1,
   })
 }

@@ -1,36 +1,36 @@
 /**
- * DURABILITY_REPLICAS: a job is acknowledged when so many replicas have it. WAIT speaks of all that was sent before it on
- * its connection, so one WAIT confirms every batch that Redis has answered meanwhile (group commit).
+ * DURABILITY_REPLICAS: a job is acknowledged once that many replicas of Redis have it. WAIT covers every write sent before
+ * it on its connection, so one WAIT confirms all batches that Redis has answered meanwhile (group commit).
  */
 import type { Redis } from 'ioredis'
 import { SluiceError } from '../../errors.ts'
 
-/** Resolves when enough replicas have what was written on this connection; else rejects with NOT_REPLICATED. */
+/** Resolves once enough replicas have the writes of this connection; otherwise rejects with NOT_REPLICATED. */
 export type Confirm = (client: Redis) => Promise<void>
 
-/** `count` is told of each WAIT. */
-export function createReplication(replicas: number, timeoutMs: number, count: () => void): Confirm {
-  const underWay = new Map<Redis, Promise<number>>()
+/** `onWait` is called for each WAIT sent. */
+export function createReplication(replicas: number, timeoutMs: number, onWait: () => void): Confirm {
+  const waits = new Map<Redis, Promise<number>>()
 
   function wait(client: Redis): Promise<number> {
-    count()
-    const waiting = client.wait(replicas, timeoutMs)
-    underWay.set(client, waiting)
-    const over = () => void underWay.delete(client)
-    // The very first to hear of the end: whoever is answered after it needs a WAIT of its own.
-    waiting.then(over, over)
-    return waiting
+    onWait()
+    const confirmed = client.wait(replicas, timeoutMs)
+    waits.set(client, confirmed)
+    const remove = () => void waits.delete(client)
+    // Registered first, so it runs before any other reaction: writes answered later need a WAIT of their own.
+    confirmed.then(remove, remove)
+    return confirmed
   }
 
   return async (client) => {
-    // Answers come in the order of the commands: a WAIT that is still under way was sent after the write that is
-    // confirmed here, or this one's answer would be behind it.
-    const confirmed = await (underWay.get(client) ?? wait(client))
+    // Redis replies in order. A WAIT without a reply was therefore sent after the write confirmed here, whose reply
+    // has arrived.
+    const confirmed = await (waits.get(client) ?? wait(client))
     if (confirmed >= replicas) return
     throw new SluiceError('NOT_REPLICATED', {
       detail:
-        `Redis has the job, and ${confirmed} of ${replicas} replicas confirmed it within ${timeoutMs} ms: ` +
-        'a failover now may lose it. Repeat with the same ids: that is safe.',
+        `Redis has the job, but only ${confirmed} of ${replicas} replicas confirmed it within ${timeoutMs} ms. ` +
+        'A failover now may lose it. Repeat with the same ids: that is safe.',
       outcome: 'unknown',
       retryAfterS: 1,
     })

@@ -1,20 +1,20 @@
 /**
- * How many round trips to Redis may be in flight, and who goes next. A permit is had at once, waited for in order of
- * priority (first in, first out within one), or refused: a queue without a bound only moves the crash elsewhere. Where it is
- * full, the last of those who matter least makes room for one who matters more.
+ * Bounds how many round trips to Redis are in flight, and orders the operations that wait: by priority, first in first
+ * out within one. The number that may wait is bounded too. When it is reached, a new operation displaces the last one
+ * of the lowest priority below its own, or is refused.
  */
 import { SluiceError } from '../../errors.ts'
 
-/** Settling goes first, since it frees work; listings go last, since nobody's job depends on them. */
+/** Highest first. Settling a lease frees work; no job depends on a listing. */
 export const priorities = ['settle', 'enqueue', 'read', 'list'] as const
 export type Priority = (typeof priorities)[number]
 
 export interface Semaphore {
   /** Takes a permit if one is free. */
   tryTake(): boolean
-  /** Waits for a permit; rejects when `signal` says so, and with OVERLOADED when too many wait who matter as much. */
+  /** Waits for a permit. Rejects with the signal's reason when it aborts, and with OVERLOADED when refused or displaced. */
   take(priority: Priority, signal?: AbortSignal): Promise<void>
-  /** Gives a permit back. Once for each that was had. */
+  /** Returns a permit; call it exactly once for each permit taken. */
   release(): void
   stats(): SemaphoreStats
 }
@@ -31,65 +31,19 @@ export interface SemaphoreStats {
 }
 
 interface PermitRequest {
-  proceed(): void
+  grant(): void
   refuse(): void
 }
 
+/** A Set keeps the order of arrival and removes a request from its middle in constant time. */
+type RequestQueues = Record<Priority, Set<PermitRequest>>
+
 export function createSemaphore(permits: number, maxWaiting: number): Semaphore {
-  // A Set keeps the order of insertion and gives up a waiter from its middle in constant time.
-  const lines = Object.fromEntries(
-    priorities.map((priority) => [priority, new Set<PermitRequest>()]),
-  ) as Record<Priority, Set<PermitRequest>>
+  const queues = createQueues()
   let inUse = 0
   let waiting = 0
   let refused = 0
   let peak = 0
-
-  function wait(priority: Priority, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        lines[priority].delete(waiter)
-        waiting--
-        signal?.removeEventListener('abort', abandon)
-      }
-      const abandon = () => {
-        leave()
-        reject(signal?.reason)
-      }
-      const waiter: PermitRequest = {
-        proceed() {
-          leave()
-          resolve()
-        },
-        refuse() {
-          leave()
-          reject(overloaded())
-        },
-      }
-      lines[priority].add(waiter)
-      waiting++
-      signal?.addEventListener('abort', abandon)
-    })
-  }
-
-  function overloaded(): SluiceError {
-    refused++
-    return new SluiceError('OVERLOADED', {
-      detail: `${permits} operations are in flight and ${maxWaiting} wait behind them. Repeat after Retry-After.`,
-      outcome: 'not_executed',
-      retryAfterS: 1,
-    })
-  }
-
-  /** The last in line of those who matter least, if they matter less than that. */
-  function lastBelow(priority: Priority): PermitRequest | undefined {
-    for (const lower of priorities.slice(priorities.indexOf(priority) + 1).reverse()) {
-      let last: PermitRequest | undefined
-      for (const waiter of lines[lower]) last = waiter
-      if (last) return last
-    }
-    return undefined
-  }
 
   function tryTake(): boolean {
     if (inUse >= permits) return false
@@ -98,42 +52,89 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
     return true
   }
 
-  function next(): PermitRequest | undefined {
-    for (const priority of priorities) {
-      for (const waiter of lines[priority]) return waiter
+  async function take(priority: Priority, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted()
+    if (tryTake()) return
+    if (waiting >= maxWaiting) {
+      const displaced = lastBelow(queues, priority)
+      if (!displaced) throw overloaded()
+      displaced.refuse()
     }
-    return undefined
+    return wait(priority, signal)
   }
 
-  return {
-    tryTake,
-    async take(priority, signal) {
-      signal?.throwIfAborted()
-      if (tryTake()) return
-      if (waiting >= maxWaiting) {
-        const last = lastBelow(priority)
-        if (!last) throw overloaded()
-        last.refuse()
+  function wait(priority: Priority, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const remove = () => {
+        queues[priority].delete(request)
+        waiting--
+        signal?.removeEventListener('abort', onAbort)
       }
-      return wait(priority, signal)
-    },
-    release() {
-      // The permit goes straight to whoever is next, so that nobody can slip in between.
-      const waiter = waiting > 0 ? next() : undefined
-      if (waiter) waiter.proceed()
-      else inUse--
-    },
-    stats: () => ({
-      permits,
-      inUse,
-      waiting,
-      maxWaiting,
-      waitingByPriority: Object.fromEntries(priorities.map((p) => [p, lines[p].size])) as Record<
-        Priority,
-        number
-      >,
-      refused,
-      peak,
-    }),
+      const onAbort = () => {
+        remove()
+        reject(signal?.reason)
+      }
+      const request: PermitRequest = {
+        grant() {
+          remove()
+          resolve()
+        },
+        refuse() {
+          remove()
+          reject(overloaded())
+        },
+      }
+      queues[priority].add(request)
+      waiting++
+      signal?.addEventListener('abort', onAbort)
+    })
   }
+
+  function release(): void {
+    // The permit passes directly to the next request, so that no newcomer can take it first.
+    const next = waiting > 0 ? firstRequest(queues) : undefined
+    if (next) next.grant()
+    else inUse--
+  }
+
+  function overloaded(): SluiceError {
+    refused++
+    return new SluiceError('OVERLOADED', {
+      detail: `${permits} operations are in flight and ${maxWaiting} more are waiting. Repeat after Retry-After.`,
+      outcome: 'not_executed',
+      retryAfterS: 1,
+    })
+  }
+
+  function stats(): SemaphoreStats {
+    return { permits, inUse, waiting, maxWaiting, waitingByPriority: queueLengths(queues), refused, peak }
+  }
+
+  return { tryTake, take, release, stats }
+}
+
+function createQueues(): RequestQueues {
+  return { settle: new Set(), enqueue: new Set(), read: new Set(), list: new Set() }
+}
+
+function queueLengths({ settle, enqueue, read, list }: RequestQueues): Record<Priority, number> {
+  return { settle: settle.size, enqueue: enqueue.size, read: read.size, list: list.size }
+}
+
+/** The oldest request of the highest priority. */
+function firstRequest(queues: RequestQueues): PermitRequest | undefined {
+  for (const priority of priorities) {
+    for (const request of queues[priority]) return request
+  }
+  return undefined
+}
+
+/** The newest request of the lowest priority that is lower than `priority`. */
+function lastBelow(queues: RequestQueues, priority: Priority): PermitRequest | undefined {
+  for (const lower of priorities.slice(priorities.indexOf(priority) + 1).reverse()) {
+    let last: PermitRequest | undefined
+    for (const request of queues[lower]) last = request
+    if (last) return last
+  }
+  return undefined
 }

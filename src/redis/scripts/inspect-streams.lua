@@ -1,16 +1,16 @@
--- Whether event streams still are what their reader knew.
---   KEYS[1] a key that only a flush of the whole database takes away   KEYS[2…] the streams
---   ARGV[1] a new value for the first key
--- Returns {value of the first key, Redis' clock in ms, {for each stream what XINFO says of it}}:
---   {'none'}, {'other'} for a key that is no stream, or {'stream', first id or '', last id, length, entries ever added or -1}.
-local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  -- Fails on a replica and when memory is full; then nothing is known of flushes.
+-- Reports what XINFO knows of each event stream, so that its reader can tell whether entries were lost.
+--   KEYS[1] flush marker: a key that only a flush of the database removes   KEYS[2…] the streams
+--   ARGV[1] the marker's value, if it has to be created
+-- Returns {the marker's value or '', Redis' clock in ms, {one entry per stream}}. An entry is {'none'} for a missing key,
+-- {'other'} for a key of another type, or {'stream', first id or '', last id, length, entries ever added or -1}.
+local marker = redis.call('GET', KEYS[1])
+if not marker then
+  -- SET fails on a replica and when memory is full. The reader then cannot detect a flush.
   redis.pcall('SET', KEYS[1], ARGV[1])
-  epoch = redis.call('GET', KEYS[1]) or ''
+  marker = redis.call('GET', KEYS[1]) or ''
 end
 
-local function look(key)
+local function inspect(key)
   local info = redis.pcall('XINFO', 'STREAM', key)
   if info.err then
     return {string.find(info.err, 'no such key', 1, true) and 'none' or 'other'}
@@ -24,6 +24,6 @@ local function look(key)
 end
 
 local streams = {}
-for i = 2, #KEYS do streams[i - 1] = look(KEYS[i]) end
+for i = 2, #KEYS do streams[i - 1] = inspect(KEYS[i]) end
 local time = redis.call('TIME')
-return {epoch, time[1] * 1000 + math.floor(time[2] / 1000), streams}
+return {marker, time[1] * 1000 + math.floor(time[2] / 1000), streams}

@@ -1,9 +1,9 @@
 /**
- * Texts in msgpack, by hand: Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer, so texts and
- * buffers alike are str 32 (0xdb), and what is missing is false (0xc2).
+ * A msgpack encoder for texts. Libraries encode a Buffer as "bin", which Redis' cmsgpack cannot read; here texts and
+ * buffers alike become str 32 (0xdb), and a missing value becomes false (0xc2).
  */
 
-/** Writes at `at`, for which there must be room, and returns where it ends. */
+/** Writes `value` at offset `at` and returns the offset behind it. The caller reserves 5 bytes more than the value's UTF-8. */
 export function putText(packed: Buffer, at: number, value: string | Buffer | undefined): number {
   if (value === undefined) {
     packed[at] = 0xc2
@@ -16,9 +16,9 @@ export function putText(packed: Buffer, at: number, value: string | Buffer | und
   return start + length
 }
 
-/** One array of texts. */
+/** Encodes one array of texts. */
 export function packTexts(values: string[]): Buffer {
-  // A UTF-16 unit is three bytes at most.
+  // A UTF-16 unit takes at most three bytes in UTF-8.
   const packed = Buffer.allocUnsafe(values.reduce((size, value) => size + 5 + 3 * value.length, 5))
   let at = packed.writeUInt8(0xdd, 0)
   at = packed.writeUInt32BE(values.length, at)

@@ -1,9 +1,8 @@
 /**
- * A look at the streams that are read (inspect-streams.lua): has any of them lost entries before they were read, or been
- * replaced by another under the same key? A key of our own that only a flush takes away tells a flush even when the
- * streams are there again.
+ * Checks whether the streams being read lost entries before these were read, or were replaced under the same key. A
+ * flush of the database is detected by a marker key that only a flush removes, even if the streams exist again.
  */
-import { randomUUID } from 'node:crypto'
+import type { StreamInspection } from '../scripts/inspect-streams.ts'
 import {
   detectGap,
   type Gap,
@@ -14,84 +13,79 @@ import {
 } from './stream-position.ts'
 
 export interface WatchedStream extends KnownPosition {
-  /** It is part of the read under way, or of the last. */
+  /** The stream is part of the current read, or was part of the last one. */
   joined: boolean
-  /** Its key holds something that is no stream: one such key would fail the read of all. */
+  /** The key holds another type. It is left out of the read, because one such key fails the whole XREAD. */
   broken: boolean
-  /** The place before a read that may have followed a trim. */
-  doubtfulSince: string | undefined
+  /** Position before a read that may have skipped trimmed entries; the next check verifies it. */
+  unverifiedSince: string | undefined
 }
 
 export type StreamGap = Gap | 'flushed'
 
 export interface GapReport {
-  /** Our clock less Redis' clock, ms. */
+  /** Our clock minus Redis' clock, ms. */
   clockOffsetMs: number
-  found: [key: string, finding: StreamGap][]
+  gaps: [stream: string, gap: StreamGap][]
 }
 
-/** A look at this many takes Redis about half a millisecond. */
-const STREAMS_AT_ONCE = 100
+/** Inspecting this many streams blocks Redis for about half a millisecond. */
+const STREAMS_PER_INSPECTION = 100
 
-/** What comes back also brings each stream up to date with what was seen of it. */
+/**
+ * The returned check updates each stream in place with what Redis reported. It rejects as `inspect` does, and then
+ * changes nothing, so that the next check reports the same gaps.
+ */
 export function createGapDetector(
-  epochKey: string,
-  runCheck: (keys: string[], args: string[]) => Promise<unknown>,
+  inspect: (streams: string[]) => Promise<StreamInspection>,
 ): (streams: ReadonlyMap<string, WatchedStream>) => Promise<GapReport> {
   let epoch: string | undefined
 
-  async function ask(keys: string[]) {
-    const askedAt = Date.now()
-    const reply = await runCheck([epochKey, ...keys], [randomUUID()])
-    const [epochNow, redisMs, facts] = reply as [string, number, StreamFacts[]]
-    return { epochNow, facts, clockOffsetMs: (askedAt + Date.now()) / 2 - redisMs }
-  }
-
-  return async (streams) => {
-    const all = [...streams]
+  return async function checkStreams(streams) {
+    const watched = [...streams]
     const facts: StreamFacts[] = []
     let clockOffsetMs = 0
     let flushed = false
-    // First everything is asked, then judged: what a look finds is told whole, or else the next look finds it again.
-    let epochSeen = epoch
-    for (let from = 0; from < all.length; from += STREAMS_AT_ONCE) {
-      const reply = await ask(all.slice(from, from + STREAMS_AT_ONCE).map(([key]) => key))
-      facts.push(...reply.facts)
-      clockOffsetMs = reply.clockOffsetMs
-      // Where nothing may be written there is no key of ours.
-      if (reply.epochNow === '') continue
-      flushed ||= epochSeen !== undefined && reply.epochNow !== epochSeen
-      epochSeen = reply.epochNow
+    let lastEpoch = epoch
+    // All streams are inspected before the first is changed.
+    for (let from = 0; from < watched.length; from += STREAMS_PER_INSPECTION) {
+      const sentAt = Date.now()
+      const inspection = await inspect(watched.slice(from, from + STREAMS_PER_INSPECTION).map(([key]) => key))
+      clockOffsetMs = (sentAt + Date.now()) / 2 - inspection.redisMs
+      facts.push(...inspection.streams)
+      if (inspection.epoch === undefined) continue
+      flushed ||= lastEpoch !== undefined && inspection.epoch !== lastEpoch
+      lastEpoch = inspection.epoch
     }
-    epoch = epochSeen
-    const found: GapReport['found'] = []
-    for (const [index, [key, stream]] of all.entries()) {
-      const gap = judge(stream, facts[index]!)
-      const finding = flushed && stream.joined ? 'flushed' : gap
-      if (finding !== undefined) found.push([key, finding])
+    epoch = lastEpoch
+    const gaps: GapReport['gaps'] = []
+    for (const [index, [key, stream]] of watched.entries()) {
+      const ownGap = updateStream(stream, facts[index]!)
+      const gap = flushed && stream.joined ? 'flushed' : ownGap
+      if (gap !== undefined) gaps.push([key, gap])
     }
-    return { clockOffsetMs, found }
+    return { clockOffsetMs, gaps }
   }
 }
 
-function judge(stream: WatchedStream, facts: StreamFacts): Gap | undefined {
-  const { doubtfulSince, broken } = stream
+/** Brings the stream up to date and returns the gap to report. */
+function updateStream(stream: WatchedStream, facts: StreamFacts): Gap | undefined {
+  const { unverifiedSince, broken: wasBroken } = stream
   const gap =
     detectGap(stream, facts) ??
-    (doubtfulSince === undefined ? undefined : detectGap({ position: doubtfulSince }, facts))
-  stream.doubtfulSince = undefined
+    (unverifiedSince === undefined ? undefined : detectGap({ position: unverifiedSince }, facts))
+  stream.unverifiedSince = undefined
   stream.broken = gap === 'other'
-  if (facts[0] === 'stream') {
-    const [, , last, length, added] = facts
-    stream.length = length
-    stream.added = added
-    // After a failover new entries may come before the place that had been reached.
-    if (isAfter(stream.position, last)) stream.position = last
+  if (facts.kind === 'stream') {
+    stream.length = facts.length
+    stream.added = facts.added
+    // After a failover, new entries may get ids before the position that was reached.
+    if (isAfter(stream.position, facts.lastId)) stream.position = facts.lastId
   } else {
     delete stream.length
     delete stream.added
     stream.position = STREAM_START
   }
-  // That a key is no stream is told once.
-  return gap === 'other' && broken ? undefined : gap
+  // A key of another type is reported once, not at every check.
+  return gap === 'other' && wasBroken ? undefined : gap
 }

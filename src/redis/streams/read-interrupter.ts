@@ -1,24 +1,24 @@
 /**
- * Ends the blocking read of the `events` connection from another one, by CLIENT UNBLOCK, when the set of streams has
- * changed. Streams that are wanted at about the same time end it once.
+ * Ends the blocking read of the `events` connection when the set of streams changes, by sending CLIENT UNBLOCK on the
+ * admin connection. Changes within a few milliseconds cause one interruption.
  */
 import type { RedisConnections } from '../connection/connections.ts'
 
 export interface ReadInterrupter {
-  /** The id of the reading connection; `undefined`: there is none, and nothing can be interrupted. */
-  identify(clientId: number | undefined): void
-  /** Ends the read in a moment, if that is still wanted then. */
-  soon(): void
-  /** Whether reads can be interrupted at all. */
-  readonly works: boolean
+  /** Sets the client id of the reading connection. While it is `undefined`, reads cannot be interrupted. */
+  setClientId(clientId: number | undefined): void
+  /** Ends the read within a few ms, unless `shouldInterrupt` is false by then. */
+  schedule(): void
+  /** Whether reads can be interrupted: the client id is known and Redis has not refused CLIENT UNBLOCK. */
+  readonly canInterrupt: boolean
   close(): void
 }
 
 export interface ReadInterrupterDeps {
   connections: RedisConnections
   count(label: string, commands: number): void
-  /** A read is under way that does not hold all that is wanted. */
-  isWanted(): boolean
+  /** Whether a read is in progress that does not cover all wanted streams. */
+  shouldInterrupt(): boolean
 }
 
 const GATHER_MS = 5
@@ -26,39 +26,39 @@ const GATHER_MS = 5
 export function createReadInterrupter({
   connections,
   count,
-  isWanted,
+  shouldInterrupt,
 }: ReadInterrupterDeps): ReadInterrupter {
   let clientId: number | undefined
   let isForbidden = false
   let timer: NodeJS.Timeout | undefined
 
-  function soon(): void {
+  function schedule(): void {
     timer ??= setTimeout(interrupt, GATHER_MS)
   }
 
   function interrupt(): void {
     timer = undefined
-    if (clientId === undefined || isForbidden || !isWanted()) return
+    if (clientId === undefined || isForbidden || !shouldInterrupt()) return
     count('unblockEvents', 1)
     connections.admin.client.client('UNBLOCK', clientId).then(
-      // Nothing ended: the read had not reached Redis yet.
-      (ended) => {
-        if (ended === 0) soon()
+      (unblocked) => {
+        // The read had not reached Redis yet.
+        if (unblocked === 0) schedule()
       },
       (error: Error) => {
         isForbidden = /^(NOPERM|ERR)\b/.test(error.message)
-        soon()
+        schedule()
       },
     )
   }
 
   return {
-    identify(id) {
+    setClientId(id) {
       clientId = id
       isForbidden = false
     },
-    soon,
-    get works() {
+    schedule,
+    get canInterrupt() {
       return clientId !== undefined && !isForbidden
     },
     close() {

@@ -1,12 +1,12 @@
 /**
- * Places in a Redis stream (`1700000000000-0`: milliseconds, then a number within them), and what a look at a stream
- * says about a reader's place in it. Pure.
+ * Positions in a Redis stream: entry ids such as `1700000000000-0`, milliseconds followed by a sequence number. Also
+ * decides whether a reader at a position may have missed entries. Pure.
  */
 
-/** Before the first entry of any stream. */
+/** The position before the first entry of any stream. */
 export const STREAM_START = '0-0'
 
-/** Whether `a` comes after `b`. */
+/** Whether position `a` comes after `b`. */
 export function isAfter(a: string, b: string): boolean {
   if (a === b) return false
   const dashA = a.indexOf('-')
@@ -16,47 +16,60 @@ export function isAfter(a: string, b: string): boolean {
   return msA === msB ? Number(a.slice(dashA + 1)) > Number(b.slice(dashB + 1)) : msA > msB
 }
 
-/** Redis' clock when the entry was added, ms. */
-export function millisecondsOf(place: string): number {
-  return Number(place.slice(0, place.indexOf('-')))
+/** When the entry was added, by Redis' clock, ms since 1970. */
+export function millisecondsOf(position: string): number {
+  return Number(position.slice(0, position.indexOf('-')))
 }
 
-/** What inspect-streams.lua says of one stream. */
+/** What Redis reports about one key that should be a stream. */
 export type StreamFacts =
-  | [kind: 'none']
-  | [kind: 'other']
-  | [kind: 'stream', first: string, last: string, length: number, added: number]
+  /** The key does not exist. */
+  | { kind: 'none' }
+  /** The key has another type. */
+  | { kind: 'other' }
+  | {
+      kind: 'stream'
+      /** `undefined` while the stream is empty. */
+      firstId: string | undefined
+      /** The last id ever added, even if that entry was trimmed. */
+      lastId: string
+      length: number
+      /** Entries ever added; -1 before Redis 7. */
+      added: number
+    }
 
-/** What the reader knows of a stream from before. */
+/** What the reader knows about a stream from earlier reads and checks. */
 export interface KnownPosition {
-  /** Up to here everything has been read. */
+  /** The last entry that was read. */
   position: string
-  /** Entries in it, and entries ever added, at the last look; `undefined` before the first, `added` -1 before Redis 7. */
+  /** `length` and `added` of the last check; `undefined` before the first. */
   length?: number
   added?: number
 }
 
 /**
- * Why entries may be missing between what was read and what will be, or `undefined`.
- *   trimmed: it was cut beyond the reader's place      reset: it is not the stream it was (deleted, or a failover lost its end)
- *   vanished: it is gone                               other: its key holds something that is no stream
+ * Why entries may be missing between those already read and the next ones.
+ *   trimmed   entries after the reader's position were trimmed
+ *   reset     the stream was deleted and created again, or a failover lost its end
+ *   vanished  the stream no longer exists
+ *   other     the key holds a value of another type
  */
 export type Gap = 'trimmed' | 'reset' | 'vanished' | 'other'
 
-/** Before Redis 7 nothing counts what was ever added; a stream that lost half of itself was not merely trimmed. */
+/** Trimming alone never halves a stream longer than this between two checks. Used before Redis 7, which has no `added`. */
 const SHORT_STREAM = 200
 
+/** Returns `undefined` when no entry is missing. */
 export function detectGap(known: KnownPosition, facts: StreamFacts): Gap | undefined {
-  if (facts[0] === 'other') return 'other'
-  if (facts[0] === 'none') return known.position === STREAM_START ? undefined : 'vanished'
-  const [, first, last, length, added] = facts
-  if (isAfter(known.position, last)) return 'reset'
+  if (facts.kind === 'other') return 'other'
+  if (facts.kind === 'none') return known.position === STREAM_START ? undefined : 'vanished'
+  const { firstId, lastId, length, added } = facts
+  if (isAfter(known.position, lastId)) return 'reset'
   if (known.added !== undefined && known.added >= 0) {
     if (added < known.added) return 'reset'
   } else if (known.length !== undefined && known.length > SHORT_STREAM && length < known.length / 2) {
     return 'reset'
   }
   if (known.position === STREAM_START) return undefined
-  const trimmedPast = first === '' ? isAfter(last, known.position) : isAfter(first, known.position)
-  return trimmedPast ? 'trimmed' : undefined
+  return isAfter(firstId ?? lastId, known.position) ? 'trimmed' : undefined
 }

@@ -1,6 +1,6 @@
 /**
- * Every route and option that has to do with Redis, but for those of workers (acl-work.ts). What comes of it is tested
- * elsewhere; here, that it is allowed.
+ * Uses every route and option that reaches Redis, except those of workers (worker-journey.ts), to show that they are
+ * allowed. Their results are tested elsewhere.
  */
 import { Worker } from 'bullmq'
 import type { Test } from 'tap'
@@ -60,7 +60,7 @@ export async function journey(t: Test, app: TestApp, { admin, connection }: Serv
   const batch = [{ queue: 'q', name: 'n', opts: { jobId: 'item' } }, { queue: 'other', name: 'n' }, {}]
   t.equal((await post(app, '/jobs/batch', { jobs: batch })).status, 207)
 
-  // A job that fails half way is undone
+  // A job that fails halfway is rolled back
   for (const queue of ['damaged', 'damaged2']) {
     await admin.set(`bull:${queue}:marker`, 'no sorted set')
     await admin.lpush(`bull:${queue}:wait`, 'other')
@@ -78,7 +78,7 @@ export async function journey(t: Test, app: TestApp, { admin, connection }: Serv
   for (const state of ['waiting', 'delayed', 'prioritized']) {
     const { jobs, cursor } = await get(`/jobs?queue=q&state=${state}&limit=1`)
     await get(`/jobs?queue=q&state=${state}&limit=1&cursor=${cursor}`)
-    // The place of a job that is gone has to be looked for.
+    // The job of the cursor is gone, so its position has to be found.
     const gone = jobs[0].id.slice('q:'.length)
     await admin
       .multi()
@@ -90,7 +90,7 @@ export async function journey(t: Test, app: TestApp, { admin, connection }: Serv
   }
   await get('/jobs?queue=q&limit=1')
   await get('/jobs?queue=other&state=waiting&limit=1')
-  // Nor is any of those that were around it.
+  // The jobs around it are gone as well.
   const { cursor } = await get('/jobs?queue=q&state=waiting&limit=1')
   await admin.del('bull:q:wait')
   await get(`/jobs?queue=q&state=waiting&limit=1&cursor=${cursor}`)
@@ -109,7 +109,7 @@ export async function journey(t: Test, app: TestApp, { admin, connection }: Serv
   t.match(done, { status: 201, body: { state: 'completed', result: 'done' } })
   await get('/jobs/work:w?wait=5')
 
-  // Operations; the counts take away a marker that an old version of BullMQ has left
+  // Health and statistics; reading the counts removes a marker left by an old version of BullMQ
   await admin.rpush('bull:other:wait', '0:0')
   for (const path of ['/health', '/health/live', '/health/ready', '/health/redis', '/stats']) await get(path)
 }

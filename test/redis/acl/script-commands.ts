@@ -1,39 +1,46 @@
 /**
- * The commands that are named in the Lua of the scripts that ran, BullMQ's within ours included: each has to be in the rule,
- * and each has to have been run by the very script that names it, or stands here with the reason why it cannot be.
+ * The commands in the Lua of every script, including BullMQ's scripts within ours. The ACL rule has to allow each of them,
+ * and the script has to have run it, unless it is listed here with the reason why it cannot.
  */
 import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { join } from 'node:path'
 import type { Test } from 'tap'
-import * as ours from '../../../src/redis/scripts/run-script.ts'
+import { loadScript } from '../../../src/redis/scripts/run-script.ts'
 import { allowed, type Seen } from './server.ts'
 
-/** What nobody can make a script do from here, and why. */
+/** Commands that no request can make a script run, and why. */
 const UNREACHABLE: Record<string, Record<string, string>> = {
-  enqueueScript: {
+  enqueue: {
     lrange: 'for a Redis before 6.0.6, which has no LPOS',
-    sadd: 'the parent of a job that is added',
-    scard: 'the same',
+    sadd: 'links an added job to its parent, which the service does not accept',
+    scard: 'counts the children of that parent',
   },
-  bullmqCommandsScript: {
-    sadd: 'the parent of a job with a deduplication: BullMQ refuses to add one that has both',
+  'run-bullmq-commands': {
+    sadd: 'links a deduplicated job to its parent: BullMQ refuses to add a job that has both',
   },
   updateJobScheduler: {
-    hset: 'what it would write, addJobScheduler has written: without that there is no scheduler',
+    hset: 'addJobScheduler has written the field already; without it there is no scheduler',
   },
-  getCounts: { zcount: 'delayed jobs up to a time: all are counted' },
+  getCounts: { zcount: 'counts delayed jobs up to a time; the service counts all' },
 }
 
-/** What BullMQ sends by itself. */
+/** Scripts that BullMQ itself sends. */
 const DIRECT = ['getCounts', 'updateJobScheduler']
 
 const bullmq = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') as Record<
   string,
   { content: string }
 >
-const ownTexts = Object.entries(ours).flatMap(([name, one]) =>
-  'text' in one ? [[name, one.text] as const] : [],
-)
+const folder = 'src/redis/scripts'
+const sources = readdirSync(folder)
+  .filter((file) => file.endsWith('.lua'))
+  .map((file) => [file.replace(/\.lua$/, ''), readFileSync(join(folder, file), 'utf8')] as const)
+const isFragment = (name: string) => sources.some(([, text]) => text.includes(`--@include ${name}\n`))
+const ownTexts = sources
+  .filter(([name]) => !isFragment(name))
+  .map(([name]) => [name, loadScript(name).text] as const)
 const texts = [...ownTexts, ...DIRECT.map((name) => [name, bullmq[name]!.content] as const)]
 
 export function checkScripts(t: Test, seen: Seen['scripts']): void {
@@ -49,25 +56,25 @@ export function checkScripts(t: Test, seen: Seen['scripts']): void {
     t.same(
       named.filter((command) => !words.has(command) && !(command in unreachable)),
       [],
-      `all that ${name} names is in the rule`,
+      `the rule allows every command in ${name}`,
     )
     t.same(
       named.filter((command) => !commands?.has(command)),
       Object.keys(unreachable),
-      `${name} has run all that it names, but for what cannot be`,
+      `${name} ran every command that it can`,
     )
   }
   t.same([...ran.keys()], [], 'no other script ran')
 }
 
-/** In a call, or as what BullMQ calls `pushCmd`. */
+/** Commands in a call, or in BullMQ's variable `pushCmd`. */
 function commandsOf(text: string): string[] {
   const calls = text.matchAll(/(?:\brcall|\bredis\.p?call|(?<![\w.])call)\(\s*([^,)]+)/g)
   const named = [...calls].flatMap(([, first = '']) => {
     const quoted = [...first.matchAll(/['"](\w+)['"]/g)].map(([, command]) => command!)
-    // What memoized-redis.lua passes on was named by the script that it serves.
+    // memoized-redis.lua passes on the command of the script that includes it.
     if (quoted.length > 0 || ['pushCmd', 'command'].includes(first)) return quoted
-    throw new Error(`which command is ${first}?`)
+    throw new Error(`Unknown command expression in a script: ${first}`)
   })
   const pushes = [...text.matchAll(/['"]([LR]PUSH)['"]/g)].map(([, command]) => command!)
   return [...new Set([...named, ...pushes].map((command) => command.toLowerCase()))].sort()

@@ -1,6 +1,6 @@
 /**
- * A Redis that has the user of examples/redis-acl.conf, the service as that user, and a view of what it has Redis do: all
- * that the service asks comes by one way (TCP) and all that a test does by another (the unix socket).
+ * A Redis with the user of examples/redis-acl.conf, the service as that user, and a record of the commands it sends. The
+ * service connects over TCP and the test over the unix socket, which tells their commands apart.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -16,7 +16,7 @@ import { freePort } from '../../helpers/tls-redis.ts'
 const FILE = resolve('examples/redis-acl.conf')
 export const PASSWORD = 'change-me'
 
-/** The words of the rule that allow a command, without their plus signs. */
+/** The commands that the rule allows. */
 export const allowed = (await readFile(FILE, 'utf8'))
   .split('\n')
   .find((line) => line.startsWith('user '))!
@@ -25,20 +25,22 @@ export const allowed = (await readFile(FILE, 'utf8'))
   .map((word) => word.slice(1))
 
 const ADMIN = {
-  ...{ username: 'admin', password: 'admin' },
-  ...{ disableClientInfo: true, maxRetriesPerRequest: null },
+  username: 'admin',
+  password: 'admin',
+  disableClientInfo: true,
+  maxRetriesPerRequest: null,
 }
 
 export interface Server {
-  /** May do everything; on the unix socket, while the service comes by TCP. */
+  /** A user with all permissions, connected to the unix socket. */
   admin: Redis
-  /** How a BullMQ of the test's own connects, as `admin` does. */
+  /** Connection options for BullMQ in a test, as `admin`. */
   connection: typeof ADMIN & { path: string }
   tcp: string
   unix: string
 }
 
-/** A Redis that has the user of the file, and lets nobody in who has no name. */
+/** A Redis with the user of the file; the default user is off. */
 export async function startServer(t: Test): Promise<Server> {
   const port = await freePort()
   const redis = await startRedis(['--include', FILE, '--bind', '127.0.0.1', '--port', `${port}`])
@@ -82,7 +84,8 @@ export async function send(
   headers: Record<string, string> = {},
 ) {
   const { statusCode, body } = await app.http.inject({
-    ...{ method, url },
+    method,
+    url,
     ...(payload && { headers: { 'content-type': 'application/json', ...headers }, payload }),
   })
   return { status: statusCode, body: body === '' ? undefined : JSON.parse(body) }
@@ -92,13 +95,13 @@ export const post = (app: TestApp, url: string, payload: object, headers: Record
   send(app, 'POST', url, payload, headers)
 
 export interface Seen {
-  /** What came from elsewhere than the unix socket, what its scripts did included; some with their subcommand. */
+  /** Commands of the service, including those of its scripts; some with their subcommand. */
   commands: Set<string>
-  /** What was done by each of its scripts, by SHA-1. */
+  /** Commands of each script of the service, by its SHA-1. */
   scripts: Map<string, Set<string>>
 }
 
-/** From now on; resolves with all that Redis was asked until it is asked for. */
+/** Records commands from now on. The returned function resolves with those up to its call. */
 export async function startWatching(t: Test, admin: Redis): Promise<() => Promise<Seen>> {
   const seen: Seen = { commands: new Set(), scripts: new Map() }
   let echoed = false
@@ -107,7 +110,7 @@ export async function startWatching(t: Test, admin: Redis): Promise<() => Promis
   let from = ''
   let script = new Set<string>()
   monitor.on('monitor', (_time: string, args: string[], source: string) => {
-    // What a script does follows the line that runs the script.
+    // The commands of a script follow the line that runs it.
     if (source !== 'lua') from = source
     if (from.startsWith('unix:')) {
       echoed ||= args[0] === 'echo'
@@ -123,13 +126,13 @@ export async function startWatching(t: Test, admin: Redis): Promise<() => Promis
     }
   })
   return async () => {
-    await admin.echo('that is all')
+    await admin.echo('end')
     await eventually(() => echoed)
     return seen
   }
 }
 
-/** Of a text as MONITOR quotes it. */
+/** The SHA-1 of a text that MONITOR has quoted. */
 function shaOf(quoted: string): string {
   const special: Record<string, string> = { n: '\n', r: '\r', t: '\t', a: '\x07', b: '\b' }
   const text = quoted.replace(/\\(?:x(..)|(.))/g, (_, code: string | undefined, letter: string) =>

@@ -1,7 +1,6 @@
 /**
- * Working over HTTP and being sent jobs: jobs of every kind, taken, kept and ended in every way that makes BullMQ's scripts
- * take another branch. What comes of it is tested elsewhere; here, that it is allowed. Each part has queues of its own, so
- * that all go on at once, beside the one that waits for leases to run out.
+ * Works jobs over HTTP and by webhook, through every branch of BullMQ's scripts, to show that each is allowed. The results
+ * are tested elsewhere. Each part has its own queues, so that all run at once while one waits for leases to expire.
  */
 import { FlowProducer, type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
@@ -10,16 +9,16 @@ import { eventually, type TestApp } from '../../helpers/app.ts'
 import { startReceiver } from '../../webhooks/endpoint.ts'
 import { post, type Server, send } from './server.ts'
 
-interface Hands {
+interface WorkerApi {
   admin: Redis
   flows: FlowProducer
-  /** For what the service has no routes for; writes nothing until it is used. */
+  /** For operations without a route. Writes nothing until it is used. */
   queue(name: string): Queue
-  /** Resolves with the leases of as many jobs as there must be. */
-  take(queue: string, many?: number, body?: object): Promise<string[]>
+  /** Takes exactly `count` jobs and resolves with their leases. */
+  take(queue: string, count?: number, body?: object): Promise<string[]>
   settle(leases: string[], outcome: object, status?: number): Promise<void>
   extend(lease: string, extension: object, status?: number): Promise<void>
-  /** Takes a job, as soon as there is one, and ends it so. */
+  /** Takes the next job, waiting for it, and settles it. */
   end(queue: string, outcome: object): Promise<void>
 }
 
@@ -30,27 +29,31 @@ const LATER = { outcome: 'retry', delay: 5 }
 const RELEASED = { outcome: 'release' }
 
 export async function workJourney(t: Test, app: TestApp, server: Server): Promise<void> {
-  const hands = handsOf(t, app, server)
+  const api = workerApi(t, app, server)
   const parts = [stalls, attempts, retention, families, deduplication, bounds, keeping, schedulers]
-  await Promise.all([...parts.map((part) => part(hands)), webhooks(t, app, hands)])
+  await Promise.all([...parts.map((part) => part(api)), webhooks(t, app, api)])
 }
 
-function handsOf(t: Test, app: TestApp, { admin, connection }: Server): Hands {
+function workerApi(t: Test, app: TestApp, { admin, connection }: Server): WorkerApi {
   const queues = new Map<string, Queue>()
   const flows = new FlowProducer({ connection })
   t.teardown(() => Promise.all([flows, ...queues.values()].map((one) => one.close())))
 
-  const hands: Hands = {
-    ...{ admin, flows },
+  const api: WorkerApi = {
+    admin,
+    flows,
     queue(name) {
       const queue = queues.get(name) ?? new Queue(name, { connection, skipMetasUpdate: true })
       queues.set(name, queue)
       return queue
     },
-    async take(queue, many = 1, body = { wait: 10 }) {
-      const { status, body: answer } = await post(app, `/queues/${queue}/leases`, { max: many || 1, ...body })
-      const leases = ((answer?.jobs ?? []) as { lease: string }[]).map(({ lease }) => lease)
-      t.equal(leases.length, many, `${queue}: ${status} ${JSON.stringify(answer)}`)
+    async take(queue, count = 1, body = { wait: 10 }) {
+      const { status, body: response } = await post(app, `/queues/${queue}/leases`, {
+        max: count || 1,
+        ...body,
+      })
+      const leases = ((response?.jobs ?? []) as { lease: string }[]).map(({ lease }) => lease)
+      t.equal(leases.length, count, `${queue}: ${status} ${JSON.stringify(response)}`)
       return leases
     },
     async settle(leases, outcome, expected = 200) {
@@ -62,20 +65,20 @@ function handsOf(t: Test, app: TestApp, { admin, connection }: Server): Hands {
       const { status, body } = await post(app, '/leases/extend', { items: [{ lease, ...extension }] })
       t.equal(status, expected, JSON.stringify(body))
     },
-    end: async (queue, outcome) => hands.settle(await hands.take(queue), outcome),
+    end: async (queue, outcome) => api.settle(await api.take(queue), outcome),
   }
-  return hands
+  return api
 }
 
-/** Leases that run out, until the job fails; of a scheduler's job too, with its scheduler and without. */
-async function stalls({ queue, take, settle, admin }: Hands): Promise<void> {
+/** Leases that expire until the job fails, also for a scheduler's job, with and without its scheduler. */
+async function stalls({ queue, take, settle, admin }: WorkerApi): Promise<void> {
   const [often, once] = [queue('stalls'), queue('stalls-once')]
   await once.setGlobalConcurrency(1)
   await often.add('n', {}, { jobId: 'plain' })
   await often.upsertJobScheduler('s', { every: 3_600_000 }, { name: 'n' })
   await once.upsertJobScheduler('gone', { every: 3_600_000 }, { name: 'n' })
   await once.removeJobScheduler('gone')
-  // A marker that an old version of BullMQ has left.
+  // A marker left by an old version of BullMQ.
   await admin.sadd('bull:stalls-once:stalled', '0:0')
   await take('stalls', 2, { leaseMs: 1_000 })
   await take('stalls-once', 1, { leaseMs: 1_000 })
@@ -83,21 +86,21 @@ async function stalls({ queue, take, settle, admin }: Hands): Promise<void> {
   await settle(await take('stalls-once'), DONE)
   await take('stalls', 2, { leaseMs: 1_000 })
   await eventually(async () => (await often.getWaitingCount()) === 2)
-  // Whoever takes the one that has stalled twice fails it.
+  // Taking the job that stalled twice fails it.
   await settle(await take('stalls', 1, { max: 2 }), DONE)
   await eventually(async () => (await often.getFailedCount()) === 1)
 }
 
-/** A job that is not done: back to wait, in its place, or among the delayed ones. */
-async function attempts({ queue, take, settle, end, admin }: Hands): Promise<void> {
+/** A job that is not completed: it waits again, at its old position or delayed. */
+async function attempts({ queue, take, settle, end, admin }: WorkerApi): Promise<void> {
   const jobs = queue('attempts')
   const kinds = [{}, { lifo: true }, { priority: 2 }, { backoff: 5 }, { priority: 2, backoff: 5 }]
   for (const kind of kinds) {
     await jobs.add('n', {}, { attempts: 4, ...kind })
-    // The second failure finds the trace of the first.
+    // The second failure finds the stack trace of the first.
     for (const outcome of [FAILED, FAILED, RELEASED, LATER, FAILED_FOR_GOOD]) await end('attempts', outcome)
   }
-  // While it is worked others come due, which whoever gives it back makes ready.
+  // Delayed jobs become due while the job is active; settling it promotes them.
   await jobs.add('n', {}, { attempts: 2 })
   const leases = await take('attempts')
   await jobs.addBulk(
@@ -106,13 +109,13 @@ async function attempts({ queue, take, settle, end, admin }: Hands): Promise<voi
   await new Promise((resolve) => setTimeout(resolve, 10))
   await settle(leases, FAILED)
   for (let i = 0; i < 3; i++) await end('attempts', DONE)
-  // A marker that an old version of BullMQ has left.
+  // A marker left by an old version of BullMQ.
   await admin.rpush('bull:attempts:wait', '0:0')
   await take('attempts', 0, {})
 }
 
-/** Jobs that are removed: at once, by number, by age, and by age in parts. */
-async function retention({ queue, take, settle }: Hands): Promise<void> {
+/** Jobs that are removed: at once, by count, by age, and by age in batches. */
+async function retention({ queue, take, settle }: WorkerApi): Promise<void> {
   const jobs = queue('retention')
   for (const keep of [true, 1, { age: 0 }, { age: 0, count: 1 }, { age: 0, limit: 1 }]) {
     const opts = { removeOnComplete: keep, removeOnFail: keep } as JobsOptions
@@ -122,11 +125,13 @@ async function retention({ queue, take, settle }: Hands): Promise<void> {
   }
 }
 
-/** Children and their parents, which are in another queue. */
-async function families({ flows, queue, take, settle, end }: Hands): Promise<void> {
+/** Children and their parents in another queue. */
+async function families({ flows, queue, take, settle, end }: WorkerApi): Promise<void> {
   const add = (opts: JobsOptions, ...children: JobsOptions[]) =>
     flows.add({
-      ...{ name: 'p', queueName: 'parents', opts },
+      name: 'p',
+      queueName: 'parents',
+      opts,
       children: children.map((opts) => ({ name: 'c', queueName: 'children', opts })),
     })
   for (const opts of [{}, { priority: 1 }, { delay: 5 }]) {
@@ -138,24 +143,24 @@ async function families({ flows, queue, take, settle, end }: Hands): Promise<voi
     await end('children', FAILED)
     await end('parents', DONE)
   }
-  // The parent goes on without its second child, and cannot be done before it.
+  // The parent becomes ready before its second child completes, but cannot complete before it.
   await add({}, { continueParentOnFailure: true }, {})
   await end('children', FAILED)
   const leases = await take('parents')
   await settle(leases, DONE, 207)
   await end('children', DONE)
   await settle(leases, DONE)
-  // It waits for another try when the failure of its second child makes it fail.
+  // The parent is delayed for a retry when its second child fails it.
   await add({}, { continueParentOnFailure: true }, { failParentOnFailure: true })
   await end('children', FAILED)
   await end('parents', { ...LATER, delay: 3_600_000 })
   await end('children', FAILED)
   await take('parents', 0, {})
-  // Two failures of which the parent fails, as soon as somebody takes it.
+  // Two failures that fail the parent as soon as it is taken.
   await add({}, { failParentOnFailure: true }, { failParentOnFailure: true })
   for (let i = 0; i < 2; i++) await end('children', FAILED)
   await take('parents', 0, {})
-  // A failed child that its parent waits for, until it is removed for another that fails.
+  // A failed child blocks its parent until retention removes it.
   await add({}, {})
   await end('children', FAILED)
   await queue('children').add('n', {}, { removeOnFail: 1 })
@@ -163,8 +168,8 @@ async function families({ flows, queue, take, settle, end }: Hands): Promise<voi
   await end('parents', DONE)
 }
 
-/** Jobs that bar others; the last of those comes when its time has come, as a job of every kind. */
-async function deduplication({ queue, take, settle, end }: Hands): Promise<void> {
+/** Jobs that deduplicate others. The last duplicate is added when the job is done, with every kind of option. */
+async function deduplication({ queue, take, settle, end }: WorkerApi): Promise<void> {
   const jobs = queue('deduplication')
   await jobs.setGlobalConcurrency(2)
   for (const opts of [{}, { ttl: 60_000 }, { ttl: 60_000, extend: true }]) {
@@ -182,12 +187,12 @@ async function deduplication({ queue, take, settle, end }: Hands): Promise<void>
   }
 }
 
-/** Queues that give nothing, or not as much as they have. */
-async function bounds({ queue, take, settle, end }: Hands): Promise<void> {
+/** Queues that are limited or paused. */
+async function bounds({ queue, take, settle, end }: WorkerApi): Promise<void> {
   const two = ['a', 'b'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId, attempts: 2 } }))
   for (const name of ['limited', 'narrow', 'paused']) await queue(name).addBulk(two)
   await queue('limited').setGlobalRateLimit(1, 100)
-  // Back while the limit lasts.
+  // Released while the rate limit is in effect.
   await settle(await take('limited', 1, { max: 2 }), RELEASED)
   for (let i = 0; i < 2; i++) await end('limited', DONE)
   await queue('narrow').setGlobalConcurrency(1)
@@ -199,8 +204,8 @@ async function bounds({ queue, take, settle, end }: Hands): Promise<void> {
   await take('paused', 0, {})
 }
 
-/** Leases that are extended, with all that can be told, and such as were lost. */
-async function keeping({ queue, take, settle, extend, admin }: Hands): Promise<void> {
+/** Leases that are extended with progress and a log line, and leases that were lost. */
+async function keeping({ queue, take, settle, extend, admin }: WorkerApi): Promise<void> {
   const jobs = queue('keeping')
   await jobs.add('n', {}, { jobId: 'a' })
   await jobs.add('n', {}, { jobId: 'b', keepLogs: 1 })
@@ -208,23 +213,23 @@ async function keeping({ queue, take, settle, extend, admin }: Hands): Promise<v
   for (const lease of [a, b])
     await extend(lease, { leaseMs: 60_000, progress: { half: true }, log: 'a line' })
   await admin.set('bull:keeping:a:lock', 'of another')
-  await extend(a, { log: 'nobody reads this' }, 207)
+  await extend(a, { log: 'never stored' }, 207)
   await settle([a, b], DONE, 207)
 }
 
-/** Jobs of schedulers: whoever takes one makes the next. */
-async function schedulers({ queue, take, end, admin }: Hands): Promise<void> {
+/** Jobs of schedulers: taking one adds the next. */
+async function schedulers({ queue, take, end, admin }: WorkerApi): Promise<void> {
   const jobs = queue('schedulers')
   const second = { pattern: '* * * * * *' }
   await jobs.upsertJobScheduler('every', { every: 3_600_000 }, { name: 'n' })
   await end('schedulers', DONE)
-  // An id that looks as those of BullMQ 5 did.
+  // The last id has the format of BullMQ 5.
   for (const id of ['cron', 'n:id:::* * * * * *']) {
     await jobs.upsertJobScheduler(id, second, { name: 'n' })
     await end('schedulers', DONE)
     await jobs.removeJobScheduler(id)
   }
-  // The next one is due already when the second is over between two readings of the clock; so it is here every time.
+  // The next job is due at once if a second passes between two readings of the clock. `immediately` makes it so.
   for (const opts of [{}, { lifo: true }, { priority: 1 }]) {
     await jobs.upsertJobScheduler('due', second, { name: 'n', opts })
     const [job] = (await jobs.getDelayed()).filter(({ repeatJobKey }) => repeatJobKey === 'due')
@@ -239,8 +244,8 @@ async function schedulers({ queue, take, end, admin }: Hands): Promise<void> {
   }
 }
 
-/** A subscription, from its first job to its end; the fourth delivery is answered so that it pauses. */
-async function webhooks(t: Test, app: TestApp, { queue }: Hands): Promise<void> {
+/** A subscription from its first job to its deletion. The response to the fourth delivery pauses it. */
+async function webhooks(t: Test, app: TestApp, { queue }: WorkerApi): Promise<void> {
   const receiver = await startReceiver(t)
   const jobs = queue('pushed')
   const call = async (method: 'DELETE' | 'GET' | 'POST' | 'PUT', status: number, path = '', body?: object) =>

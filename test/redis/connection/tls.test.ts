@@ -1,6 +1,6 @@
 /**
- * The whole service on a Redis that speaks TLS only and wants a client certificate: all of it works with the right
- * files, and with wrong ones nothing is sent, nobody gets a 500, and the operator is told why.
+ * The whole service on a Redis that requires TLS and a client certificate. It works with the right files. With wrong ones
+ * no command is sent, no response is a 500, and the operator sees the reason.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -19,7 +19,7 @@ import { callsByCommand } from '../../helpers/streams.ts'
 import { createAuthority, createFolder, type Pair, startTlsRedis } from '../../helpers/tls-redis.ts'
 
 const authority = await createAuthority()
-const stranger = await createAuthority('Somebody else')
+const otherAuthority = await createAuthority('Another authority')
 const client = await authority.issue('sluice')
 const redis = await startTlsRedis(t, authority, await authority.issue('127.0.0.1'))
 const write = await createFolder(t)
@@ -31,11 +31,11 @@ const files = {
 }
 
 const named = await startTlsRedis(t, authority, await authority.issue('redis.example.com'))
-const foreign = await startTlsRedis(t, authority, await stranger.issue('127.0.0.1'))
+const foreign = await startTlsRedis(t, authority, await otherAuthority.issue('127.0.0.1'))
 const { REDIS_TLS_CA } = files
-const unknown = await stranger.issue('sluice')
+const unknown = await otherAuthority.issue('sluice')
 
-/** A service that need not become ready. */
+/** A service that may never become ready. */
 async function open(t: Test, url: string, settings: Record<string, string>): Promise<TestApp> {
   const config = testConfig({ REDIS_URL: url, ...settings })
   const app = await createApp(config, { url }, pino({ level: 'silent' }))
@@ -47,7 +47,7 @@ async function open(t: Test, url: string, settings: Record<string, string>): Pro
 const post = (app: TestApp, url: string, payload: object) =>
   app.http.inject({ method: 'POST', url, headers: { 'content-type': 'application/json' }, payload })
 
-t.test('with the CA and a client certificate all of the service works over rediss://', async (t) => {
+t.test('with the CA and a client certificate the whole service works over rediss://', async (t) => {
   const app = await open(t, `rediss://127.0.0.1:${redis.port}`, files)
   await untilReady(app)
   const worker = new Worker('q', async () => ({ sent: true }), {
@@ -111,44 +111,47 @@ const refusals: Record<string, { server: typeof redis; settings: Record<string, 
   },
 }
 for (const [name, { server, settings, why }] of Object.entries(refusals)) {
-  t.test(`${name} nothing is sent, every answer is a 503 and the operator is told why`, async (t) => {
-    const before = await callsByCommand(server.client)
-    const app = await open(t, `rediss://user:secret@127.0.0.1:${server.port}`, settings)
-    const reason = async () => (await app.http.inject('/health/redis')).json().connections.lastError
-    await eventually(async () => why.test(await reason()))
-    const job = { queue: 'q', name: 'n' }
-    for (const url of [
-      '/jobs/q:a',
-      '/jobs?ids=q:a',
-      '/jobs?queue=q',
-      '/jobs/q:a/events',
-      '/queues/q/events',
-    ]) {
-      const { statusCode, body } = await app.http.inject(url)
-      t.equal(statusCode, 503, url)
-      t.match(JSON.parse(body), { code: 'REDIS_UNAVAILABLE' })
-    }
-    for (const [url, body] of [
-      ['/jobs', job],
-      ['/jobs/batch', { jobs: [job] }],
-    ] as const) {
-      const answer = await post(app, url, body)
-      t.equal(answer.statusCode, 503, url)
-      t.match(answer.json(), { code: 'REDIS_UNAVAILABLE', outcome: 'not_executed' })
-    }
-    for (const url of ['/health', '/health/ready', '/health/redis']) {
-      const { statusCode, body } = await app.http.inject(url)
-      t.equal(statusCode, 503, url)
-      t.notMatch(body, 'secret')
-    }
-    t.match(await reason(), why, 'what was asked meanwhile does not hide the reason')
-    t.equal((await app.http.inject('/health/live')).statusCode, 200)
-    const after = await callsByCommand(server.client)
-    t.same({ ...after, info: 0 }, { ...before, info: 0 }, 'no command has reached the server')
-  })
+  t.test(
+    `${name} no command is sent, every response is a 503 and the operator sees the reason`,
+    async (t) => {
+      const before = await callsByCommand(server.client)
+      const app = await open(t, `rediss://user:secret@127.0.0.1:${server.port}`, settings)
+      const reason = async () => (await app.http.inject('/health/redis')).json().connections.lastError
+      await eventually(async () => why.test(await reason()))
+      const job = { queue: 'q', name: 'n' }
+      for (const url of [
+        '/jobs/q:a',
+        '/jobs?ids=q:a',
+        '/jobs?queue=q',
+        '/jobs/q:a/events',
+        '/queues/q/events',
+      ]) {
+        const { statusCode, body } = await app.http.inject(url)
+        t.equal(statusCode, 503, url)
+        t.match(JSON.parse(body), { code: 'REDIS_UNAVAILABLE' })
+      }
+      for (const [url, body] of [
+        ['/jobs', job],
+        ['/jobs/batch', { jobs: [job] }],
+      ] as const) {
+        const answer = await post(app, url, body)
+        t.equal(answer.statusCode, 503, url)
+        t.match(answer.json(), { code: 'REDIS_UNAVAILABLE', outcome: 'not_executed' })
+      }
+      for (const url of ['/health', '/health/ready', '/health/redis']) {
+        const { statusCode, body } = await app.http.inject(url)
+        t.equal(statusCode, 503, url)
+        t.notMatch(body, 'secret')
+      }
+      t.match(await reason(), why, 'the failed requests do not hide the reason')
+      t.equal((await app.http.inject('/health/live')).statusCode, 200)
+      const after = await callsByCommand(server.client)
+      t.same({ ...after, info: 0 }, { ...before, info: 0 }, 'no command has reached the server')
+    },
+  )
 }
 
-t.test('a server that answers to being turned away does not end the process', async (t) => {
+t.test('a rejected server that sends an alert does not crash the process', async (t) => {
   const config = testConfig({ REDIS_URL: `rediss://127.0.0.1:${named.port}`, ...files })
   const log = pino({ level: 'silent' })
   const connections = createRedisConnections(
@@ -161,11 +164,11 @@ t.test('a server that answers to being turned away does not end the process', as
   const { client } = connections.admin
   const [error] = await once(client, 'error')
   t.match(error.message, refusals['with a server of another name']!.why)
-  // Its last word comes in time once in a few hundred times: then the socket gives a second error.
+  // The server's alert rarely arrives before the socket closes; the socket then emits a second error.
   t.doesNotThrow(() => client.stream.emit('error', new Error('tlsv1 alert decode error')))
 })
 
-t.test('NODE_TLS_REJECT_UNAUTHORIZED=0 does not make it trust a stranger', async (t) => {
+t.test('NODE_TLS_REJECT_UNAUTHORIZED=0 does not disable verification', async (t) => {
   t.teardown(() => {
     delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']
   })
@@ -178,7 +181,7 @@ t.test('NODE_TLS_REJECT_UNAUTHORIZED=0 does not make it trust a stranger', async
   t.equal((await app.http.inject('/health/ready')).statusCode, 503)
 })
 
-/** A server of TLS before a plain Redis, which notes who comes and by which name it was asked for. */
+/** A TLS proxy in front of a plain Redis. It records the certificate and the server name of each client. */
 async function startTlsProxy(t: Test, pair: Pair, ca: string[]) {
   const plain = await startRedis()
   const seen: { by: string; as: string | false }[] = []
@@ -205,7 +208,7 @@ async function startTlsProxy(t: Test, pair: Pair, ca: string[]) {
   const { port } = server.address() as { port: number }
   return {
     port,
-    /** Cuts every connection, and tells who comes after that. */
+    /** Breaks every connection, and resolves with the certificate names of the new ones. */
     async reconnected(): Promise<string[]> {
       seen.length = 0
       for (const socket of sockets) socket.destroy()
@@ -216,34 +219,31 @@ async function startTlsProxy(t: Test, pair: Pair, ca: string[]) {
   }
 }
 
-t.test(
-  'certificates that are replaced take effect at the next connection, once both halves are there',
-  async (t) => {
-    const next = await createAuthority('The next')
-    const proxy = await startTlsProxy(t, await authority.issue('localhost'), [authority.cert, next.cert])
-    const place = await createFolder(t)
-    const settings = {
-      REDIS_TLS_CA,
-      REDIS_TLS_CERT: await place('client.pem', client.cert),
-      REDIS_TLS_KEY: await place('client.key', client.key),
-    }
-    const app = await open(t, `rediss://localhost:${proxy.port}`, settings)
-    await untilReady(app)
-    t.same(new Set(proxy.seen.map(({ by, as }) => `${by} at ${as}`)), new Set(['sluice at localhost']))
+t.test('replaced certificates take effect at the next connection, once both files match', async (t) => {
+  const next = await createAuthority('The next authority')
+  const proxy = await startTlsProxy(t, await authority.issue('localhost'), [authority.cert, next.cert])
+  const writeClient = await createFolder(t)
+  const settings = {
+    REDIS_TLS_CA,
+    REDIS_TLS_CERT: await writeClient('client.pem', client.cert),
+    REDIS_TLS_KEY: await writeClient('client.key', client.key),
+  }
+  const app = await open(t, `rediss://localhost:${proxy.port}`, settings)
+  await untilReady(app)
+  t.same(new Set(proxy.seen.map(({ by, as }) => `${by} at ${as}`)), new Set(['sluice at localhost']))
 
-    const renewed = await next.issue('sluice renewed')
-    await place('client.pem', renewed.cert)
-    t.same(await proxy.reconnected(), ['sluice'], 'a certificate without its key')
-    await place('client.key', 'half a ke')
-    t.same(await proxy.reconnected(), ['sluice'], 'a key that is not written yet')
-    await place('client.key', renewed.key)
-    t.same(await proxy.reconnected(), ['sluice renewed'])
-    await untilReady(app)
-    t.equal((await post(app, '/jobs', { queue: 'q', name: 'n' })).statusCode, 201)
-  },
-)
+  const renewed = await next.issue('sluice renewed')
+  await writeClient('client.pem', renewed.cert)
+  t.same(await proxy.reconnected(), ['sluice'], 'a certificate without its key')
+  await writeClient('client.key', 'half a ke')
+  t.same(await proxy.reconnected(), ['sluice'], 'a key that is partly written')
+  await writeClient('client.key', renewed.key)
+  t.same(await proxy.reconnected(), ['sluice renewed'])
+  await untilReady(app)
+  t.equal((await post(app, '/jobs', { queue: 'q', name: 'n' })).statusCode, 201)
+})
 
-t.test('a file that cannot be used ends the start with one sentence', async (t) => {
+t.test('an unusable file ends the start with one message', async (t) => {
   const start = (settings: Record<string, string>) =>
     open(t, 'rediss://127.0.0.1:1', { ...files, ...settings })
   await t.rejects(start({ REDIS_TLS_CA: '/no/such/file' }), {
@@ -251,8 +251,13 @@ t.test('a file that cannot be used ends the start with one sentence', async (t) 
   })
   const child = spawn(process.execPath, ['--import', 'tsx', 'src/server.ts'], {
     env: {
-      ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', PORT: '0', SECRET: 's'.repeat(32) },
-      ...{ ...files, REDIS_URL: 'rediss://user:secret@127.0.0.1:1', REDIS_TLS_KEY: files.REDIS_TLS_CERT },
+      PATH: process.env['PATH'] ?? '',
+      NODE_ENV: 'production',
+      PORT: '0',
+      SECRET: 's'.repeat(32),
+      ...files,
+      REDIS_URL: 'rediss://user:secret@127.0.0.1:1',
+      REDIS_TLS_KEY: files.REDIS_TLS_CERT,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -264,6 +269,6 @@ t.test('a file that cannot be used ends the start with one sentence', async (t) 
   t.same(more, [])
   t.match(JSON.parse(line!), {
     level: 60,
-    msg: `REDIS_TLS_KEY (${files.REDIS_TLS_CERT}) does not hold a private key without a password in PEM form`,
+    msg: `REDIS_TLS_KEY (${files.REDIS_TLS_CERT}) does not contain an unencrypted private key in PEM format`,
   })
 })

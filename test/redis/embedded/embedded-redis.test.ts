@@ -5,12 +5,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import type { DataDirLock } from '../../../src/redis/embedded/data-dir-lock.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from '../../../src/redis/embedded/embedded-redis.ts'
-
-interface Lock {
-  owner: number
-  server: number
-}
 
 async function start(t: Test, dataDir: string, log: string[] = []): Promise<EmbeddedRedis> {
   const path = process.env['PATH'] ?? ''
@@ -19,7 +15,7 @@ async function start(t: Test, dataDir: string, log: string[] = []): Promise<Embe
   return redis
 }
 
-/** A folder whose path is short enough for a socket, which those of `t.testdir` are not. */
+/** A folder whose path is short enough for a socket. Those of `t.testdir` are not. */
 async function folder(t: Test): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'sluice-test-'))
   t.teardown(() => rm(path, { recursive: true, force: true }))
@@ -37,32 +33,33 @@ async function run(socket: string, command: string, ...args: string[]): Promise<
 }
 
 const lockFile = (dataDir: string) => join(dataDir, 'redis.lock')
-const readLock = async (dataDir: string) => JSON.parse(await readFile(lockFile(dataDir), 'utf8')) as Lock
+const readLock = async (dataDir: string) =>
+  JSON.parse(await readFile(lockFile(dataDir), 'utf8')) as DataDirLock
 const exists = (path: string) =>
   access(path).then(
     () => true,
     () => false,
   )
 
-/** The id of a process that has just ended. */
+/** The id of a process that has ended. */
 async function deadPid(): Promise<number> {
   const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' })
   await once(child, 'exit')
   return child.pid!
 }
 
-t.test('data survive a restart', async (t) => {
+t.test('data survives a restart', async (t) => {
   const dataDir = join(await folder(t), 'made', 'when', 'needed')
   const first = await start(t, dataDir)
   t.match(first.version, /^\d+\.\d+/)
   await run(first.socket, 'SET', 'kept', 'yes')
   await first.close()
-  await t.rejects(run(first.socket, 'PING'), 'nothing is left running')
+  await t.rejects(run(first.socket, 'PING'), 'no server is left running')
   const second = await start(t, dataDir)
   t.equal(await run(second.socket, 'GET', 'kept'), 'yes')
 })
 
-t.test('every write is on disk before it is answered, and nothing is ever evicted', async (t) => {
+t.test('every write is on disk before its reply, and nothing is ever evicted', async (t) => {
   const { socket } = await start(t, await folder(t))
   for (const [name, value] of [
     ['appendonly', 'yes'],
@@ -73,7 +70,7 @@ t.test('every write is on disk before it is answered, and nothing is ever evicte
   }
 })
 
-t.test('only this user can reach it: a socket of mode 0700, no port', async (t) => {
+t.test('only this user can connect: a socket of mode 0700, no port', async (t) => {
   const dataDir = join(await folder(t), 'data')
   const { socket } = await start(t, dataDir)
   t.equal(socket, join(dataDir, 'redis.sock'))
@@ -82,7 +79,7 @@ t.test('only this user can reach it: a socket of mode 0700, no port', async (t) 
   t.same(await run(socket, 'CONFIG', 'GET', 'port'), ['port', '0'])
 })
 
-t.test('a second one on the same folder is refused with a sentence, and the first goes on', async (t) => {
+t.test('a second service on the same folder is refused, and the first keeps running', async (t) => {
   const dataDir = await folder(t)
   const first = await start(t, dataDir)
   const refused = start(t, dataDir)
@@ -92,7 +89,7 @@ t.test('a second one on the same folder is refused with a sentence, and the firs
   t.equal(await run(first.socket, 'PING'), 'PONG')
 })
 
-t.test('a server left behind by a killed owner is taken over, with all it holds', async (t) => {
+t.test('the server of a killed owner is taken over with its data', async (t) => {
   const dataDir = await folder(t)
   const log: string[] = []
   const left = await start(t, dataDir)
@@ -105,10 +102,10 @@ t.test('a server left behind by a killed owner is taken over, with all it holds'
   t.same(await readLock(dataDir), { owner: process.pid, server })
   t.equal(await run(taken.socket, 'GET', 'kept'), 'yes')
   await taken.close()
-  await t.rejects(run(taken.socket, 'PING'), 'it ends with its new owner')
+  await t.rejects(run(taken.socket, 'PING'), 'the server ends with its new owner')
 })
 
-t.test('when the server died with its owner, a new one is started on the data', async (t) => {
+t.test('when the server died with its owner, a new one starts with the data', async (t) => {
   const dataDir = await folder(t)
   const log: string[] = []
   const died = await start(t, dataDir)
@@ -124,10 +121,10 @@ t.test('when the server died with its owner, a new one is started on the data', 
   t.not((await readLock(dataDir)).server, server)
 })
 
-t.test('a write that a kill cut off comes back neither at the next start nor at the one after', async (t) => {
+t.test('a write that a kill cut off reappears neither at the next start nor at the one after', async (t) => {
   const dataDir = await folder(t)
   const kill = async () => {
-    const { server } = JSON.parse(await readFile(join(dataDir, 'redis.lock'), 'utf8')) as Lock
+    const { server } = JSON.parse(await readFile(join(dataDir, 'redis.lock'), 'utf8')) as DataDirLock
     process.kill(server, 'SIGKILL')
     await rm(join(dataDir, 'redis.lock'))
   }
@@ -149,14 +146,14 @@ t.test('a write that a kill cut off comes back neither at the next start nor at 
   t.equal(await run(third.socket, 'GET', 'record'), 'whole')
 })
 
-t.test('a lock file that cannot be read counts as none', async (t) => {
+t.test('an unreadable lock file is ignored', async (t) => {
   const dataDir = await folder(t)
   await writeFile(lockFile(dataDir), '{"owner":')
   const { socket } = await start(t, dataDir)
   t.equal(await run(socket, 'PING'), 'PONG')
 })
 
-t.test('a data folder too deep for a socket has it in a private folder of the temporary one', async (t) => {
+t.test('for a data folder with too long a path, the socket is in a private temporary folder', async (t) => {
   const dataDir = join(await folder(t), 'd'.repeat(100))
   await mkdir(dataDir)
   const { socket } = await start(t, dataDir)
@@ -167,7 +164,7 @@ t.test('a data folder too deep for a socket has it in a private folder of the te
   t.same(await run(socket, 'CONFIG', 'GET', 'dir'), ['dir', dataDir])
 })
 
-t.test('closing twice is closing once, and leaves no lock', async (t) => {
+t.test('close is idempotent and removes the lock', async (t) => {
   const dataDir = await folder(t)
   const redis = await start(t, dataDir)
   t.ok(await exists(lockFile(dataDir)))
@@ -176,7 +173,7 @@ t.test('closing twice is closing once, and leaves no lock', async (t) => {
   t.notOk(await exists(lockFile(dataDir)))
 })
 
-t.test('a server that cannot start says where to look', async (t) => {
+t.test('a server that cannot start is reported with its log file', async (t) => {
   const dataDir = await folder(t)
   const options = { dataDir, cacheDir: '.redis', path: process.env['PATH'] ?? '', log: () => {} }
   await t.rejects(startEmbeddedRedis({ ...options, args: ['--no-such-setting', '1'] }), {

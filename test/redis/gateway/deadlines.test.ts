@@ -3,10 +3,10 @@ import { createDeadlines } from '../../../src/redis/gateway/deadlines.ts'
 
 const never = new Promise<never>(() => {})
 const late = () => new Error('late')
-/** Timers that keep this process alive; tap has some of its own, so only the difference tells. */
+/** Timers that keep this process alive. tap has its own, so tests compare differences. */
 const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length
 
-t.test('work that takes too long is rejected with the reason, no sooner than its time', async (t) => {
+t.test('work that takes too long is rejected with the reason, not earlier than its deadline', async (t) => {
   const deadlines = createDeadlines(20)
   t.teardown(deadlines.close)
   const startedAt = performance.now()
@@ -17,7 +17,7 @@ t.test('work that takes too long is rejected with the reason, no sooner than its
   t.ok(deadline.expired)
 })
 
-t.test('work that is done in time settles as it did', async (t) => {
+t.test('work that is done in time settles as usual', async (t) => {
   const deadlines = createDeadlines(60_000)
   t.teardown(deadlines.close)
   const deadline = deadlines.start()
@@ -27,7 +27,7 @@ t.test('work that is done in time settles as it did', async (t) => {
   deadline.stop()
 })
 
-t.test('one deadline covers one piece of work after the other', async (t) => {
+t.test('one deadline covers several pieces of work in sequence', async (t) => {
   const deadlines = createDeadlines(20)
   t.teardown(deadlines.close)
   const deadline = deadlines.start()
@@ -36,7 +36,7 @@ t.test('one deadline covers one piece of work after the other', async (t) => {
   await t.rejects(
     deadline.race(Promise.resolve('too late'), late),
     { message: 'late' },
-    'nor is it started anew',
+    'the deadline does not start again',
   )
 })
 
@@ -56,10 +56,10 @@ t.test('deadlines expire in the order in which they started, on one timer', asyn
     expired,
     Array.from({ length: 1_000 }, (_, index) => index),
   )
-  t.equal(timers(), before, 'and none is left')
+  t.equal(timers(), before, 'no timer is left')
 })
 
-t.test('one that was stopped does not expire, and the next still does', async (t) => {
+t.test('a stopped deadline does not expire, and the next one still does', async (t) => {
   const deadlines = createDeadlines(20)
   t.teardown(deadlines.close)
   const stopped = deadlines.start()
@@ -72,7 +72,7 @@ t.test('one that was stopped does not expire, and the next still does', async (t
   t.notOk(stopped.expired)
 })
 
-t.test('with nothing to watch there is no timer, and a later start has one again', async (t) => {
+t.test('without a running deadline there is no timer; the next start creates one', async (t) => {
   const deadlines = createDeadlines(60_000)
   t.teardown(deadlines.close)
   const before = timers()
@@ -85,7 +85,7 @@ t.test('with nothing to watch there is no timer, and a later start has one again
   t.equal(timers(), before + 1)
 })
 
-t.test('closed, it expires nothing more and lets go of the timer', async (t) => {
+t.test('close releases the timer, and no deadline expires afterwards', async (t) => {
   const closed = createDeadlines(5)
   const before = timers()
   const deadline = closed.start()

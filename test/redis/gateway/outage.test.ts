@@ -1,6 +1,6 @@
 /**
- * Redis away, frozen, full, read-only, flushed of scripts: the named error, what it says of the job, in time, and
- * recovery without a restart. Every fault is really caused.
+ * Redis down, frozen, full, read-only or without its scripts: the error code, its outcome, its timing, and the recovery
+ * without a restart. Every fault is real.
  */
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../../helpers/app.ts'
@@ -19,16 +19,16 @@ async function open(t: Test, settings: Record<string, string> = {}, args: string
 async function post(app: TestApp, job: object = { queue: 'q', name: 'n' }) {
   const began = performance.now()
   const headers = { 'content-type': 'application/json' }
-  const answer = await app.http.inject({
+  const response = await app.http.inject({
     method: 'POST',
     url: '/jobs',
     headers,
     payload: JSON.stringify(job),
   })
   return {
-    status: answer.statusCode,
-    headers: answer.headers,
-    body: answer.json(),
+    status: response.statusCode,
+    headers: response.headers,
+    body: response.json(),
     ms: performance.now() - began,
   }
 }
@@ -37,14 +37,14 @@ const serverPid = async ({ client }: TestRedis) =>
   Number(/process_id:(\d+)/.exec(await client.info('server'))?.[1])
 
 t.test(
-  'while Redis is away every write is refused in 100 ms with its outcome, and heals when it is back',
+  'while Redis is down every write fails within 100 ms with its outcome, and works again afterwards',
   async (t) => {
     const { redis, app } = await open(t)
     const before = await post(app, { queue: 'q', name: 'n', opts: { jobId: 'known' } })
     await app.http.inject(`/jobs/${before.body.id}`)
-    // The server stays down for us: its port is a socket that is taken away and given back.
+    // Renaming the server's socket makes it unreachable; renaming it back restores it.
     const { rename } = await import('node:fs/promises')
-    await rename(redis.socket, `${redis.socket}.away`)
+    await rename(redis.socket, `${redis.socket}.hidden`)
     await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     await eventually(async () => (await app.http.inject('/health/ready')).statusCode === 503)
     const times: number[] = []
@@ -60,7 +60,7 @@ t.test(
       t.equal(headers['retry-after'], '1')
       times.push(ms)
     }
-    // The median: a machine that does something else for a moment is no fault of ours.
+    // The median tolerates a machine that is busy for a moment.
     t.ok(times.sort((a, b) => a - b)[2]! < 100, `${times.map(Math.round)} ms`)
     const batch = await app.http.inject({
       method: 'POST',
@@ -73,32 +73,32 @@ t.test(
     const health = await app.http.inject('/health')
     t.equal(health.statusCode, 503)
     t.match(health.json(), { status: 'fail', redis: { reachable: false } })
-    await rename(`${redis.socket}.away`, redis.socket)
+    await rename(`${redis.socket}.hidden`, redis.socket)
     await eventually(async () => (await post(app)).status === 201, 5_000)
     await eventually(async () => (await app.http.inject('/health')).statusCode === 200, 5_000)
   },
 )
 
-t.test('what the cache still knows is served while Redis is away, and marked stale', async (t) => {
+t.test('while Redis is down, cached statuses are served and marked stale', async (t) => {
   const { redis, app } = await open(t, { CACHE_TTL_SHORT: '1' })
   const { body } = await post(app)
   const fresh = await app.http.inject(`/jobs/${body.id}`)
   const { rename } = await import('node:fs/promises')
-  await rename(redis.socket, `${redis.socket}.away`)
+  await rename(redis.socket, `${redis.socket}.hidden`)
   await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   await eventually(async () => (await app.http.inject('/health/ready')).statusCode === 503)
   const stale = await app.http.inject(`/jobs/${body.id}`)
   t.equal(stale.statusCode, 200)
   t.equal(stale.body, fresh.body)
   t.match(stale.headers['cache-status'], /^sluice; fwd=stale; detail=redis-unavailable; ttl=-\d+$/)
-  t.equal((await app.http.inject('/jobs/q:unknown')).statusCode, 503, 'what nobody knows is not guessed')
-  await rename(`${redis.socket}.away`, redis.socket)
+  t.equal((await app.http.inject('/jobs/q:unknown')).statusCode, 503, 'an uncached status is not guessed')
+  await rename(`${redis.socket}.hidden`, redis.socket)
 })
 
-t.test('a service that starts while Redis is away says so, and works once it is there', async (t) => {
+t.test('a service that starts while Redis is down reports it, and works once Redis is up', async (t) => {
   const redis = await startRedis()
   const { rename } = await import('node:fs/promises')
-  await rename(redis.socket, `${redis.socket}.away`)
+  await rename(redis.socket, `${redis.socket}.hidden`)
   const { createApp } = await import('../../../src/app.ts')
   const { testConfig } = await import('../../helpers/app.ts')
   const { pino } = await import('pino')
@@ -113,12 +113,12 @@ t.test('a service that starts while Redis is away says so, and works once it is 
     await redis.stop()
   })
   t.match(await post(app), { status: 503, body: { outcome: 'not_executed' } })
-  await rename(`${redis.socket}.away`, redis.socket)
+  await rename(`${redis.socket}.hidden`, redis.socket)
   await eventually(async () => (await post(app)).status === 201, 5_000)
 })
 
 t.test(
-  'a frozen Redis gives 503 in its time with outcome unknown, then refuses at once, then heals',
+  'a frozen Redis causes 503 at the timeout with outcome unknown, then at once, until it recovers',
   async (t) => {
     const { redis, app } = await open(t, { REDIS_COMMAND_TIMEOUT: '300', REDIS_ADMIN_TIMEOUT: '300' })
     await post(app)
@@ -133,22 +133,22 @@ t.test(
       process.kill(pid, 'SIGCONT')
     }
     t.match(first, { status: 503, body: { code: 'REDIS_TIMEOUT', outcome: 'unknown', ids: ['q:maybe'] } })
-    // 300 and 100; twice that for a machine that is busy with other tests.
+    // 300 ms plus 100, doubled for a machine that is busy with other tests.
     t.ok(first.ms >= 290 && first.ms < 800, `${Math.round(first.ms)} ms`)
     t.match(then, { status: 503, body: { code: 'REDIS_UNAVAILABLE', outcome: 'not_executed' } })
-    t.ok(then.ms < 50, `${Math.round(then.ms)} ms: nothing piles up behind a Redis that is silent`)
+    t.ok(then.ms < 50, `${Math.round(then.ms)} ms: nothing piles up behind a frozen Redis`)
     await eventually(async () => (await post(app)).status === 201, 5_000)
     const repeated = await post(app, { queue: 'q', name: 'n', opts: { jobId: 'maybe' } })
     t.match(
       repeated,
       { status: 200, body: { deduplicated: true } },
-      'the repeat finds what the first had made',
+      'the repeat finds the job of the first request',
     )
   },
 )
 
-t.test('a full Redis refuses the job, says so, and takes it again when there is room', async (t) => {
-  // Without the watermark, which would refuse it before.
+t.test('a full Redis refuses the job with REDIS_FULL, and accepts it once it has memory', async (t) => {
+  // The watermark would refuse the job first.
   const { redis, app } = await open(t, { REDIS_MEMORY_WATERMARK: '0' })
   await redis.client.config('SET', 'maxmemory', '1')
   t.match(await post(app, { queue: 'q', name: 'n', opts: { jobId: 'x' } }), {
@@ -160,7 +160,7 @@ t.test('a full Redis refuses the job, says so, and takes it again when there is 
   t.equal((await post(app, { queue: 'q', name: 'n', opts: { jobId: 'x' } })).status, 201)
 })
 
-t.test('scripts that Redis has forgotten are sent again', async (t) => {
+t.test('scripts that Redis has lost are sent again', async (t) => {
   const { redis, app } = await open(t)
   const { body } = await post(app)
   await redis.client.script('FLUSH')
@@ -168,27 +168,30 @@ t.test('scripts that Redis has forgotten are sent again', async (t) => {
   t.equal((await app.http.inject(`/jobs/${body.id}`)).statusCode, 200)
 })
 
-/** The server's own numbers for the sockets that jobs go through. */
+/** The client ids of the command connections. */
 async function commandSockets({ client }: TestRedis): Promise<string> {
   const list = String(await client.call('CLIENT', 'LIST'))
   return [...list.matchAll(/^id=(\d+) .*name=sluice:commands-/gm)].map(([, id]) => id).join()
 }
 
-t.test('a replica refuses writes by name, and the service works when it is the master again', async (t) => {
-  const master = await startRedis()
-  const { redis, app } = await open(t)
-  t.teardown(() => master.stop())
-  await eventually(async () => (await commandSockets(redis)).split(',').length === 2)
-  const before = await commandSockets(redis)
-  await redis.client.replicaof('127.0.0.1', '1')
-  t.match(await post(app), { status: 503, body: { code: 'REDIS_READONLY', outcome: 'not_executed' } })
-  // The address may name another server by now: the socket that heard it has to be made anew.
-  await eventually(async () => (await commandSockets(redis)) !== before)
-  await redis.client.replicaof('NO', 'ONE')
-  await eventually(async () => (await post(app)).status === 201, 5_000)
-})
+t.test(
+  'a replica refuses writes with REDIS_READONLY, and the service works once it is the master again',
+  async (t) => {
+    const master = await startRedis()
+    const { redis, app } = await open(t)
+    t.teardown(() => master.stop())
+    await eventually(async () => (await commandSockets(redis)).split(',').length === 2)
+    const before = await commandSockets(redis)
+    await redis.client.replicaof('127.0.0.1', '1')
+    t.match(await post(app), { status: 503, body: { code: 'REDIS_READONLY', outcome: 'not_executed' } })
+    // The address may belong to another server by now, so the connection has to be replaced.
+    await eventually(async () => (await commandSockets(redis)) !== before)
+    await redis.client.replicaof('NO', 'ONE')
+    await eventually(async () => (await post(app)).status === 201, 5_000)
+  },
+)
 
-t.test('a Redis that cannot write its file refuses by name (MISCONF)', async (t) => {
+t.test('a Redis that cannot persist refuses writes with REDIS_MISCONFIGURED', async (t) => {
   const args = ['--enable-protected-configs', 'yes', '--save', '3600 1000000']
   const { redis, app } = await open(t, {}, args)
   await redis.client.config('SET', 'dir', '/proc')
@@ -199,28 +202,28 @@ t.test('a Redis that cannot write its file refuses by name (MISCONF)', async (t)
   t.match(await post(app), { status: 503, body: { code: 'REDIS_MISCONFIGURED', outcome: 'not_executed' } })
   await redis.client.config('SET', 'stop-writes-on-bgsave-error', 'no')
   t.equal((await post(app)).status, 201)
-  // A server that cannot save does not end when it is asked to.
+  // A server that cannot save does not end on SIGTERM.
   await redis.client.config('SET', 'save', '')
 })
 
-t.test('a user without rights is told as such', async (t) => {
+t.test('a Redis user without permissions causes REDIS_DENIED', async (t) => {
   const { redis, app } = await open(t)
   await redis.client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval')
   t.match(await post(app), { status: 503, body: { code: 'REDIS_DENIED', outcome: 'not_executed' } })
   await redis.client.call('ACL', 'SETUSER', 'default', '+@all', '-hmget')
   const { statusCode } = await app.http.inject('/jobs/q:any')
-  t.equal(statusCode, 503, 'nor is a job that may not be read told as one that is not there')
+  t.equal(statusCode, 503, 'a job that may not be read is not reported as missing')
   await redis.client.call('ACL', 'SETUSER', 'default', '+@all')
   t.equal((await post(app)).status, 201)
 })
 
-t.test('a reply that is lost on the way makes no second job', async (t) => {
+t.test('a lost reply creates no second job', async (t) => {
   const { redis, app } = await open(t)
   const { createServer, connect } = await import('node:net')
   const { createApp } = await import('../../../src/app.ts')
   const { testConfig, untilReady } = await import('../../helpers/app.ts')
   const { pino } = await import('pino')
-  // A proxy that lets everything through until it is told to swallow the next reply and hang up.
+  // A proxy that forwards everything until `swallow` makes it drop the next reply and disconnect.
   let swallow = false
   const proxy = createServer((client) => {
     const server = connect(redis.socket)
@@ -248,7 +251,7 @@ t.test('a reply that is lost on the way makes no second job', async (t) => {
   })
   await untilReady(proxied)
   await post(proxied)
-  // The name of the queue is noted in the background; that reply is not the one to lose.
+  // The queue's name is recorded in the background; the lost reply must not be that one.
   await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
   await untilReady(proxied)
   swallow = true
@@ -256,14 +259,18 @@ t.test('a reply that is lost on the way makes no second job', async (t) => {
   t.match(lost, { status: 503, body: { code: 'REDIS_UNAVAILABLE', outcome: 'unknown' } })
   await untilReady(proxied)
   const [id] = lost.body.ids
-  t.equal((await app.http.inject(`/jobs/${id}`)).statusCode, 200, 'it is there, under the id that was told')
-  t.equal(await redis.client.llen(`${app.prefix}:q:wait`), 2, 'and once')
+  t.equal(
+    (await app.http.inject(`/jobs/${id}`)).statusCode,
+    200,
+    'the job exists under the id of the response',
+  )
+  t.equal(await redis.client.llen(`${app.prefix}:q:wait`), 2, 'only once')
 })
 
-t.test("a provider's limit is told by name, stands in health, and passes with the limit", async (t) => {
+t.test("a provider's limit causes REDIS_LIMIT, is shown in health, and ends with the limit", async (t) => {
   const redis = await startRedis()
   const { createServer, connect } = await import('node:net')
-  // Lets everything through, or answers every command as Upstash does when the day's requests are used up.
+  // Forwards everything, or answers as Upstash does when the daily limit is reached.
   let limited = false
   const proxy = createServer((client) => {
     const server = connect(redis.socket)
@@ -291,9 +298,9 @@ t.test("a provider's limit is told by name, stands in health, and passes with th
   const refused = await post(app)
   t.match(refused, {
     status: 503,
-    body: { code: 'REDIS_LIMIT', detail: /Nothing is sent to it for a while/ },
+    body: { code: 'REDIS_LIMIT', detail: /Commands are paused\. Repeat after Retry-After/ },
   })
-  t.ok(refused.ms < 50, 'nothing is sent to a provider that refuses, and may bill it')
+  t.ok(refused.ms < 50, 'no command is sent to a provider that refuses it, and may bill it')
   t.match(
     health.recommendations.join('\n'),
     /The provider refused commands with "ERR max daily request limit exceeded/,

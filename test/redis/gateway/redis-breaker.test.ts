@@ -1,4 +1,4 @@
-/** When the breaker keeps commands back, and how one at a time finds out that it need not. */
+/** When the breaker rejects commands, and how a single probe closes it again. */
 import t from 'tap'
 import { createRedisBreaker } from '../../../src/redis/gateway/redis-breaker.ts'
 
@@ -18,14 +18,14 @@ function open() {
   return { breaker, isAdmitted, pass: (ms: number) => (nowMs += ms) }
 }
 
-t.test('closed, it keeps nobody back, whatever is answered', async (t) => {
+t.test('a closed breaker admits every command', async (t) => {
   const { breaker, isAdmitted } = open()
   breaker.answered()
   t.ok(isAdmitted() && isAdmitted())
   t.same(breaker.stats(), { open: false, reason: null, retryInMs: 0, opened: 0 })
 })
 
-t.test('a limit keeps all back, by name and with the time to come back', async (t) => {
+t.test('a limit rejects every command with its reason and the time to retry', async (t) => {
   const { breaker, isAdmitted } = open()
   breaker.refused(LIMIT)
   t.notOk(isAdmitted())
@@ -36,17 +36,17 @@ t.test('a limit keeps all back, by name and with the time to come back', async (
   t.same(breaker.stats(), { open: true, reason: LIMIT, retryInMs: 1_000, opened: 1 })
 })
 
-t.test('after the pause one goes through; its answer opens the way for all', async (t) => {
+t.test('after the pause one probe is admitted; its answer closes the breaker', async (t) => {
   const { breaker, isAdmitted, pass } = open()
   breaker.refused(LIMIT)
   pass(1_000)
-  t.ok(isAdmitted(), 'the first tries it')
-  t.notOk(isAdmitted(), 'the others wait for what it finds')
+  t.ok(isAdmitted(), 'the first command is the probe')
+  t.notOk(isAdmitted(), 'others are rejected until the probe is answered')
   breaker.answered()
   t.ok(isAdmitted() && isAdmitted())
 })
 
-t.test('each try that is refused doubles the pause, up to a minute', async (t) => {
+t.test('each refused probe doubles the pause, up to a minute', async (t) => {
   const { breaker, isAdmitted, pass } = open()
   breaker.refused(LIMIT)
   for (const pauseMs of [1, 2, 4, 8, 16, 32, 60, 60].map((seconds) => seconds * 1_000)) {
@@ -60,15 +60,15 @@ t.test('each try that is refused doubles the pause, up to a minute', async (t) =
   t.equal(breaker.stats().opened, 1)
 })
 
-t.test('those that were on the way together count as one refusal', async (t) => {
+t.test('refusals of commands in flight count as one', async (t) => {
   const { breaker } = open()
   for (let i = 0; i < 100; i++) breaker.refused(LIMIT)
   t.equal(breaker.stats().retryInMs, 1_000)
   breaker.answered()
-  t.ok(breaker.stats().open, 'and an answer to what was sent before says nothing')
+  t.ok(breaker.stats().open, 'an answer to an earlier command does not close the breaker')
 })
 
-t.test('a try that is lost is followed by another', async (t) => {
+t.test('a lost probe is followed by another', async (t) => {
   const { breaker, isAdmitted, pass } = open()
   breaker.refused(LIMIT)
   pass(1_000)

@@ -1,15 +1,15 @@
-/** DURABILITY_REPLICAS: an acknowledged job is at a replica; where it cannot be, that is told, and nothing is claimed. */
+/** DURABILITY_REPLICAS: a replica has every acknowledged job; a job that is not confirmed is reported as such. */
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../../helpers/app.ts'
 import { startRedis, type TestRedis } from '../../helpers/redis.ts'
 
 async function post(app: TestApp, body: object = { queue: 'q', name: 'n' }, url = '/jobs') {
   const headers = { 'content-type': 'application/json' }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
-  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+  const response = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  return { status: response.statusCode, headers: response.headers, body: response.json() }
 }
 
-/** A master on a port of its own, and a replica that follows it. */
+/** A master and a replica that follows it. */
 async function openPair(t: Test, settings: Record<string, string> = {}) {
   const port = 20_000 + Math.floor(Math.random() * 20_000)
   const master = await startRedis([
@@ -37,11 +37,11 @@ const pidOf = async ({ client }: TestRedis) =>
 const waits = async ({ client }: TestRedis) =>
   Number(/cmdstat_wait:calls=(\d+)/.exec(await client.info('commandstats'))?.[1] ?? 0)
 
-t.test('every acknowledged job is at the replica, and many share one WAIT', async (t) => {
+t.test('the replica has every acknowledged job, and many jobs share one WAIT', async (t) => {
   const { master, replica, app } = await openPair(t)
   const before = await waits(master)
-  const answers = await Promise.all(Array.from({ length: 500 }, () => post(app)))
-  for (const { status, body } of answers) {
+  const responses = await Promise.all(Array.from({ length: 500 }, () => post(app)))
+  for (const { status, body } of responses) {
     if (status !== 201 || (await replica.client.exists(`${app.prefix}:${body.id}`)) !== 1) t.fail(body)
   }
   const sent = (await waits(master)) - before
@@ -50,18 +50,18 @@ t.test('every acknowledged job is at the replica, and many share one WAIT', asyn
   t.match(health, { replicasWanted: 1, server: { replicas: 1 }, connections: { created: 5 } })
 })
 
-t.test('a replica that is silent: 503, unknown, with the id; a repeat finds the job', async (t) => {
+t.test('a frozen replica causes 503 with outcome unknown and the id; a repeat finds the job', async (t) => {
   const { replica, app } = await openPair(t)
   const pid = await pidOf(replica)
   const job = { queue: 'q', name: 'n', opts: { jobId: 'mine' } }
   process.kill(pid, 'SIGSTOP')
   try {
-    const answer = await post(app, job)
-    t.match(answer, {
+    const response = await post(app, job)
+    t.match(response, {
       status: 503,
       body: { code: 'NOT_REPLICATED', outcome: 'unknown', ids: ['q:mine'], retryable: true },
     })
-    t.match(answer.body.detail, /0 of 1 replicas confirmed it within 300 ms/)
+    t.match(response.body.detail, /0 of 1 replicas confirmed it within 300 ms/)
     const batch = { jobs: [{ name: 'n', queue: 'q' }, { name: '' }] }
     t.match(await post(app, batch, '/jobs/batch'), {
       status: 503,
@@ -70,7 +70,7 @@ t.test('a replica that is silent: 503, unknown, with the id; a repeat finds the 
     const began = performance.now()
     const waiting = post(app)
     t.equal((await app.http.inject('/jobs/q:mine')).statusCode, 200)
-    t.ok(performance.now() - began < 250, 'reads do not stand behind the WAIT')
+    t.ok(performance.now() - began < 250, 'reads do not wait behind the WAIT')
     await waiting
   } finally {
     process.kill(pid, 'SIGCONT')
@@ -79,7 +79,7 @@ t.test('a replica that is silent: 503, unknown, with the id; a repeat finds the 
   t.match(await post(app, job), { status: 200, body: { id: 'q:mine', deduplicated: true } })
 })
 
-t.test('without the replica health fails and says what to do', async (t) => {
+t.test('without a replica health fails and recommends what to do', async (t) => {
   const redis = await startRedis()
   const app = await startApp(redis, { DURABILITY_REPLICAS: '1', DURABILITY_TIMEOUT: '50' })
   t.teardown(async () => {

@@ -1,6 +1,6 @@
-/** A look at more streams than one call of the script takes: what it finds is told whole, and once. */
+/** Checks of more streams than one inspection covers report every gap once. */
 import t from 'tap'
-import { inspectStreamsScript, runScript } from '../../../src/redis/scripts/run-script.ts'
+import { inspectStreams } from '../../../src/redis/scripts/inspect-streams.ts'
 import { createGapDetector, type WatchedStream } from '../../../src/redis/streams/gap-detector.ts'
 import { startRedis, uniquePrefix } from '../../helpers/redis.ts'
 import { addEntries } from '../../helpers/streams.ts'
@@ -18,55 +18,52 @@ async function setUp(count: number) {
       position: ids.at(-1)!,
       joined,
       broken: false,
-      doubtfulSince: undefined,
+      unverifiedSince: undefined,
     })
   }
   for (let i = 0; i < count; i++) await watch(i)
   let failIn = 0
-  const check = createGapDetector(`${prefix}::epoch`, async (keys, args) => {
+  const checkStreams = createGapDetector(async (keys) => {
     if (failIn-- === 1) throw new Error('LOADING Redis is loading the dataset in memory')
-    return runScript(client, inspectStreamsScript, keys, args)
+    return inspectStreams(client, `${prefix}::epoch`, keys)
   })
   return {
     watch,
     key: (name: string | number) => `${prefix}:${name}`,
-    look: async () => (await check(streams)).found,
-    /** The call that many calls from now is answered with an error. */
+    check: async () => (await checkStreams(streams)).gaps,
+    /** Fails the inspection that is `calls` inspections away. */
     failIn: (calls: number) => {
       failIn = calls
     },
   }
 }
 
-t.test('a flush is told of each stream once', async (t) => {
-  const { look } = await setUp(150)
-  t.same(await look(), [])
+t.test('a flush is reported once for each stream', async (t) => {
+  const { check } = await setUp(150)
+  t.same(await check(), [])
   await client.flushall()
-  const found = await look()
-  t.equal(found.length, 150)
-  t.ok(found.every(([, finding]) => finding === 'flushed'))
-  t.same(await look(), [])
+  const gaps = await check()
+  t.equal(gaps.length, 150)
+  t.ok(gaps.every(([, gap]) => gap === 'flushed'))
+  t.same(await check(), [])
 })
 
-t.test(
-  'a stream that is not read yet, but from a place, is told to have vanished in the flush',
-  async (t) => {
-    const { watch, look, key } = await setUp(1)
-    await look()
-    await watch('new', false)
-    await client.flushall()
-    t.same(await look(), [
-      [key(0), 'flushed'],
-      [key('new'), 'vanished'],
-    ])
-  },
-)
+t.test('a stream that is not part of a read yet is reported as vanished after a flush', async (t) => {
+  const { watch, check, key } = await setUp(1)
+  await check()
+  await watch('new', false)
+  await client.flushall()
+  t.same(await check(), [
+    [key(0), 'flushed'],
+    [key('new'), 'vanished'],
+  ])
+})
 
-t.test('a look that fails half-way forgets nothing: the next one tells it', async (t) => {
-  const { look, key, failIn } = await setUp(150)
-  await look()
+t.test('after a check that fails halfway, the next check still reports the gap', async (t) => {
+  const { check, key, failIn } = await setUp(150)
+  await check()
   await client.del(key(0))
   failIn(2)
-  await t.rejects(look(), { message: /^LOADING/ })
-  t.same(await look(), [[key(0), 'vanished']])
+  await t.rejects(check(), { message: /^LOADING/ })
+  t.same(await check(), [[key(0), 'vanished']])
 })

@@ -1,21 +1,18 @@
-/**
- * `performance.now` is the test's own where a slow machine would change what is right; what a timer waits is measured from
- * below only.
- */
+/** `performance.now` is replaced where a slow machine would change the result; timers are only checked for a minimum. */
 import { hrtime } from 'node:process'
 import t, { type Test } from 'tap'
-import { createLagWindow, createReadPacer } from '../../../src/redis/streams/read-pacer.ts'
+import { createReadPacer } from '../../../src/redis/streams/read-pacer.ts'
 
-const AT_ONCE = 4
+const BURST = 4
 const PAUSE_MS = 25
-/** A timer may be this much early, as its clock has whole milliseconds. */
+/** A timer may fire this much early, because its clock has whole milliseconds. */
 const EARLY_MS = 2
-/** Far more than anything here takes. */
+/** Far longer than any step here. */
 const LATE_MS = 5_000
 
-/** The clock stands still, but for what is passed. */
+/** Stops the clock; it only advances by `pass`. */
 function stopClock(t: Test): { pass(ms: number): void } {
-  // Whole, so that sums of it are exact.
+  // A whole number, so that sums are exact.
   let nowMs = Math.ceil(performance.now())
   t.intercept(performance, 'now', { value: () => nowMs })
   return {
@@ -25,18 +22,18 @@ function stopClock(t: Test): { pass(ms: number): void } {
   }
 }
 
-/** How long it took in truth, ms. */
+/** Measures by a clock that is not replaced, ms. */
 async function timeOf(work: () => Promise<void>): Promise<number> {
   const startedAt = hrtime.bigint()
   await work()
   return Number(hrtime.bigint() - startedAt) / 1e6
 }
 
-const takeTurns = async (turns: { next(): Promise<void> }, many: number) => {
-  for (let i = 0; i < many; i++) await turns.next()
+const takeReads = async (pacer: { next(): Promise<void> }, count: number) => {
+  for (let i = 0; i < count; i++) await pacer.next()
 }
 
-/** Whether it is settled when all that can happen without a timer has happened. */
+/** Whether the promise settles without a timer. */
 async function isSettled(promise: Promise<void>): Promise<boolean> {
   let settled = false
   void promise.then(() => {
@@ -46,44 +43,44 @@ async function isSettled(promise: Promise<void>): Promise<boolean> {
   return settled
 }
 
-t.test('four turns may be taken at once, and the fifth is waited for', async (t) => {
+t.test('four reads may begin at once, and the fifth waits', async (t) => {
   stopClock(t)
-  const turns = createReadPacer()
-  for (let i = 0; i < AT_ONCE; i++) t.ok(await isSettled(turns.next()), `turn ${i + 1}`)
+  const pacer = createReadPacer()
+  for (let i = 0; i < BURST; i++) t.ok(await isSettled(pacer.next()), `read ${i + 1}`)
   let fifth: Promise<void> | undefined
   const elapsedMs = await timeOf(async () => {
-    fifth = turns.next()
+    fifth = pacer.next()
     t.notOk(await isSettled(fifth))
     await fifth
   })
   t.ok(elapsedMs >= PAUSE_MS - EARLY_MS && elapsedMs < LATE_MS, `${elapsedMs} ms`)
 })
 
-t.test('whoever takes turn after turn gets one each 25 ms', async (t) => {
-  const turns = createReadPacer()
-  const elapsedMs = await timeOf(() => takeTurns(turns, AT_ONCE + 10))
+t.test('continuous reads are 25 ms apart', async (t) => {
+  const pacer = createReadPacer()
+  const elapsedMs = await timeOf(() => takeReads(pacer, BURST + 10))
   t.ok(elapsedMs >= 10 * (PAUSE_MS - EARLY_MS) && elapsedMs < LATE_MS, `${elapsedMs} ms`)
 })
 
-t.test('while it is urgent turns come each 5 ms', async (t) => {
+t.test('urgent reads are 5 ms apart', async (t) => {
   const { pass } = stopClock(t)
   let isUrgent = true
-  const turns = createReadPacer(() => isUrgent)
-  await takeTurns(turns, AT_ONCE)
+  const pacer = createReadPacer(() => isUrgent)
+  await takeReads(pacer, BURST)
   pass(5)
-  t.ok(await isSettled(turns.next()))
+  t.ok(await isSettled(pacer.next()))
   isUrgent = false
   pass(PAUSE_MS - 1)
-  const next = turns.next()
-  t.notOk(await isSettled(next), 'and then each 25 again')
-  turns.close()
+  const next = pacer.next()
+  t.notOk(await isSettled(next), 'then 25 ms again')
+  pacer.close()
   await next
 })
 
-t.test('after a pause as many turns are there as it was long, and never more than four', async (t) => {
+t.test('a pause refills one read per 25 ms, up to four', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createReadPacer()
-  await takeTurns(turns, AT_ONCE)
+  const pacer = createReadPacer()
+  await takeReads(pacer, BURST)
   for (const [pauses, more] of [
     [1, 1],
     [2, 2],
@@ -92,99 +89,42 @@ t.test('after a pause as many turns are there as it was long, and never more tha
     [1_000, 4],
   ] as const) {
     pass(pauses * PAUSE_MS)
-    for (let i = 0; i < more; i++) t.ok(await isSettled(turns.next()), `${i + 1} after ${pauses} pauses`)
-    const next = turns.next()
+    for (let i = 0; i < more; i++) t.ok(await isSettled(pacer.next()), `${i + 1} after ${pauses} pauses`)
+    const next = pacer.next()
     t.notOk(await isSettled(next), `no more after ${pauses} pauses`)
-    turns.close()
+    pacer.close()
     await next
-    // What is owed is paid, so that each row begins with nothing.
-    pass((1 - (pauses < AT_ONCE ? pauses - more : 0)) * PAUSE_MS)
+    // Pay back the read taken in advance, so that each row begins with an empty bucket.
+    pass((1 - (pauses < BURST ? pauses - more : 0)) * PAUSE_MS)
   }
 })
 
-t.test('what was waited for is not given a second time', async (t) => {
+t.test('a read that waited uses up its pause', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createReadPacer()
-  await takeTurns(turns, AT_ONCE + 1)
+  const pacer = createReadPacer()
+  await takeReads(pacer, BURST + 1)
   pass(PAUSE_MS)
-  t.notOk(await isSettled(turns.next()), 'the pause has been used by the fifth')
-  turns.close()
+  t.notOk(await isSettled(pacer.next()), 'the fifth read used the pause')
+  pacer.close()
 })
 
-t.test('to close releases whoever waits, at once', async (t) => {
+t.test('close resolves a pending read at once', async (t) => {
   const { pass } = stopClock(t)
-  const turns = createReadPacer()
-  await takeTurns(turns, AT_ONCE)
-  // The clock set back by an hour: this turn would come in an hour.
+  const pacer = createReadPacer()
+  await takeReads(pacer, BURST)
+  // With the clock set back by an hour, this read would begin in an hour.
   pass(-3_600_000)
-  const waiting = turns.next()
+  const waiting = pacer.next()
   t.notOk(await isSettled(waiting))
-  turns.close()
+  pacer.close()
   t.ok(await isSettled(waiting))
 })
 
-t.test('to close is harmless when nobody waits, before a turn, after it and twice', async (t) => {
-  const turns = createReadPacer()
-  turns.close()
-  await takeTurns(turns, AT_ONCE + 1)
-  turns.close()
-  turns.close()
+t.test('close is harmless without a pending read, before and after reads, and twice', async (t) => {
+  const pacer = createReadPacer()
+  pacer.close()
+  await takeReads(pacer, BURST + 1)
+  pacer.close()
+  pacer.close()
   t.pass()
-})
-
-t.test('the lag is the worst that was noted, in whole ms, and 0 when none was', async (t) => {
-  stopClock(t)
-  const lag = createLagWindow()
-  t.equal(lag.worstMs(), 0)
-  lag.note(12.4)
-  t.equal(lag.worstMs(), 12)
-  lag.note(7)
-  t.equal(lag.worstMs(), 12)
-  lag.note(30.6)
-  t.equal(lag.worstMs(), 31)
-})
-
-t.test('events from the future, by clocks that differ, are no lag', async (t) => {
-  const lag = createLagWindow()
-  lag.note(-250)
-  t.equal(lag.worstMs(), 0)
-})
-
-t.test('the worst is told for 10 s at least and forgotten after 20 s', async (t) => {
-  const { pass } = stopClock(t)
-  const lag = createLagWindow()
-  pass(5_000)
-  lag.note(80)
-  for (let second = 0; second < 10; second++) {
-    t.equal(lag.worstMs(), 80, `${second} s later`)
-    pass(1_000)
-  }
-  t.equal(lag.worstMs(), 80, '10 s later')
-  pass(10_000)
-  t.equal(lag.worstMs(), 0, '20 s later')
-})
-
-t.test('what comes later and is less is told once the worst is forgotten', async (t) => {
-  const { pass } = stopClock(t)
-  const lag = createLagWindow()
-  lag.note(80)
-  pass(11_000)
-  lag.note(5)
-  t.equal(lag.worstMs(), 80)
-  pass(10_001)
-  t.equal(lag.worstMs(), 5)
-  pass(10_001)
-  t.equal(lag.worstMs(), 0)
-})
-
-t.test('after a long silence nothing is told of what was before it', async (t) => {
-  const { pass } = stopClock(t)
-  const lag = createLagWindow()
-  lag.note(80)
-  pass(60_000)
-  t.equal(lag.worstMs(), 0)
-  lag.note(80)
-  pass(60_000)
-  lag.note(3)
-  t.equal(lag.worstMs(), 3)
 })

@@ -9,16 +9,16 @@ import {
   type StreamFacts,
 } from '../../../src/redis/streams/stream-position.ts'
 
-/** What a look finds: `added` -1 is what it says before Redis 7. */
-const stream = (first: string, last: string, length: number, added: number): StreamFacts => [
-  'stream',
-  first,
-  last,
+/** A stream as inspected. `first` '': it is empty. `added` -1: before Redis 7. */
+const stream = (first: string, last: string, length: number, added: number): StreamFacts => ({
+  kind: 'stream',
+  firstId: first === '' ? undefined : first,
+  lastId: last,
   length,
   added,
-]
+})
 
-/** All rows of a table, so that a failure names its row. */
+/** Checks every row of a table; a failure names its row. */
 function finds(
   t: Test,
   gap: Gap | undefined,
@@ -27,7 +27,7 @@ function finds(
   for (const [what, known, facts] of rows) t.equal(detectGap(known, facts), gap, what)
 }
 
-t.test('places are in the order of their numbers, whatever the number of digits', async (t) => {
+t.test('positions are ordered by number, not by digits', async (t) => {
   const ordered = [
     STREAM_START,
     '0-1',
@@ -49,62 +49,66 @@ t.test('places are in the order of their numbers, whatever the number of digits'
   }
 })
 
-t.test('no place comes after itself', async (t) => {
+t.test('no position comes after itself', async (t) => {
   t.equal(isAfter('1700000000000-3', '1700000000000-3'), false)
   t.equal(isAfter(STREAM_START, STREAM_START), false)
 })
 
-t.test('the time of an entry is the first half of its place', async (t) => {
+t.test('the time of an entry is the first part of its position', async (t) => {
   t.equal(millisecondsOf('1700000000123-45'), 1_700_000_000_123)
   t.equal(millisecondsOf('7-1700000000000'), 7)
   t.equal(millisecondsOf(STREAM_START), 0)
 })
 
-t.test('a stream that still holds the entry after the place has lost nothing', async (t) => {
+t.test('a stream that still holds the entry after the position has no gap', async (t) => {
   finds(t, undefined, [
     ['nothing new', { position: '5-0', length: 5, added: 5 }, stream('1-0', '5-0', 5, 5)],
     ['new entries', { position: '5-0', length: 5, added: 5 }, stream('1-0', '9-0', 9, 9)],
-    ['trimmed up to the place', { position: '5-0', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
-    ['trimmed behind the place only', { position: '5-1', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
+    ['trimmed up to the position', { position: '5-0', length: 5, added: 5 }, stream('5-0', '9-0', 5, 9)],
+    [
+      'trimmed behind the position only',
+      { position: '5-1', length: 5, added: 5 },
+      stream('5-0', '9-0', 5, 9),
+    ],
     ['emptied, and all of it was read', { position: '5-0', length: 5, added: 5 }, stream('', '5-0', 0, 5)],
-    ['the first look', { position: '5-0' }, stream('1-0', '9-0', 9, 9)],
-    ['the first look, before Redis 7', { position: '5-0' }, stream('1-0', '9-0', 9, -1)],
+    ['the first check', { position: '5-0' }, stream('1-0', '9-0', 9, 9)],
+    ['the first check, before Redis 7', { position: '5-0' }, stream('1-0', '9-0', 9, -1)],
   ])
 })
 
-t.test('a stream whose first entry is after the place was trimmed', async (t) => {
+t.test('a stream whose first entry is after the position was trimmed', async (t) => {
   finds(t, 'trimmed', [
     ['by a millisecond', { position: '5-0', length: 5, added: 5 }, stream('6-0', '9-0', 4, 9)],
     ['within a millisecond', { position: '5-0', length: 5, added: 5 }, stream('5-1', '9-0', 4, 9)],
     ['by a digit', { position: '9-0', length: 5, added: 5 }, stream('10-0', '12-0', 3, 9)],
-    ['at the first look', { position: '5-0' }, stream('6-0', '9-0', 4, 9)],
+    ['at the first check', { position: '5-0' }, stream('6-0', '9-0', 4, 9)],
     ['before Redis 7', { position: '5-0', length: 5, added: -1 }, stream('6-0', '9-0', 4, -1)],
     [
       'to nothing, and more had been added',
       { position: '5-0', length: 5, added: 5 },
       stream('', '9-0', 0, 9),
     ],
-    ['to nothing, at the first look', { position: '5-0' }, stream('', '5-1', 0, 6)],
+    ['to nothing, at the first check', { position: '5-0' }, stream('', '5-1', 0, 6)],
   ])
 })
 
-t.test('a stream that ends before the place is another than it was', async (t) => {
+t.test('a stream that ends before the position was reset', async (t) => {
   finds(t, 'reset', [
     ['by a millisecond', { position: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 9, 9)],
     ['within a millisecond', { position: '9-10', length: 9, added: 9 }, stream('1-0', '9-9', 9, 9)],
-    ['though more were added', { position: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 99, 99)],
-    ['at the first look', { position: '9-0' }, stream('1-0', '8-0', 8, 8)],
+    ['although more were added', { position: '9-0', length: 9, added: 9 }, stream('1-0', '8-0', 99, 99)],
+    ['at the first check', { position: '9-0' }, stream('1-0', '8-0', 8, 8)],
     ['before Redis 7', { position: '9-0', length: 9, added: -1 }, stream('1-0', '8-0', 9, -1)],
     ['never written to', { position: '9-0', length: 9, added: 9 }, stream('', STREAM_START, 0, 0)],
   ])
 })
 
-t.test('a stream to which less was ever added than before is another than it was', async (t) => {
+t.test('a stream with fewer entries ever added than before was reset', async (t) => {
   finds(t, 'reset', [
-    ['one less', { position: '5-0', length: 5, added: 9 }, stream('6-0', '20-0', 8, 8)],
-    ['though it holds the place', { position: '5-0', length: 5, added: 9 }, stream('5-0', '20-0', 8, 8)],
+    ['one fewer', { position: '5-0', length: 5, added: 9 }, stream('6-0', '20-0', 8, 8)],
+    ['although it holds the position', { position: '5-0', length: 5, added: 9 }, stream('5-0', '20-0', 8, 8)],
     [
-      'though nothing of it was read',
+      'although nothing of it was read',
       { position: STREAM_START, length: 5, added: 9 },
       stream('1-0', '2-0', 2, 2),
     ],
@@ -112,17 +116,21 @@ t.test('a stream to which less was ever added than before is another than it was
   ])
 })
 
-t.test('where Redis counts what was added, a stream may become as short as it likes', async (t) => {
+t.test('where Redis counts the entries added, a shorter stream is no reset', async (t) => {
   finds(t, undefined, [
     ['to one', { position: '9-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_000)],
     ['to none', { position: '9-0', length: 10_000, added: 10_000 }, stream('', '9-0', 0, 10_000)],
   ])
   finds(t, 'trimmed', [
-    ['past the place', { position: '5-0', length: 10_000, added: 10_000 }, stream('9-0', '9-0', 1, 10_004)],
+    [
+      'past the position',
+      { position: '5-0', length: 10_000, added: 10_000 },
+      stream('9-0', '9-0', 1, 10_004),
+    ],
   ])
 })
 
-t.test('before Redis 7 a long stream that lost more than half of itself is another', async (t) => {
+t.test('before Redis 7, a long stream that lost more than half of its entries was reset', async (t) => {
   const long = { position: '5-0', length: 1_000, added: -1 }
   finds(t, 'reset', [
     ['one more than half', long, stream('5-0', '9-0', 499, -1)],
@@ -142,27 +150,27 @@ t.test('before Redis 7 a long stream that lost more than half of itself is anoth
   ])
 })
 
-t.test('a stream that is gone has vanished, unless nothing of it was ever read', async (t) => {
+t.test('a missing stream has vanished, unless nothing of it was ever read', async (t) => {
   finds(t, 'vanished', [
-    ['read before', { position: '5-0', length: 5, added: 5 }, ['none']],
-    ['at the first look', { position: '0-1' }, ['none']],
+    ['read before', { position: '5-0', length: 5, added: 5 }, { kind: 'none' }],
+    ['at the first check', { position: '0-1' }, { kind: 'none' }],
   ])
-  finds(t, undefined, [['not there yet', { position: STREAM_START }, ['none']]])
+  finds(t, undefined, [['not created yet', { position: STREAM_START }, { kind: 'none' }]])
 })
 
-t.test('a key that is no stream is told, whatever was read of it', async (t) => {
+t.test('a key of another type is reported, read before or not', async (t) => {
   finds(t, 'other', [
-    ['read before', { position: '5-0', length: 5, added: 5 }, ['other']],
-    ['never read', { position: STREAM_START }, ['other']],
+    ['read before', { position: '5-0', length: 5, added: 5 }, { kind: 'other' }],
+    ['never read', { position: STREAM_START }, { kind: 'other' }],
   ])
 })
 
-t.test('whoever begins at the start misses nothing of what was trimmed before', async (t) => {
+t.test('a reader at the start misses no entry that was trimmed before', async (t) => {
   finds(t, undefined, [
     ['trimmed', { position: STREAM_START }, stream('700-0', '900-0', 10, 5_000)],
     ['trimmed to nothing', { position: STREAM_START }, stream('', '900-0', 0, 5_000)],
     [
-      'trimmed since the last look',
+      'trimmed since the last check',
       { position: STREAM_START, length: 10, added: 10 },
       stream('9-0', '9-0', 1, 12),
     ],

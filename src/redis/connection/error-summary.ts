@@ -1,0 +1,40 @@
+/**
+ * What the connections report about their errors: how many, the one that explains an outage best, and the last that
+ * reported a limit. Pure.
+ */
+import { isLimitError } from '../redis-errors.ts'
+
+export interface ErrorSummary {
+  readonly errors: number
+  /** The last error of a socket or of the server. */
+  readonly lastError: string | null
+  /** The last error that reported a limit of the server or provider. */
+  readonly lastLimitError: string | null
+  /** `lastError` names a cause, and no connection has been established since. */
+  readonly isExplained: boolean
+}
+
+export const NO_ERRORS: ErrorSummary = {
+  errors: 0,
+  lastError: null,
+  lastLimitError: null,
+  isExplained: false,
+}
+
+/** Errors that say that there is no connection, but not why. */
+const UNSPECIFIC = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
+
+/** An unspecific error does not replace the one that explains it: a server that refuses us says why, then hangs up. */
+export function recordError(summary: ErrorSummary, text: string): ErrorSummary {
+  const isUnspecific = UNSPECIFIC.test(text)
+  return {
+    errors: summary.errors + 1,
+    lastError: summary.isExplained && isUnspecific ? summary.lastError : text,
+    lastLimitError: isLimitError(text) ? text : summary.lastLimitError,
+    isExplained: summary.isExplained || !isUnspecific,
+  }
+}
+
+export function recordConnected(summary: ErrorSummary): ErrorSummary {
+  return { ...summary, isExplained: false }
+}

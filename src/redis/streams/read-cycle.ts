@@ -1,0 +1,149 @@
+/**
+ * One turn of the stream reader: check the streams for gaps when a check is due, read what is new, and deliver it. Owns
+ * the reader's state and counters; when a turn runs is decided by stream-reader.ts.
+ */
+import type { Logger } from 'pino'
+import type { Connection } from '../connection/connection.ts'
+import { createGapDetector, type StreamGap } from './gap-detector.ts'
+import { createLagWindow } from './lag-window.ts'
+import type { ReadInterrupter } from './read-interrupter.ts'
+import type { Entry, ReaderCommands } from './reader-commands.ts'
+import { millisecondsOf } from './stream-position.ts'
+import {
+  blockMs,
+  entriesReceived,
+  hasUnverifiedStream,
+  IDLE,
+  mayFollowTrim,
+  type ReaderState,
+  type ReadStream,
+  readCompleted,
+  readingStarted,
+  readingStopped,
+  replyReceived,
+} from './stream-reader-state.ts'
+
+export interface ReadCycle {
+  state: ReaderState
+  /** Before the first turn of a run. */
+  begin(): Promise<void>
+  /** The next run begins on a new connection. */
+  connectionReplaced(): void
+  /** Checks for gaps if a check is due. */
+  check(): Promise<void>
+  /** The next turn checks in any case. */
+  requireCheck(): void
+  /** Reads once and delivers the entries. */
+  read(): Promise<void>
+  /** After the last turn of a run. */
+  end(): void
+  stats(): ReadCycleStats
+}
+
+export interface ReadCycleStats {
+  reads: number
+  entries: number
+  /** Worst delay from the time in an entry's id to its delivery, on Redis' clock, over the last 10 to 20 s, ms. */
+  lagMs: number
+  gaps: number
+}
+
+export interface ReadCycleDeps {
+  connection: Connection
+  streams: ReadonlyMap<string, ReadStream>
+  commands: ReaderCommands
+  interrupter: ReadInterrupter
+  log: Logger
+  onEntries(stream: string, entries: Entry[]): void
+  onGap(stream: string, gap: StreamGap): void
+  onReconnect(): void
+}
+
+const CHECK_MS = 2_000
+
+export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
+  const { connection, streams, commands, interrupter, log, onEntries, onGap, onReconnect } = deps
+  const lag = createLagWindow()
+  let detectGaps = createGapDetector(commands.inspect)
+  let isNewConnection = true
+  let checkedAt = Number.NEGATIVE_INFINITY
+  let clockOffsetMs = 0
+  let reads = 0
+  let entriesRead = 0
+  let gapCount = 0
+
+  async function begin(): Promise<void> {
+    cycle.state = readingStarted(cycle.state)
+    if (!isNewConnection) return
+    // Some proxies do not support CLIENT ID. Reads then cannot be interrupted and have to be short.
+    await commands.clientId().then(interrupter.setClientId, (error: Error) => {
+      if (!connection.ready) throw error
+    })
+    // Reading continues at the same positions, but a failover may have lost entries that were already delivered.
+    if (reads > 0) onReconnect()
+    isNewConnection = false
+    requireCheck()
+  }
+
+  function requireCheck(): void {
+    checkedAt = Number.NEGATIVE_INFINITY
+  }
+
+  async function check(): Promise<void> {
+    if (performance.now() - checkedAt < CHECK_MS && !hasUnverifiedStream(streams)) return
+    const report = await detectGaps(streams)
+    clockOffsetMs = report.clockOffsetMs
+    checkedAt = performance.now()
+    for (const [stream, gap] of report.gaps) {
+      gapCount++
+      log.warn({ stream, gap }, 'Job events may have been missed; cached job statuses are invalidated')
+      onGap(stream, gap)
+    }
+  }
+
+  async function read(): Promise<void> {
+    const readable = [...streams].filter(([, { broken }]) => !broken)
+    if (readable.length === 0) throw new Error('None of the watched keys holds a stream')
+    for (const [, stream] of readable) stream.joined = true
+    const reply = await commands.read(readable, blockMs(cycle.state, interrupter.canInterrupt))
+    deliver(new Map(readable), reply)
+    cycle.state = readCompleted(cycle.state)
+  }
+
+  function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
+    reads++
+    cycle.state = replyReceived(cycle.state)
+    const redisNow = Date.now() - clockOffsetMs
+    for (const [key, entries] of reply) {
+      const stream = readable.get(key)
+      // The stream was removed during the read, and may have been added again at another position.
+      if (!stream || streams.get(key) !== stream) continue
+      lag.record(redisNow - millisecondsOf(entries[0]![0]))
+      entriesRead += entries.length
+      cycle.state = entriesReceived(cycle.state, entries.length)
+      if (mayFollowTrim(entries.length, stream.length)) stream.unverifiedSince ??= stream.position
+      stream.position = entries.at(-1)![0]
+      onEntries(key, entries)
+    }
+  }
+
+  function end(): void {
+    cycle.state = readingStopped(cycle.state)
+    // A flush while nothing is read is no gap, so the next run must not compare with the last epoch.
+    detectGaps = createGapDetector(commands.inspect)
+  }
+
+  const cycle: ReadCycle = {
+    state: IDLE,
+    begin,
+    connectionReplaced() {
+      isNewConnection = true
+    },
+    check,
+    requireCheck,
+    read,
+    end,
+    stats: () => ({ reads, entries: entriesRead, lagMs: lag.worstMs(), gaps: gapCount }),
+  }
+  return cycle
+}

@@ -1,0 +1,115 @@
+/**
+ * The states of the stream reader and their transitions, as plain values. Times are in ms of one monotonic clock.
+ *
+ *   idle ─ reading started ─→ catching up ─ read completed ─→ live ─ reading stopped ─→ idle
+ *     any state ─ connection lost, timeout, error ─→ degraded ─ read completed ─→ live
+ */
+import type { WatchedStream } from './gap-detector.ts'
+
+export interface ReaderState {
+  readonly phase: 'idle' | 'catching up' | 'live' | 'degraded'
+  /** Set while degraded. */
+  readonly reason: string | null
+  /** The last read returned a full batch, so the next entries are already late. */
+  readonly isBehind: boolean
+}
+
+export interface ReadStream extends WatchedStream {
+  addedAt: number
+}
+
+/** Most entries of one stream in one read. */
+export const MAX_ENTRIES = 1_000
+
+export const IDLE: ReaderState = { phase: 'idle', reason: null, isBehind: false }
+
+export function readingStarted(state: ReaderState): ReaderState {
+  return state.phase === 'idle' ? { ...state, phase: 'catching up' } : state
+}
+
+export function replyReceived(state: ReaderState): ReaderState {
+  return state.isBehind ? { ...state, isBehind: false } : state
+}
+
+/** One stream of the reply holds `entryCount` entries. */
+export function entriesReceived(state: ReaderState, entryCount: number): ReaderState {
+  return entryCount >= MAX_ENTRIES ? { ...state, isBehind: true } : state
+}
+
+/** Every entry of the reply has been delivered. */
+export function readCompleted(state: ReaderState): ReaderState {
+  return state.phase === 'live' ? state : { ...state, phase: 'live', reason: null }
+}
+
+/** Without streams a failure affects no one, so the reader is idle. */
+export function readingFailed(state: ReaderState, reason: string, streamCount: number): ReaderState {
+  return streamCount > 0 ? { ...state, phase: 'degraded', reason } : { ...state, phase: 'idle', reason: null }
+}
+
+export function lastStreamRemoved(state: ReaderState): ReaderState {
+  return state.phase === 'degraded' ? { ...state, phase: 'idle', reason: null } : state
+}
+
+export function readingStopped(state: ReaderState): ReaderState {
+  return state.phase === 'degraded' ? state : { ...state, phase: 'idle' }
+}
+
+/** An idle reader sends one read and one check in this time. */
+const BLOCK_MS = 2_000
+/** Used where CLIENT UNBLOCK is not allowed: a new stream has to wait for the read to end. */
+const UNINTERRUPTIBLE_BLOCK_MS = 80
+
+/** How long the next read may block, ms. 0: the reply must come at once, because it tells whether more entries exist. */
+export function blockMs(state: ReaderState, canInterrupt: boolean): number {
+  if (state.phase !== 'live' || state.isBehind) return 0
+  return canInterrupt ? BLOCK_MS : UNINTERRUPTIBLE_BLOCK_MS
+}
+
+/** A stream counts as live for this long before its first read. */
+const JOIN_MS = 100
+
+/** Whether a new entry of the stream reaches the reader within a moment. */
+export function isStreamLive(
+  state: ReaderState,
+  stream: ReadStream | undefined,
+  isConnected: boolean,
+  now: number,
+): boolean {
+  if (!stream || stream.broken || state.isBehind || state.phase === 'degraded') return false
+  if (state.phase === 'live' && stream.joined) return true
+  return isConnected && now - stream.addedAt < JOIN_MS
+}
+
+export interface ReaderHealth {
+  /** idle: no streams to read. live: events arrive. degraded: events arrive late or not at all; `reason` says why. */
+  status: 'idle' | 'live' | 'degraded'
+  reason: string | null
+}
+
+export const CONNECTION_LOST = 'The events connection is lost'
+
+export function readerHealth(state: ReaderState, streamCount: number, isConnected: boolean): ReaderHealth {
+  if (streamCount === 0) return { status: 'idle', reason: null }
+  const lost = state.phase !== 'live' && !isConnected ? CONNECTION_LOST : null
+  const reason = state.isBehind ? 'Events arrive faster than they are read' : (state.reason ?? lost)
+  return { status: reason === null ? 'live' : 'degraded', reason }
+}
+
+/** BullMQ trims whole nodes of about a hundred entries, so a shorter read cannot have followed a trim. */
+const NODE_ENTRIES = 100
+
+/** Whether entries before those of this read may have been trimmed unread. `length`: of the stream at the last check. */
+export function mayFollowTrim(entryCount: number, length = 0): boolean {
+  return entryCount >= Math.max(NODE_ENTRIES / 2, length - NODE_ENTRIES)
+}
+
+/** Whether a wanted stream is not part of the read in progress. */
+export function hasUnreadStream(streams: ReadonlyMap<string, ReadStream>): boolean {
+  for (const { joined, broken } of streams.values()) if (!joined && !broken) return true
+  return false
+}
+
+export function hasUnverifiedStream(streams: ReadonlyMap<string, ReadStream>): boolean {
+  for (const { unverifiedSince } of streams.values()) if (unverifiedSince !== undefined) return true
+  return false
+}
