@@ -7,6 +7,7 @@
 
 import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
+import { type JobState, jobStates } from '../bullmq/job-states.ts'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
@@ -14,18 +15,6 @@ import type { BackendFactory } from './shared-backend.ts'
 
 /** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
 export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
-
-/** The states of a job, BullMQ's names. */
-export const jobStates = [
-  'waiting',
-  'delayed',
-  'prioritized',
-  'active',
-  'waiting-children',
-  'completed',
-  'failed',
-] as const
-export type JobState = (typeof jobStates)[number]
 
 export interface QueueRegistry {
   /** What every key of the queue begins with: `bull:emails:`. */

@@ -7,9 +7,10 @@
 
 import type { JobsOptions } from 'bullmq'
 import { type EncodedOptions, encodeOptions } from '../../bullmq/job-encoder.ts'
+import type { JobState } from '../../bullmq/job-states.ts'
 import type { Config } from '../../config/schema.ts'
 import { SluiceError } from '../../errors.ts'
-import type { JobState, QueueRegistry } from '../../queues/queue-registry.ts'
+import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Confirm } from '../../redis/gateway/replication.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
