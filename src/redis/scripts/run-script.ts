@@ -16,13 +16,12 @@ export interface Script {
 
 type ScriptArgument = string | number | Buffer
 
-export const enqueueScript = load('enqueue')
-export const readJobsScript = load('read-jobs')
-export const listJobsScript = load('list-jobs')
-export const inspectStreamsScript = load('inspect-streams')
-export const bullmqCommandsScript = load('run-bullmq-commands')
-export const recoverStalledScript = load('recover-stalled')
-export const putSubscriptionScript = load('put-subscription')
+export const readJobsScript = loadScript('read-jobs')
+export const listJobsScript = loadScript('list-jobs')
+export const inspectStreamsScript = loadScript('inspect-streams')
+export const bullmqCommandsScript = loadScript('run-bullmq-commands')
+export const recoverStalledScript = loadScript('recover-stalled')
+export const putSubscriptionScript = loadScript('put-subscription')
 
 /** One EVALSHA; two commands when the server has to be told the text first. */
 export async function runScript(
@@ -39,8 +38,16 @@ export async function runScript(
   }
 }
 
-function load(name: string): Script {
+/**
+ * Reads `<name>.lua`, with what it includes. `constants` are what the script shares with the function that calls it: they
+ * become Lua locals of the same names where the script says `--@constants`.
+ */
+export function loadScript(name: string, constants: Record<string, number> = {}): Script {
   const text = read(name)
+    .replace(
+      /^--@constants$/m,
+      `local ${Object.keys(constants).join(', ')} = ${Object.values(constants).join(', ')}`,
+    )
     .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
     .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
