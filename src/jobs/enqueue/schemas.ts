@@ -41,7 +41,7 @@ export const JobOptions = Type.Object(
       Type.String({
         pattern: JOB_KEY_PATTERN,
         description:
-          'Key of the job: 1 to 128 characters from A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, and ' +
+          'Key of the job: 1 to 128 characters of A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, and ' +
           "none of the names of BullMQ's own keys (completed, wait, meta, …).",
       }),
     ),

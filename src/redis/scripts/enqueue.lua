@@ -1,6 +1,6 @@
 -- Adds a batch of jobs to one queue with BullMQ's own scripts, and returns the result of each job. enqueue.ts alone calls
--- it, and generates the constants: the positions of a job's values (JOB_KEY, …) and their number (VALUES_PER_JOB), the codes
--- of the results (CREATED, …) and the numbers of BullMQ's scripts (addStandardJob, …).
+-- it. The constants are those of enqueue-layout.ts: the offsets of a job's values (JOB_KEY, …) and their number
+-- (VALUES_PER_JOB), the codes of the results (CREATED, …) and the numbers of BullMQ's scripts (addStandardJob, …).
 --   KEYS[1] any key of the queue, by which a cluster finds the node
 --   ARGV[1] what every key of the queue starts with ("bull:emails:")
 --   ARGV[2] the jobs, one msgpack array of VALUES_PER_JOB values a job. A missing value is false; missing data are the

@@ -1,10 +1,8 @@
-/**
- * Adds a batch of jobs to one queue: the one caller of enqueue.lua. Every position and code that the two share has its
- * name and number here; the script receives them as constants.
- */
+/** Adds a batch of jobs to one queue: the one caller of enqueue.lua. enqueue-layout.ts names what the two share. */
 import type { Redis } from 'ioredis'
-import { addScripts, type EncodedOptions } from '../../bullmq/job-encoder.ts'
+import type { EncodedOptions } from '../../bullmq/job-encoder.ts'
 import type { JobState } from '../../bullmq/job-states.ts'
+import { jobValues, replyCodes } from './enqueue-layout.ts'
 import { putText } from './msgpack.ts'
 import { loadScript, runScript } from './run-script.ts'
 
@@ -47,22 +45,6 @@ export interface ExistingJob {
   timestamp: number | null
 }
 
-/** The values of a job in the message, in the order in which `packJobs` writes them. */
-export const jobValues = [
-  'SCRIPT',
-  'IS_KEY_CHOSEN',
-  'KEY',
-  'NAME',
-  'TIMESTAMP',
-  'DEDUPLICATION_ID',
-  'DATA',
-  'OPTIONS',
-  'RECORD_KEY',
-  'FINGERPRINT',
-] as const
-
-const replyCodes = { CREATED: 1, DUPLICATE: 2, FAILED: 3, REPLAYED: 4, KEY_REUSED: 5 } as const
-
 type Reply =
   | typeof replyCodes.CREATED
   | [
@@ -75,12 +57,7 @@ type Reply =
   | [code: typeof replyCodes.FAILED, error: string]
   | [code: typeof replyCodes.KEY_REUSED]
 
-const script = loadScript('enqueue', {
-  VALUES_PER_JOB: jobValues.length,
-  ...Object.fromEntries(jobValues.map((name, index) => [`JOB_${name}`, index])),
-  ...replyCodes,
-  ...Object.fromEntries(addScripts.map((name, index) => [name, index + 1])),
-})
+const script = loadScript('enqueue')
 
 /**
  * Adds `items` to the queue whose keys start with `base` (`bull:emails:`), and resolves with one result for each, in

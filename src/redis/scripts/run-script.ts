@@ -1,13 +1,15 @@
 /**
- * The Lua scripts, read once at start, run by their SHA-1. A server that does not know a script (first use, SCRIPT
- * FLUSH, failover) says NOSCRIPT before running anything, and is sent the text.
+ * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first use, SCRIPT
+ * FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
  *
- * `enqueue.lua` has a place for BullMQ's own add scripts; they are put in from the installed package, unchanged.
+ * A script may include fragments of ours (`--@include`), BullMQ's own scripts, unchanged, from the installed package
+ * (`--@bullmq`), and the constants that it shares with the function that calls it (`--@constants`).
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 import { bullmqKeyNamesAsLua, bullmqScriptAsLua } from '../../bullmq/script-source.ts'
+import { enqueueConstants } from './enqueue-layout.ts'
 
 export interface Script {
   readonly text: string
@@ -23,7 +25,21 @@ export const bullmqCommandsScript = loadScript('run-bullmq-commands')
 export const recoverStalledScript = loadScript('recover-stalled')
 export const putSubscriptionScript = loadScript('put-subscription')
 
-/** One EVALSHA; two commands when the server has to be told the text first. */
+/** Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. */
+export function loadScript(name: string): Script {
+  const text = readLua(name)
+    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(included))
+    .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
+    .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
+    .replace(/^--@constants$/m, () => asLuaLocals(enqueueConstants))
+  return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+function asLuaLocals(constants: Record<string, number>): string {
+  return `local ${Object.keys(constants).join(', ')} = ${Object.values(constants).join(', ')}`
+}
+
+/** Sends one EVALSHA, followed by an EVAL if the server does not know the script. Resolves with the raw reply. */
 export async function runScript(
   client: Redis,
   script: Script,
@@ -38,22 +54,6 @@ export async function runScript(
   }
 }
 
-/**
- * Reads `<name>.lua`, with what it includes. `constants` are what the script shares with the function that calls it: they
- * become Lua locals of the same names where the script says `--@constants`.
- */
-export function loadScript(name: string, constants: Record<string, number> = {}): Script {
-  const text = read(name)
-    .replace(
-      /^--@constants$/m,
-      `local ${Object.keys(constants).join(', ')} = ${Object.values(constants).join(', ')}`,
-    )
-    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
-    .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
-    .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
-  return { text, sha: createHash('sha1').update(text).digest('hex') }
-}
-
-function read(name: string): string {
+function readLua(name: string): string {
   return readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8')
 }
