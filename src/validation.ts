@@ -1,57 +1,61 @@
 /**
- * Whether a value fits a schema, and if not, each fault with a JSON Pointer and a sentence. One validator for bodies,
- * queries and the items of a batch, so that the same mistake is told in the same words everywhere.
+ * Validates a value against a schema and describes each invalid field by a JSON Pointer and a sentence. Bodies, queries and the
+ * items of a batch share it, so the same mistake has the same description everywhere.
  */
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'
 import { Settings } from 'typebox/system'
 import type { ErrorCode, InvalidField } from './errors.ts'
 
-/** More faults than anyone reads, and few enough that hostile input cannot make a large answer. */
-const MAX_FAULTS = 32
-// TypeBox stops at 8 by itself, and lists a fault of a union once for every branch.
-Settings.Set({ maxErrors: MAX_FAULTS * 4 })
+/** Bounds the size of the response to hostile input. */
+const MAX_INVALID_FIELDS = 32
+// TypeBox stops at 8 by default, and reports an invalid union once for every branch.
+Settings.Set({ maxErrors: MAX_INVALID_FIELDS * 4 })
 
-const UNKNOWN_FIELD = 'is not a field that is known here'
+/** An object with more unknown fields is reported as a whole: listing 100,000 would block the event loop. */
+const MAX_LISTED_FIELDS = 1_000
+
+const UNKNOWN_FIELD = 'is not a known field'
 
 export interface ValidationFailure {
-  /** INVALID_NAME: it fits but for a name or id that may not be used; else INVALID_REQUEST. */
+  /** INVALID_NAME: only names or ids are invalid; otherwise INVALID_REQUEST. */
   code: Extract<ErrorCode, 'INVALID_NAME' | 'INVALID_REQUEST'>
   errors: InvalidField[]
 }
 
-/** Returns a function that gives `undefined` for a value that fits. */
+/** Compiles the schema into a function that returns `undefined` for a valid value. */
 export function createValidator<T extends TSchema>(
   schema: T,
 ): (value: unknown) => ValidationFailure | undefined {
   const compiled = Compile(schema)
   return (value): ValidationFailure | undefined => {
     if (compiled.Check(value)) return undefined
-    const crowd = crowdIn(value, schema, '')
-    if (crowd) return { code: 'INVALID_REQUEST', errors: [crowd] }
-    const errors = compiled.Errors(value) as unknown as SchemaError[]
-    const relevant = withoutUnionNoise(errors)
-    const faults = relevant.flatMap((error) => faultsOf(error, schema)).slice(0, MAX_FAULTS)
+    const tooManyFields = findTooManyFields(value, schema, '')
+    if (tooManyFields) return { code: 'INVALID_REQUEST', errors: [tooManyFields] }
+    const relevant = withoutUnionNoise(compiled.Errors(value) as unknown as SchemaError[])
+    const errors = relevant.flatMap((error) => describeError(error, schema)).slice(0, MAX_INVALID_FIELDS)
     const onlyNames = relevant.length > 0 && relevant.every((error) => error.keyword === 'pattern')
-    return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', errors: faults }
+    return { code: onlyNames ? 'INVALID_NAME' : 'INVALID_REQUEST', errors }
   }
 }
 
-/** More unknown fields than are told one by one; to list a hundred thousand would take longer than anything that is accepted. */
-const CROWD = 1_000
-
-function crowdIn(value: unknown, schema: TSchema, pointer: string): InvalidField | undefined {
+function findTooManyFields(value: unknown, schema: TSchema, pointer: string): InvalidField | undefined {
   const { properties, additionalProperties } = schema as {
     properties?: Record<string, TSchema>
     additionalProperties?: boolean
   }
   if (!properties || typeof value !== 'object' || value === null) return undefined
   const count = Object.keys(value).length
-  if (additionalProperties === false && count > CROWD)
-    return { pointer, detail: `has ${count} fields, and ${Object.keys(properties).length} are known here` }
+  if (additionalProperties === false && count > MAX_LISTED_FIELDS) {
+    const known = Object.keys(properties)
+    return {
+      pointer,
+      detail: `has ${count} fields, and the schema defines ${known.length}; remove the others`,
+    }
+  }
   for (const [name, inner] of Object.entries(properties)) {
-    const crowd = crowdIn((value as Record<string, unknown>)[name], inner, `${pointer}/${name}`)
-    if (crowd) return crowd
+    const found = findTooManyFields((value as Record<string, unknown>)[name], inner, `${pointer}/${name}`)
+    if (found) return found
   }
   return undefined
 }
@@ -65,36 +69,35 @@ interface SchemaError {
 }
 
 /**
- * A value that fits no branch of a union is told about every branch. Where one branch has the right shape and a fault
- * deeper down, only that fault helps; where none has, only the union's own description does.
+ * TypeBox reports a value that matches no branch of a union once for every branch. When the value has the shape of one
+ * branch, only the errors within that branch help; otherwise only the description of the union does.
  */
 function withoutUnionNoise(errors: SchemaError[]): SchemaError[] {
   const unions = errors.filter((error) => error.keyword === 'anyOf')
-  // More unknown properties than errors are listed: then the objects' own entries were cut off.
+  // With more unknown properties than maxErrors, the error of the object itself is cut off; keep those of its properties.
   if (errors.every((error) => error.keyword === 'boolean')) return errors
   return errors.filter((error) => {
-    // Each unknown property is told twice, the second time with its object's others, which is enough.
+    // An unknown property is reported twice: by itself, and in the error of its object.
     if (error.keyword === 'boolean') return false
     return unions.every((union) => {
       const branch = `${union.schemaPath}/anyOf/`
-      const inside = errors.filter((other) => other.schemaPath.startsWith(branch))
-      const deeper = inside.filter((other) => isFaultInside(other, union))
-      if (error === union) return deeper.length === 0
+      const inBranches = errors.filter((other) => other.schemaPath.startsWith(branch))
+      if (error === union) return !inBranches.some((other) => hasBranchShape(other, union))
       if (!error.schemaPath.startsWith(branch)) return true
-      return isFaultInside(error, union)
+      return hasBranchShape(error, union)
     })
   })
 }
 
-/** The branch fits the kind of value (it is no `type` fault of the value itself), and something in it does not. */
-function isFaultInside(error: SchemaError, union: SchemaError): boolean {
+/** The value has the type that the branch of the error expects; something within it is invalid. */
+function hasBranchShape(error: SchemaError, union: SchemaError): boolean {
   return (
     error.instancePath.length > union.instancePath.length ||
     ['additionalProperties', 'required', 'minimum', 'maximum'].includes(error.keyword)
   )
 }
 
-function faultsOf(error: SchemaError, schema: TSchema): InvalidField[] {
+function describeError(error: SchemaError, schema: TSchema): InvalidField[] {
   const { keyword, instancePath, params, message } = error
   if (keyword === 'additionalProperties') {
     return (params.additionalProperties ?? []).map((name) => ({

@@ -3,7 +3,7 @@
  * whatever BullMQ calls it; `progress` is what a worker said; the rest keeps BullMQ's name.
  */
 
-import { jobStates } from '../queues/queue-registry.ts'
+import { jobStates } from '../bullmq/job-states.ts'
 import { millisecondsOf } from '../redis/streams/stream-position.ts'
 import type { GapReason, QueueEvent } from './queue-events.ts'
 

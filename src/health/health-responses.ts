@@ -1,6 +1,7 @@
 /** What health answers, before it is cut to what a caller may see (visibility.ts). In words: schemas.ts. */
+
+import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
-import type { JobState } from '../queues/queue-registry.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { ConnectionStats } from '../redis/connection/connections.ts'
 import type { ServerInfo } from '../redis/connection/server-info.ts'

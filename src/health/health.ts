@@ -5,8 +5,9 @@
 
 import type { Access } from '../auth/access.ts'
 import type { KeyRing } from '../auth/key-ring.ts'
+import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
-import type { JobState, QueueRegistry } from '../queues/queue-registry.ts'
+import type { QueueRegistry } from '../queues/queue-registry.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/connection/server-info.ts'

@@ -1,6 +1,7 @@
 /** Advice in sentences, from what health has measured. Pure, so that every sentence has a test. */
+
+import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
-import type { JobState } from '../queues/queue-registry.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { ConnectionStats } from '../redis/connection/connections.ts'
 import { isSupported, type ServerInfo } from '../redis/connection/server-info.ts'

@@ -1,6 +1,6 @@
 /** The contract of the operations routes. The words of the field reports are kept: totalEntries, activeBatches, … */
 import { Type } from 'typebox'
-import { jobStates } from '../queues/queue-registry.ts'
+import { jobStates } from '../bullmq/job-states.ts'
 import { priorities } from '../redis/gateway/semaphore.ts'
 
 const integer = (description: string) => Type.Integer({ description })

@@ -1,52 +1,42 @@
 /**
- * Queues by name, any number of them on the sockets there are. BullMQ's own Queue is given a backend on a connection that
- * is already there, costs no command by itself, and is only asked to count.
+ * Queues by name. Any number of them shares the existing connections: BullMQ's Queue is given a backend on one of these, sends
+ * nothing by itself, and is used only to count jobs.
  *
- * The names of queues that hold jobs are kept in a Redis set, since BullMQ keeps no list of queues.
+ * BullMQ keeps no list of queues, so the names of those that hold jobs are kept in a Redis set.
  */
 
 import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
+import { type JobState, jobStates } from '../bullmq/job-states.ts'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
 import type { BackendFactory } from './shared-backend.ts'
 
-/** Names that may be part of a key and of a URL. BullMQ accepts more, and then breaks. */
+/** Names that are safe in a Redis key and in a URL. BullMQ accepts others, and fails later. */
 export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
 
-/** The states of a job, BullMQ's names. */
-export const jobStates = [
-  'waiting',
-  'delayed',
-  'prioritized',
-  'active',
-  'waiting-children',
-  'completed',
-  'failed',
-] as const
-export type JobState = (typeof jobStates)[number]
-
 export interface QueueRegistry {
-  /** What every key of the queue begins with: `bull:emails:`. */
+  /** What every key of the queue starts with: `bull:emails:`. */
   base(name: string): string
-  /** Remembers in Redis that the queue has jobs; once per process and queue, in the background. */
+  /** Adds the queue to the list of queues that hold jobs: once per process and queue, in the background. */
   remember(name: string): void
-  /** Names of known queues, sorted. */
+  /** Names of all queues that hold or held jobs, sorted. Rejects with a SluiceError. */
   known(): Promise<string[]>
-  /** Jobs per state. One command; its cost does not grow with the queue. */
+  /** Jobs by state. One command, whose cost does not grow with the queue. Rejects with a SluiceError. */
   counts(name: string): Promise<Record<JobState, number>>
-  /** How many queues this process has found to hold jobs; of more than ten thousand, that many. */
+  /** Number of queues with jobs that this process has seen, 10,000 at most. */
   seen(): number
+  /** Resolves when the names that were remembered are written. */
   close(): Promise<void>
 }
 
-/** Callers choose the names of queues: past this many the oldest are forgotten. */
+/** Clients choose the names of queues; beyond this many the least recently used are forgotten. */
 const MAX_REMEMBERED = 10_000
-/** Queues that are counted; about 5 KB each. */
+/** Instances of BullMQ's Queue; about 5 KB each. */
 const MAX_OPEN = 1_000
 
-/** How long the name of a new queue is held for more of them. Nobody waits for it: it is for listings. */
+/** New names are collected this long and written in one command. Only listings read them, so the delay is harmless. */
 const REMEMBER_AFTER_MS = 100
 
 const REMEMBER: RedisOperation = { label: 'rememberQueue', priority: 'list', isWrite: true, commands: 1 }
@@ -60,19 +50,15 @@ export interface QueueRegistryDeps {
   backendOf: BackendFactory
 }
 
-export function createQueueRegistry({
-  keyspace,
-  connections,
-  gateway,
-  backendOf,
-}: QueueRegistryDeps): QueueRegistry {
+export function createQueueRegistry(deps: QueueRegistryDeps): QueueRegistry {
+  const { keyspace, connections, gateway, backendOf } = deps
   const openQueues = new LRUCache<string, Queue>({ max: MAX_OPEN })
   const remembered = new LRUCache<string, true>({ max: MAX_REMEMBERED })
-  const unwritten: string[] = []
+  const unwrittenNames: string[] = []
+  const writes = new Set<Promise<void>>()
   let writeTimer: NodeJS.Timeout | undefined
-  const background = new Set<Promise<unknown>>()
 
-  function open(name: string): Queue {
+  function openQueue(name: string): Queue {
     let queue = openQueues.get(name)
     if (!queue) {
       queue = new Queue(
@@ -85,43 +71,46 @@ export function createQueueRegistry({
     return queue
   }
 
+  function remember(name: string): void {
+    if (remembered.get(name)) return
+    remembered.set(name, true)
+    writeTimer ??= setTimeout(writeNames, REMEMBER_AFTER_MS)
+    unwrittenNames.push(name)
+  }
+
   function writeNames(): void {
     clearTimeout(writeTimer)
     writeTimer = undefined
-    const names = unwritten.splice(0)
+    const names = unwrittenNames.splice(0)
     if (names.length === 0) return
-    const writing = gateway
+    const write = gateway
       .onAdmin(REMEMBER, (client) => client.sadd(keyspace.knownQueues, ...names))
-      .catch(() => {
-        // Not now, then with the next job of the queue.
-        for (const name of names) remembered.delete(name)
-      })
-      .finally(() => background.delete(writing))
-    background.add(writing)
+      .then(
+        () => {},
+        () => {
+          // The next job of the queue tries again.
+          for (const name of names) remembered.delete(name)
+        },
+      )
+      .finally(() => writes.delete(write))
+    writes.add(write)
   }
 
-  return {
-    base: keyspace.queueBase,
-    remember(name) {
-      if (remembered.get(name)) return
-      remembered.set(name, true)
-      // A batch may bring a thousand: those of a moment are one command, however the answers of Redis are spread over it.
-      writeTimer ??= setTimeout(writeNames, REMEMBER_AFTER_MS)
-      unwritten.push(name)
-    },
-    async known() {
-      const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(keyspace.knownQueues))
-      return names.sort()
-    },
-    async counts(name) {
-      const counts = await gateway.onAdmin(COUNTS, () => open(name).getJobCounts(...jobStates))
-      return counts as Record<JobState, number>
-    },
-    seen: () => remembered.size,
-    async close() {
-      writeNames()
-      await Promise.allSettled(background)
-      openQueues.clear()
-    },
+  async function known(): Promise<string[]> {
+    const names = await gateway.onAdmin(KNOWN, (client) => client.smembers(keyspace.knownQueues))
+    return names.sort()
   }
+
+  async function counts(name: string): Promise<Record<JobState, number>> {
+    const byState = await gateway.onAdmin(COUNTS, () => openQueue(name).getJobCounts(...jobStates))
+    return byState as Record<JobState, number>
+  }
+
+  async function close(): Promise<void> {
+    writeNames()
+    await Promise.allSettled(writes)
+    openQueues.clear()
+  }
+
+  return { base: keyspace.queueBase, remember, known, counts, seen: () => remembered.size, close }
 }

@@ -1,4 +1,4 @@
-/** `GET /queues/:queue/events`: what happens to the jobs of a queue, as it happens. */
+/** `GET /queues/{queue}/events`: the events of a queue as server-sent events. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { assertQueueAccess } from '../auth/access.ts'
@@ -21,10 +21,11 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
     exposeHeadRoute: false,
     schema: {
       operationId: 'followQueue',
-      summary: 'Follow a queue by server-sent events',
+      summary: 'Follow the events of a queue',
       description:
-        '`snapshot` ({queue, counts}; the first events may be counted in it already), then everything that happens to its jobs. ' +
-        'Whoever comes back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known.',
+        'Sends `snapshot` ({queue, counts}), then every event of the queue as a server-sent event; the counts may include the ' +
+        'first events already. A client that reconnects with Last-Event-ID receives the events that it missed, or `gap` and a ' +
+        'new snapshot when they are no longer available.',
       tags: ['queues'],
       params: QueueParams,
       headers: EventHeaders,
@@ -39,9 +40,9 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
       await follower.follow({
         queue,
         lastEventId: request.headers['last-event-id'],
-        snapshot: async (place) => {
+        snapshot: async (position) => {
           const counts = await registry.counts(queue)
-          return { data: JSON.stringify({ queue, counts }), position: place, isOver: false }
+          return { data: JSON.stringify({ queue, counts }), position, isOver: false }
         },
         open: () => reply.openEventStream(),
       })

@@ -1,7 +1,4 @@
-/**
- * BullMQ's backend of a queue on a connection that is already there: for what is asked seldom, and left to BullMQ whole. It
- * sends nothing of its own.
- */
+/** BullMQ's queue backend on the connection for slow work, for operations that are rare and left to BullMQ. */
 
 import { QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
 import type { RedisConnections } from '../redis/connection/connections.ts'
@@ -11,17 +8,20 @@ type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
 
 export type BackendFactory = (queue: string, opts: BackendOptions) => RedisQueueBackend
 
-/** On the connection for slow work. */
+/** Backends send only what they are asked for: no version check, no client name. */
 export function createSharedBackends({ prefix }: Keyspace, connections: RedisConnections): BackendFactory {
-  // `skip…`: BullMQ sends nothing of its own, and a Redis that is away at this moment cannot break the queue for good.
   const connection = new RedisConnection(connections.admin.client, {
-    ...{ shared: true, blocking: false, skipVersionCheck: true, skipWaitingForReady: true },
+    shared: true,
+    blocking: false,
+    skipVersionCheck: true,
+    // Otherwise a Redis that is unavailable at this moment would break every queue for good.
+    skipWaitingForReady: true,
   })
   connection.on('error', () => {
-    // Told by connections.ts, which owns the socket.
+    // Logged by connections.ts, which owns the socket.
   })
   const queueKeys = new QueueKeys(prefix)
-  return (queue, opts) => {
+  return function createBackend(queue, opts) {
     const toKey = (type: string) => queueKeys.toKey(queue, type)
     return new RedisQueueBackend(connection, queue, queueKeys.getKeys(queue), toKey, opts, undefined, false)
   }

@@ -1,8 +1,8 @@
 /** Frames are read back as a browser does (WHATWG HTML, §9.2.6), so that what is sent is what is heard. */
 import t from 'tap'
+import { jobStates } from '../../src/bullmq/job-states.ts'
 import { frameOf, frameOfEvent, frameOfGap, stateOf } from '../../src/events/event-frames.ts'
 import { parseEntry, type QueueEvent } from '../../src/events/queue-events.ts'
-import { jobStates } from '../../src/queues/queue-registry.ts'
 
 const ID = '1790000000123-4'
 const at = '2026-09-21T14:13:20.123Z'

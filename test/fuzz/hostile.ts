@@ -3,8 +3,8 @@
  * made as text, since no JavaScript value can say `1e400`, `-0`, a key twice or a key called `__proto__`.
  */
 import * as fc from 'fast-check'
+import { jobStates } from '../../src/bullmq/job-states.ts'
 import { RESERVED_KEYS } from '../../src/jobs/job-id.ts'
-import { jobStates } from '../../src/queues/queue-registry.ts'
 
 export type Text = fc.Arbitrary<string>
 

@@ -1,7 +1,7 @@
 /** Every sentence has a situation that brings it, and that situation's nearest neighbour, which does not. */
 import t from 'tap'
+import { type JobState, jobStates } from '../../src/bullmq/job-states.ts'
 import { type Advice, type HealthInputs, recommend } from '../../src/health/recommendations.ts'
-import { type JobState, jobStates } from '../../src/queues/queue-registry.ts'
 import { parseServerInfo, type ServerInfo } from '../../src/redis/connection/server-info.ts'
 
 const healthyServer: ServerInfo = parseServerInfo(

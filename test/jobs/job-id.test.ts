@@ -1,29 +1,36 @@
 import t from 'tap'
-import { isQueueName, JOB_KEY_PATTERN, parseJobId, RESERVED_KEYS, uuidv7 } from '../../src/jobs/job-id.ts'
+import {
+  createUuidv7,
+  isQueueName,
+  JOB_KEY_PATTERN,
+  parseJobId,
+  RESERVED_KEYS,
+} from '../../src/jobs/job-id.ts'
 
 const jobKey = new RegExp(JOB_KEY_PATTERN)
+const uuidv7 = createUuidv7()
 const START_MS = 1_790_000_000_000
 const timeOf = (id: string) => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 
-t.test('queue names are 1 to 100 of a few characters', async (t) => {
+t.test('a queue name is 1 to 100 of the allowed characters', async (t) => {
   for (const name of ['a', 'A-z_0.9', 'x'.repeat(100), '42', '..']) t.ok(isQueueName(name), name)
   for (const name of ['', 'x'.repeat(101), 'a:b', 'a b', 'a\n', '{a}', 'a*', 'é', 'a/b'])
     t.notOk(isQueueName(name), name)
 })
 
-t.test('a client’s own key is 1 to 128 of a few characters', async (t) => {
+t.test('a key chosen by a client is 1 to 128 of the allowed characters', async (t) => {
   for (const key of ['a', 'welcome-42', '-', '_x', 'a.b~c', '12a', '1.5', '-1', 'x'.repeat(128)])
     t.match(key, jobKey)
   for (const key of ['', 'x'.repeat(129), '.a', '~a', 'a:b', 'a b', 'a\n', 'é', 'a/b', '*'])
     t.notMatch(key, jobKey)
 })
 
-t.test('digits alone are BullMQ’s own, and refused', async (t) => {
+t.test('digits alone are refused, because BullMQ generates such ids', async (t) => {
   for (const key of ['0', '7', '007', '9'.repeat(30)]) t.notMatch(key, jobKey)
 })
 
-t.test('a word that is a key of the queue is refused as an id, and is no job', async (t) => {
-  // As BullMQ's queue-keys.js and its scripts spell them.
+t.test('the name of a key of the queue is refused as a job key, and does not parse as an id', async (t) => {
+  // From BullMQ's queue-keys.js and its scripts.
   const words = [
     ...[
       'active',
@@ -62,16 +69,16 @@ t.test('a word that is a key of the queue is refused as an id, and is no job', a
   }
 })
 
-t.test('an id is split at its first colon, and without one is of the default queue', async (t) => {
+t.test('an id is split at its first colon; without one it belongs to the default queue', async (t) => {
   t.same(parseJobId('emails:welcome', 'default'), { queue: 'emails', key: 'welcome' })
   t.same(parseJobId('welcome', 'default'), { queue: 'default', key: 'welcome' })
   t.same(parseJobId('q:repeat:daily:17', 'default'), { queue: 'q', key: 'repeat:daily:17' })
-  t.same(parseJobId('q:42', 'default'), { queue: 'q', key: '42' }, 'others may count theirs')
+  t.same(parseJobId('q:42', 'default'), { queue: 'q', key: '42' }, 'ids that BullMQ generated are valid')
   t.same(parseJobId(`q:${'x'.repeat(512)}`, 'default')?.key.length, 512)
 })
 
-t.test('what cannot be an id is none', async (t) => {
-  const wrong = [
+t.test('text that cannot be an id does not parse', async (t) => {
+  const invalid = [
     '',
     ':',
     'q:',
@@ -85,20 +92,20 @@ t.test('what cannot be an id is none', async (t) => {
     `q:${'x'.repeat(513)}`,
     `${'q'.repeat(101)}:a`,
   ]
-  for (const id of wrong) t.equal(parseJobId(id, 'default'), undefined, JSON.stringify(id))
+  for (const id of invalid) t.equal(parseJobId(id, 'default'), undefined, JSON.stringify(id))
 })
 
-t.test('a UUID of version 7 has its time, version and variant where RFC 9562 wants them', async (t) => {
+t.test('a UUIDv7 has its time, version and variant where RFC 9562 puts them', async (t) => {
   const id = uuidv7(START_MS)
   t.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
   t.equal(timeOf(id), START_MS)
-  t.match(id, jobKey, 'it is a key that a client could have chosen')
+  t.match(id, jobKey, 'it is a valid key')
   const variants = new Set(Array.from({ length: 2_000 }, () => uuidv7(START_MS)[19]))
-  t.same([...variants].sort(), ['8', '9', 'a', 'b'], 'and the bits after the variant are random')
+  t.same([...variants].sort(), ['8', '9', 'a', 'b'], 'the bits after the variant are random')
 })
 
 t.test(
-  '200,000 ids are unique and sort as they were made, however many fall into one millisecond',
+  '200,000 ids are unique and sort in the order of creation, with 20,000 in each millisecond',
   async (t) => {
     const startMs = START_MS + 10_000
     const ids = Array.from({ length: 200_000 }, (_, index) => uuidv7(startMs + Math.floor(index / 20_000)))
@@ -107,12 +114,12 @@ t.test(
       ids.findIndex((id, index) => index > 0 && id <= ids[index - 1]!),
       -1,
     )
-    t.equal(new Set(ids.map((id) => id.slice(19))).size, ids.length, 'the random half alone tells them apart')
+    t.equal(new Set(ids.map((id) => id.slice(19))).size, ids.length, 'the random half alone is unique')
     t.ok(ids.every((id) => id[14] === '7' && '89ab'.includes(id[19]!)))
   },
 )
 
-t.test('a millisecond has 4,096 ids; the next is borrowed', async (t) => {
+t.test('after 4,096 ids in a millisecond, the next millisecond is borrowed', async (t) => {
   const ms = START_MS + 20_000
   const ids = Array.from({ length: 4_097 }, () => uuidv7(ms))
   t.equal(timeOf(ids[4_095]!), ms)
@@ -128,5 +135,5 @@ t.test('a clock that goes back does not break the order', async (t) => {
   const ids = [before, ...during, after]
   t.same([...ids].sort(), ids)
   t.equal(new Set(ids).size, ids.length)
-  t.equal(timeOf(after), ms + 5, 'and when it has caught up its time is used again')
+  t.equal(timeOf(after), ms + 5, 'its time is used again once it has caught up')
 })

@@ -1,19 +1,19 @@
 /**
- * Enqueue a job and wait for it. It is heard of from before it is stored, so that its end is told even when it comes at
- * once and nothing of the job is kept.
+ * Enqueues a job and waits for it. Events of the job are followed from before it is stored, so its end is known even when
+ * it finishes at once and is removed.
  */
 
-import { uuidv7 } from '../job-id.ts'
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
 import type { CachedJob } from '../status/status-cache.ts'
 import type { Waiters } from '../status/waiters.ts'
-import type { Enqueuer, Stored } from './enqueuer.ts'
+import type { EnqueuedJob } from './enqueue-outcome.ts'
+import type { Enqueuer } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'
 
-export interface WaitedFor {
-  stored: Stored
-  /** `undefined`: it is stored, and nobody can say more of it now. */
+export interface AddAndWaitResult {
+  enqueued: EnqueuedJob
+  /** The job after the wait. `undefined`: it is stored, but its status cannot be read now. */
   job: CachedJob | undefined
 }
 
@@ -21,37 +21,43 @@ export interface AddAndWaitRequest {
   job: NewJob
   until: Until
   waitMs: number
-  /** Is given what to call when the client leaves; the job stays. */
+  /** Receives the function to call when the client disconnects. It ends the wait; the job stays. */
   onWait(leave: () => void): void
 }
 
-/** Rejects as `Enqueuer.add` does; once the job is stored, never. */
-export type AddAndWait = (request: AddAndWaitRequest) => Promise<WaitedFor>
+/** Rejects as `Enqueuer.add` does; never once the job is stored. */
+export type AddAndWait = (request: AddAndWaitRequest) => Promise<AddAndWaitResult>
 
 export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWait {
-  return async ({ job, until, waitMs, onWait }) => {
-    const key = job.opts.jobId ?? uuidv7(Date.now())
-    // Where Redis cannot be asked, the enqueue says so, with the outcome.
+  return async function addAndWait({ job, until, waitMs, onWait }) {
+    const key = job.opts.jobId ?? enqueuer.newKey()
+    // When Redis cannot be reached, the enqueue reports it, with its outcome.
     const expected = await waiters.expect({ queue: job.queue, key }).catch(() => undefined)
     try {
-      const stored = await enqueuer.add({ ...job, key })
-      const known = stored.deduplicated ? undefined : resourceOfNewJob(stored, created(stored), job.opts)
+      const enqueued = await enqueuer.add({ ...job, key })
+      const known = enqueued.deduplicated ? undefined : resourceOfEnqueued(enqueued, job.opts)
       const wait = waiters.wait({
-        ...{ ref: { queue: stored.queue, key: stored.key }, include: { data: false, logs: false } },
-        ...{ until, etag: known && etagOf(known), known, waitMs },
+        ref: { queue: enqueued.queue, key: enqueued.key },
+        include: { data: false, logs: false },
+        until,
+        etag: known && etagOf(known),
+        known,
+        waitMs,
       })
       onWait(() => {
         wait.leave()
         expected?.release()
       })
       const found = await wait.answer.catch(() => undefined)
-      return { stored, job: found?.job }
+      return { enqueued, job: found?.job }
     } finally {
       expected?.release()
     }
   }
 }
 
-function created({ name, state, timestamp }: Stored) {
-  return { name: name!, state: state!, timestamp: timestamp! }
+/** The resource of a job that was created, not deduplicated. */
+export function resourceOfEnqueued(enqueued: EnqueuedJob, opts: NewJob['opts']) {
+  const { name, state, timestamp } = enqueued
+  return resourceOfNewJob(enqueued, { name: name!, state: state!, timestamp: timestamp! }, opts)
 }

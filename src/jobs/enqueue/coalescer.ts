@@ -1,43 +1,51 @@
 /**
- * Things that arrive together leave together. Each lane (a queue) has batches that wait and batches in flight:
+ * Sends items that arrive together as one batch. Each lane (a queue) is in one of these states:
  *
- *   add → open batch → [end of the tick, or BATCH_SOON items, or BATCH_DELAY ms] → in flight (≤ 4) → results
+ *   idle ── add ──→ gathering ── end of tick, batchSoon items or delayMs ──→ sending ── inFlightMax batches ──→ saturated
  *
- * A lone item waits for nothing but the end of the tick. While all flights are out, the open batch grows; when one
- * returns, the next leaves at once. So batches are as large as the load makes them, and Redis works while Node reads.
- * Batches of a lane leave in the order of arrival.
+ * A saturated lane lets its open batch grow and sends it when a batch returns, so batches grow with the load, and a lone item
+ * waits only for the end of the tick. The transitions are in lane.ts; this file owns promises, timers and totals.
  */
 import { SluiceError } from '../../errors.ts'
+import {
+  type Batch,
+  createLane,
+  entryCount,
+  isIdle,
+  type Lane,
+  type LaneLimits,
+  nextStep,
+  putEntry,
+  settleBatch,
+  takeBatch,
+} from './lane.ts'
 
-export interface CoalescerOptions<Item, Result> {
-  /** Most items in a batch; 1: every item goes alone. */
-  batchMax: number
-  /** Items at which a batch leaves before the end of the tick. */
-  batchSoon: number
-  /** Sum of sizes at which a batch takes no more. */
-  batchBytes: number
+export interface CoalescerOptions<Item, Result> extends LaneLimits {
+  /** How long a batch gathers items; 0: until the end of the tick. */
   delayMs: number
-  inFlightMax: number
-  /** Items not yet sent, of all lanes; past it `add` throws OVERLOADED. */
+  /** Most items that wait, in all lanes; beyond it `add` throws OVERLOADED. */
   waitingMax: number
-  /** What waits for what, for that error: `jobs wait to be written to Redis`. */
+  /** The start of that error's text after the number of items: `jobs wait to be written to Redis`. */
   waitingFor: string
-  /** Sends a batch; for each item, in order, its result or its error. A rejection is every item's. */
+  /** Sends a batch and resolves with the result or error of each item, in order. A rejection fails every item. */
   send(lane: string, items: Item[]): Promise<(Result | Error)[]>
 }
 
 export interface Coalescer<Item, Result> {
+  /** Batches of a lane are sent in the order of arrival. Throws OVERLOADED. */
   add(lane: string, item: Item, bytes: number): Promise<Result>
-  /** They keep their order and may share batches with others. All or none are accepted; if none, each promise says so. */
+  /** The items keep their order and may share batches with others. Accepts all or none; if none, each promise rejects. */
   addMany(lane: string, items: { item: Item; bytes: number }[]): Promise<Result>[]
   stats(): CoalescerStats
-  /** Resolves when everything that was added has been answered. */
+  /** Sends what waits, and resolves when every item has its result. */
   close(): Promise<void>
 }
 
-/** The first three names are those of the field reports. */
+/** As /stats shows it. */
 export interface CoalescerStats {
+  /** Batches that wait or are in flight. */
   activeBatches: number
+  /** Jobs that wait. */
   totalQueuedJobs: number
   /** Jobs that wait or are in flight, by queue. */
   batchesByType: Record<string, number>
@@ -52,168 +60,142 @@ interface Entry<Item, Result> {
   reject(error: unknown): void
 }
 
-interface Batch<Item, Result> {
-  entries: Entry<Item, Result>[]
-  bytes: number
-}
-
-interface Lane<Item, Result> {
-  name: string
-  waiting: Batch<Item, Result>[]
-  inFlight: number
-  jobsInFlight: number
-  /** Takes back what was scheduled for the end of the tick (or of the delay). */
-  scheduled: (() => void) | undefined
-}
-
 export function createCoalescer<Item, Result>(
   options: CoalescerOptions<Item, Result>,
 ): Coalescer<Item, Result> {
-  const { batchMax, batchSoon, batchBytes, delayMs, inFlightMax, waitingMax, waitingFor, send } = options
-  const lanes = new Map<string, Lane<Item, Result>>()
-  const endOfTick = new Set<Lane<Item, Result>>()
-  const unanswered = new Set<Promise<unknown>>()
-  let waitingJobs = 0
-  let batchesSent = 0
-  let jobsSent = 0
+  type ItemLane = Lane<Entry<Item, Result>>
+  const { delayMs, waitingMax, waitingFor, send } = options
+  const lanes = new Map<string, ItemLane>()
+  const lanesAtEndOfTick = new Set<ItemLane>()
+  const flights = new Set<Promise<void>>()
+  const totals = { waiting: 0, batchesSent: 0, itemsSent: 0 }
 
-  function laneOf(name: string): Lane<Item, Result> {
+  function openLane(name: string): ItemLane {
     let lane = lanes.get(name)
     if (!lane) {
-      lane = { name, waiting: [], inFlight: 0, jobsInFlight: 0, scheduled: undefined }
+      lane = createLane(name)
       lanes.set(name, lane)
     }
     return lane
   }
 
-  function admit(count: number): void {
-    if (waitingJobs + count <= waitingMax) return
-    throw new SluiceError('OVERLOADED', {
-      detail: `${waitingJobs} ${waitingFor}, and ${waitingMax} is the most. Repeat after Retry-After.`,
-      outcome: 'not_executed',
-      retryAfterS: 1,
-    })
-  }
-
-  function put(lane: Lane<Item, Result>, item: Item, bytes: number): Promise<Result> {
+  function put(lane: ItemLane, item: Item, bytes: number): Promise<Result> {
     return new Promise((resolve, reject) => {
-      let batch = lane.waiting.at(-1)
-      if (!batch || batch.entries.length >= batchMax || batch.bytes + bytes > batchBytes) {
-        batch = { entries: [], bytes: 0 }
-        lane.waiting.push(batch)
-      }
-      batch.entries.push({ item, resolve, reject })
-      batch.bytes += bytes
-      waitingJobs++
+      putEntry(lane, { item, resolve, reject }, bytes, options)
+      totals.waiting++
     })
   }
 
-  function leave(lane: Lane<Item, Result>): void {
-    lane.scheduled = undefined
-    while (lane.inFlight < inFlightMax) {
-      const batch = lane.waiting.shift()
-      if (!batch) break
-      fly(lane, batch)
+  function sendOrSchedule(lane: ItemLane): void {
+    const step = nextStep(lane, options)
+    if (step === 'send') {
+      lane.cancelScheduled?.()
+      sendWaiting(lane)
+    } else if (step === 'schedule') {
+      lane.cancelScheduled = scheduleSend(lane)
     }
   }
 
-  function schedule(lane: Lane<Item, Result>): void {
-    if (lane.inFlight >= inFlightMax) return
-    if (lane.waiting[0]!.entries.length >= Math.min(batchSoon, batchMax)) {
-      lane.scheduled?.()
-      leave(lane)
-    } else if (lane.scheduled === undefined) {
-      lane.scheduled = later(lane)
-    }
-  }
-
-  function later(lane: Lane<Item, Result>): () => void {
+  function scheduleSend(lane: ItemLane): () => void {
     if (delayMs > 0) {
-      const timeout = setTimeout(leave, delayMs, lane)
+      const timeout = setTimeout(sendWaiting, delayMs, lane)
       return () => clearTimeout(timeout)
     }
-    // All lanes leave in one callback, so that their commands can be one write to the socket.
-    if (endOfTick.size === 0) setImmediate(leaveAll)
-    endOfTick.add(lane)
-    return () => endOfTick.delete(lane)
+    // One callback sends every lane, so that their commands can share one write to the socket.
+    if (lanesAtEndOfTick.size === 0) setImmediate(sendAtEndOfTick)
+    lanesAtEndOfTick.add(lane)
+    return () => lanesAtEndOfTick.delete(lane)
   }
 
-  function leaveAll(): void {
-    const lanesNow = [...endOfTick]
-    endOfTick.clear()
-    for (const lane of lanesNow) leave(lane)
+  function sendAtEndOfTick(): void {
+    const due = [...lanesAtEndOfTick]
+    lanesAtEndOfTick.clear()
+    for (const lane of due) sendWaiting(lane)
   }
 
-  function fly(lane: Lane<Item, Result>, batch: Batch<Item, Result>): void {
+  function sendWaiting(lane: ItemLane): void {
+    lane.cancelScheduled = undefined
+    for (let batch = takeBatch(lane, options); batch; batch = takeBatch(lane, options)) sendBatch(lane, batch)
+  }
+
+  function sendBatch(lane: ItemLane, batch: Batch<Entry<Item, Result>>): void {
     const { entries } = batch
-    lane.inFlight++
-    lane.jobsInFlight += entries.length
-    waitingJobs -= entries.length
-    batchesSent++
-    jobsSent += entries.length
+    totals.waiting -= entries.length
+    totals.batchesSent++
+    totals.itemsSent += entries.length
     const items = entries.map((entry) => entry.item)
     const flight = send(lane.name, items)
       .then(
-        (results) => {
-          for (let i = 0; i < entries.length; i++) {
-            const result = results[i]!
-            if (result instanceof Error) entries[i]!.reject(result)
-            else entries[i]!.resolve(result)
-          }
-        },
-        (error: unknown) => {
-          for (const entry of entries) entry.reject(error)
-        },
+        (results) => settleEach(entries, results),
+        (error: unknown) => rejectAll(entries, error),
       )
       .then(() => {
-        unanswered.delete(flight)
-        lane.inFlight--
-        lane.jobsInFlight -= entries.length
-        if (lane.waiting.length > 0) leave(lane)
-        else if (lane.inFlight === 0 && lane.scheduled === undefined) lanes.delete(lane.name)
+        flights.delete(flight)
+        settleBatch(lane, batch)
+        if (lane.waiting.length > 0) sendWaiting(lane)
+        else if (isIdle(lane)) lanes.delete(lane.name)
       })
-    unanswered.add(flight)
+    flights.add(flight)
   }
 
+  function add(name: string, item: Item, bytes: number): Promise<Result> {
+    if (totals.waiting >= waitingMax) throw overloaded(totals.waiting, waitingFor, waitingMax)
+    const lane = openLane(name)
+    const result = put(lane, item, bytes)
+    sendOrSchedule(lane)
+    return result
+  }
+
+  function addMany(name: string, items: { item: Item; bytes: number }[]): Promise<Result>[] {
+    if (items.length === 0) return []
+    if (totals.waiting + items.length > waitingMax) {
+      const error = overloaded(totals.waiting, waitingFor, waitingMax)
+      return items.map(() => Promise.reject(error))
+    }
+    const lane = openLane(name)
+    const results = items.map(({ item, bytes }) => put(lane, item, bytes))
+    sendOrSchedule(lane)
+    return results
+  }
+
+  async function close(): Promise<void> {
+    for (const lane of lanes.values()) sendWaiting(lane)
+    while (flights.size > 0) await Promise.all(flights)
+  }
+
+  return { add, addMany, stats: () => describe([...lanes.values()], totals), close }
+}
+
+function settleEach<Item, Result>(entries: Entry<Item, Result>[], results: (Result | Error)[]): void {
+  for (let i = 0; i < entries.length; i++) {
+    const result = results[i]!
+    if (result instanceof Error) entries[i]!.reject(result)
+    else entries[i]!.resolve(result)
+  }
+}
+
+function rejectAll<Item, Result>(entries: Entry<Item, Result>[], error: unknown): void {
+  for (const entry of entries) entry.reject(error)
+}
+
+function overloaded(waiting: number, waitingFor: string, waitingMax: number): SluiceError {
+  return new SluiceError('OVERLOADED', {
+    detail: `${waiting} ${waitingFor}, and the limit is ${waitingMax}. Repeat the request after Retry-After.`,
+    outcome: 'not_executed',
+    retryAfterS: 1,
+  })
+}
+
+function describe(
+  lanes: Lane<unknown>[],
+  { waiting, batchesSent, itemsSent }: { waiting: number; batchesSent: number; itemsSent: number },
+): CoalescerStats {
   return {
-    add(name, item, bytes) {
-      admit(1)
-      const lane = laneOf(name)
-      const result = put(lane, item, bytes)
-      schedule(lane)
-      return result
-    },
-    addMany(name, items) {
-      if (items.length === 0) return []
-      try {
-        admit(items.length)
-      } catch (error) {
-        return items.map(() => Promise.reject(error))
-      }
-      const lane = laneOf(name)
-      const results = items.map(({ item, bytes }) => put(lane, item, bytes))
-      schedule(lane)
-      return results
-    },
-    stats() {
-      const busy = [...lanes.values()]
-      return {
-        activeBatches: busy.reduce((sum, lane) => sum + lane.inFlight + lane.waiting.length, 0),
-        totalQueuedJobs: waitingJobs,
-        batchesByType: Object.fromEntries(
-          busy.map((lane) => [
-            lane.name,
-            lane.jobsInFlight + lane.waiting.reduce((sum, batch) => sum + batch.entries.length, 0),
-          ]),
-        ),
-        batchesSent,
-        jobsSent,
-        meanBatchSize: batchesSent === 0 ? 0 : Math.round((jobsSent / batchesSent) * 100) / 100,
-      }
-    },
-    async close() {
-      for (const lane of lanes.values()) leave(lane)
-      while (unanswered.size > 0) await Promise.all(unanswered)
-    },
+    activeBatches: lanes.reduce((sum, lane) => sum + lane.batchesInFlight + lane.waiting.length, 0),
+    totalQueuedJobs: waiting,
+    batchesByType: Object.fromEntries(lanes.map((lane) => [lane.name, entryCount(lane)])),
+    batchesSent,
+    jobsSent: itemsSent,
+    meanBatchSize: batchesSent === 0 ? 0 : Math.round((itemsSent / batchesSent) * 100) / 100,
   }
 }

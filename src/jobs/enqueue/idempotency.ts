@@ -1,6 +1,6 @@
 /**
- * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): which record in Redis a key is, and the fingerprint that
- * tells whether a payload is the one that came with it. The record is read and written by enqueue.lua, with the job.
+ * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): parses the header, and derives the idempotency record, whose
+ * fingerprint identifies the payload. enqueue.lua reads and writes the record together with the job.
  */
 
 import { hash } from 'node:crypto'
@@ -8,34 +8,43 @@ import { stringify } from 'safe-stable-stringify'
 import { SluiceError } from '../../errors.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import type { IdempotencyRecord } from '../../redis/scripts/enqueue.ts'
+import type { NewJob } from './new-job.ts'
 
-/** 1 to 255 visible characters of ASCII. */
+/** 1 to 255 visible ASCII characters. */
 export const IDEMPOTENCY_KEY_PATTERN = '^[\\x21-\\x7e]{1,255}$'
 
+const pattern = new RegExp(IDEMPOTENCY_KEY_PATTERN)
+
 /**
- * The record of a client's key. API keys never meet: the id of one holds no colon, so that no two join to the same text.
- * Queues do: a key that comes with another queue comes with another payload.
+ * The record of a job that was sent with an idempotency key. Each API key has its own records: its id contains no colon, so
+ * two owners never derive the same one. Queues share them, and the queue is part of the payload.
  */
-export function createIdempotency(keyspace: Keyspace) {
-  return (owner: string, idempotencyKey: string, payload: object): IdempotencyRecord => ({
-    key: keyspace.idempotencyRecord(digest(`${owner}:${idempotencyKey}`)),
-    fingerprint: digest(stringify(payload)!),
-  })
+export function idempotencyRecordOf(
+  keyspace: Keyspace,
+  { idempotency, queue, name, data, opts }: NewJob,
+): IdempotencyRecord | undefined {
+  if (!idempotency) return undefined
+  return {
+    key: keyspace.idempotencyRecord(digest(`${idempotency.owner}:${idempotency.key}`)),
+    fingerprint: digest(stringify({ queue, name, data, opts })!),
+  }
 }
 
-/** 128 bits: nobody gains by finding two that collide among their own. */
+/** 128 bits are enough: a client that finds a collision finds it among its own keys only. */
 function digest(text: string): string {
   return hash('sha256', text, 'base64url').slice(0, 22)
 }
 
-const pattern = new RegExp(IDEMPOTENCY_KEY_PATTERN)
-
-/** Reads the header; `undefined` when there is none. Throws INVALID_REQUEST for what cannot be one. */
-export function idempotencyKeyOf(header: string | string[] | undefined): string | undefined {
+/** Parses the header; `undefined` when there is none. Throws INVALID_REQUEST for text that cannot be a key. */
+export function parseIdempotencyKey(header: string | string[] | undefined): string | undefined {
   if (header === undefined || (typeof header === 'string' && pattern.test(header))) return header
-  const detail = 'must be 1 to 255 visible characters of ASCII, without spaces'
   throw new SluiceError('INVALID_REQUEST', {
-    errors: [{ pointer: 'Idempotency-Key', detail }],
+    errors: [
+      {
+        pointer: 'Idempotency-Key',
+        detail: 'is not a valid key; send 1 to 255 visible ASCII characters, without spaces',
+      },
+    ],
     outcome: 'not_executed',
   })
 }

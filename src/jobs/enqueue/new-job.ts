@@ -1,42 +1,44 @@
-/** A job before it is stored, and what its schema cannot say of it. */
+/** A job before it is stored, and the checks that its schema cannot express. */
 import type { JobsOptions } from 'bullmq'
 import { SluiceError } from '../../errors.ts'
 
-/** A job as a client asks for it, already valid. */
+/** A job as requested; it already fits the schema. */
 export interface NewJob {
   queue: string
   name: string
   data: unknown
   opts: JobsOptions
-  /** A key that was made here (uuidv7) before the job was handed over, where the client has chosen none. */
+  /** A generated key (`Enqueuer.newKey`), for a caller that needs it before the job is stored. `opts.jobId` takes precedence. */
   key?: string
-  /** The client's Idempotency-Key, and the API key that it came with. */
+  /** The client's idempotency key, and the id of the API key that it belongs to. */
   idempotency?: { owner: string; key: string }
 }
 
-/** For a job that was asked for without any. */
+/** The options of a job that was requested without any. Compared by identity. */
 export const noOptions: Record<string, never> = Object.freeze({})
 
-/** Half of a surrogate pair can be said in JSON and not in UTF-8: another name would be stored than was told. */
-const HALF_PAIR = /\p{Surrogate}/u
+/** JSON can express half of a surrogate pair, UTF-8 cannot: Redis would store another text than the response reports. */
+const LONE_SURROGATE = /\p{Surrogate}/u
 
+/** Throws INVALID_NAME for a name or deduplication id that UTF-8 cannot represent. */
 export function checkTexts({ name, opts }: NewJob): void {
   const id = opts.deduplication?.id
-  const pointer = HALF_PAIR.test(name)
+  const pointer = LONE_SURROGATE.test(name)
     ? '/name'
-    : id !== undefined && HALF_PAIR.test(id)
+    : id !== undefined && LONE_SURROGATE.test(id)
       ? '/opts/deduplication/id'
       : undefined
   if (pointer === undefined) return
-  const detail = 'holds half of a surrogate pair, which is no character'
+  const detail = 'contains half of a surrogate pair; send well-formed Unicode'
   throw new SluiceError('INVALID_NAME', { errors: [{ pointer, detail }], outcome: 'not_executed' })
 }
 
+/** Throws INVALID_OPTION for `data` (JSON text) larger than opts.sizeLimit, which is in bytes. */
 export function checkSize(job: NewJob, data: string): void {
   const limit = job.opts.sizeLimit
-  if (limit === undefined || Buffer.byteLength(data) <= limit) return
-  throw new SluiceError('INVALID_OPTION', {
-    errors: [{ pointer: '/data', detail: `is larger than opts.sizeLimit, ${limit} bytes` }],
-    outcome: 'not_executed',
-  })
+  if (limit === undefined) return
+  const bytes = Buffer.byteLength(data)
+  if (bytes <= limit) return
+  const detail = `is ${bytes} bytes of JSON, and opts.sizeLimit is ${limit}; send less, or raise the limit`
+  throw new SluiceError('INVALID_OPTION', { errors: [{ pointer: '/data', detail }], outcome: 'not_executed' })
 }

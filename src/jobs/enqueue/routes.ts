@@ -1,4 +1,4 @@
-/** `POST /jobs…`: enqueue one, enqueue many. Parse, one call of the domain, answer. */
+/** `POST /jobs` and `POST /jobs/batch`. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { assertQueueAccess } from '../../auth/access.ts'
@@ -10,12 +10,13 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
-import { etagOfNewJob, resourceOfNewJob, rfc3339 } from '../status/job-resource.ts'
+import { etagOfNewJob, rfc3339 } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
-import type { AddAndWait, WaitedFor } from './add-and-wait.ts'
+import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
 import type { AddBatch } from './add-batch.ts'
-import type { Enqueuer, Stored } from './enqueuer.ts'
-import { idempotencyKeyOf } from './idempotency.ts'
+import type { EnqueuedJob } from './enqueue-outcome.ts'
+import type { Enqueuer } from './enqueuer.ts'
+import { parseIdempotencyKey } from './idempotency.ts'
 import type { NewJob } from './new-job.ts'
 import {
   AddHeaders,
@@ -33,26 +34,29 @@ export interface JobRoutes {
   addAndWait: AddAndWait
   addBatch: AddBatch
   toNewJob(body: NewJobBody, idempotency?: NewJob['idempotency']): NewJob
-  /** Checks the frame of a batch; its items are checked one by one. */
+  /** Validates the envelope of a batch; `addBatch` validates the items one by one. */
   batchValidator(value: unknown): { value: unknown } | { error: Error }
 }
 
 const header = (description: string) => ({ type: 'string', description })
 const tagged = {
-  ETag: header('Strong; for If-None-Match.'),
-  'X-Request-Id': header('The id of this request.'),
+  ETag: header('Strong entity tag of the job, for If-None-Match.'),
+  'X-Request-Id': header('Id of this request.'),
 }
 const located = {
   ...tagged,
-  Location: header('Where to follow the job.'),
-  'Preference-Applied': header('RFC 7240: the wait that was granted.'),
+  Location: header('URL of the job.'),
+  'Preference-Applied': header('The wait that was granted, in seconds (RFC 7240).'),
 }
 
-const replayed = {
+const replayable = {
   ...located,
-  'Idempotency-Replayed': header('`true` where an Idempotency-Key led to the job.'),
+  'Idempotency-Replayed': header(
+    '`true` when this is the job of an earlier request with the same Idempotency-Key.',
+  ),
 }
-/** What may become of a job that is stored in Redis, beyond what any command may end in. */
+
+/** Problems of an enqueue, beyond those of every Redis command. */
 const ENQUEUE_PROBLEMS: ErrorCode[] = ['IDEMPOTENCY_KEY_REUSED', 'NOT_REPLICATED']
 
 export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Promise<void> {
@@ -66,19 +70,19 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       operationId: 'addJob',
       summary: 'Enqueue a job',
       description:
-        'Answered only after Redis has answered for this very job; with `wait`, or `Prefer: wait=N`, once it has finished or ' +
-        'the time is up. A client that leaves cancels nothing.',
+        'Responds after Redis has stored the job. With `wait`, or `Prefer: wait=N`, responds when the job has finished or the ' +
+        'time is up. Disconnecting does not cancel the job.',
       tags: ['jobs'],
       querystring: AddQuery,
       headers: AddHeaders,
       body: NewJobBody,
       response: {
-        201: { ...StoredJob, description: 'Stored.', headers: located },
+        201: { ...StoredJob, description: 'The job was stored.', headers: located },
         200: {
           ...StoredJob,
           description:
-            'It was there already (opts.jobId, opts.deduplication or Idempotency-Key): the id is of that job.',
-          headers: replayed,
+            'The job exists already (opts.jobId, opts.deduplication or Idempotency-Key); nothing was stored. `id` is its id.',
+          headers: replayable,
         },
         ...problemResponses([
           'INVALID_NAME',
@@ -95,9 +99,9 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       const job = toNewJob(request.body, idempotencyOf(request))
       assertQueueAccess(request.access, job.queue)
       const wait = waitOf(request, reply)
-      if (!wait) return enqueuer.add(job).then((stored) => describeStored(reply, stored, job))
+      if (!wait) return enqueuer.add(job).then((enqueued) => describeEnqueued(reply, enqueued, job))
       const onWait = (leave: () => void) => reply.raw.once('close', leave)
-      return addAndWait({ job, ...wait, onWait }).then((waited) => sendWaited(reply, waited, job))
+      return addAndWait({ job, ...wait, onWait }).then((result) => sendAfterWait(reply, result, job))
     },
   })
 
@@ -107,17 +111,17 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
     validatorCompiler: ({ httpPart }) => (httpPart === 'body' ? batchValidator : (value) => ({ value })),
     schema: {
       operationId: 'addJobs',
-      summary: 'Enqueue many jobs, each standing alone',
+      summary: 'Enqueue a batch of independent jobs',
       description:
-        'One bad item never costs the others. Jobs of one queue are one Redis command, 200 at most.',
+        'A refused job does not affect the others. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.',
       tags: ['jobs'],
       headers: BatchHeaders,
       body: BatchBody,
       response: {
-        201: { ...BatchResult, description: 'All are there.' },
-        207: { ...BatchResult, description: 'Some are not.' },
+        201: { ...BatchResult, description: 'Every job exists.' },
+        207: { ...BatchResult, description: 'Some jobs failed; see `results`.' },
         ...problemResponses([...ENQUEUE_PROBLEMS, ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]),
-        422: { ...BatchResult, description: 'None was stored; each says why.' },
+        422: { ...BatchResult, description: 'Every job failed; see `results`.' },
       },
     },
     handler: async (request, reply) => {
@@ -127,31 +131,31 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
   })
 }
 
-/** Of the API key that it came with: those of two never meet. */
+/** Each API key has idempotency keys of its own. */
 function idempotencyOf({ headers, access }: FastifyRequest): NewJob['idempotency'] {
-  const key = idempotencyKeyOf(headers['idempotency-key'])
+  const key = parseIdempotencyKey(headers['idempotency-key'])
   return key === undefined ? undefined : { owner: access.keyId, key }
 }
 
-/** The job as it is after the wait, in the bytes of `GET /jobs/:id`, and how it was stored. */
-function sendWaited(reply: FastifyReply, { stored, job }: WaitedFor, newJob: NewJob): void {
-  const described = describeStored(reply, stored, newJob)
+/** The body of `GET /jobs/{id}` after the wait, plus `deduplicated`. */
+function sendAfterWait(reply: FastifyReply, { enqueued, job }: AddAndWaitResult, newJob: NewJob): void {
+  const described = describeEnqueued(reply, enqueued, newJob)
   if (!job) {
     reply.send(described)
     return
   }
   reply.header('etag', job.etag).header('content-type', 'application/json; charset=utf-8')
-  reply.send(`${job.body.slice(0, -1)},"deduplicated":${stored.deduplicated}}`)
+  reply.send(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
 }
 
-function describeStored(reply: FastifyReply, stored: Stored, job: NewJob) {
-  const { queue, key, name, state, timestamp, deduplicated } = stored
+/** Sets status and headers, and returns the body. */
+function describeEnqueued(reply: FastifyReply, enqueued: EnqueuedJob, job: NewJob) {
+  const { queue, key, name, state, timestamp, deduplicated } = enqueued
   const id = `${queue}:${key}`
-  if (stored.replayed) reply.header('idempotency-replayed', 'true')
+  if (enqueued.replayed) reply.header('idempotency-replayed', 'true')
   reply.header('location', `/jobs/${deduplicated ? encodeURI(id) : id}`)
   if (!deduplicated) {
-    const created = { name: name!, state: state!, timestamp: timestamp! }
-    reply.header('etag', etagOfNewJob(resourceOfNewJob(stored, created, job.opts)))
+    reply.header('etag', etagOfNewJob(resourceOfEnqueued(enqueued, job.opts)))
     reply.code(201)
   }
   return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }

@@ -1,4 +1,4 @@
-/** The contract of enqueueing: shapes, bounds and their meaning. The OpenAPI document is made from here. */
+/** Requests and responses of the enqueue endpoints. The OpenAPI document is generated from these schemas. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../../errors.ts'
 import { JOB_KEY_PATTERN } from '../job-id.ts'
@@ -10,26 +10,28 @@ const strict = { additionalProperties: false }
 const integer = (minimum: number, maximum: number, description: string) =>
   Type.Integer({ minimum, maximum, description })
 
-/** BullMQ keeps 12 bits beside the due time in the score of a delayed job, so the time has 41: until 2039 and a bit. */
+/**
+ * Ten years. The score of a delayed job holds the due time above 12 other bits, which leaves 41: times until September 2039.
+ */
 const MAX_DELAY_MS = 10 * 365 * 86_400_000
 const MAX_SAFE = Number.MAX_SAFE_INTEGER
 
-const Keep = (whose: string) =>
+const Retention = (outcome: 'completed' | 'failed') =>
   Type.Union(
     [
       Type.Boolean(),
-      integer(0, MAX_SAFE, 'How many to keep.'),
+      integer(0, MAX_SAFE, `Number of ${outcome} jobs to keep.`),
       Type.Object(
         {
-          age: optional(integer(0, MAX_SAFE, 'How long to keep it, seconds.')),
-          count: optional(integer(0, MAX_SAFE, 'How many to keep.')),
-          limit: optional(integer(1, MAX_SAFE, 'How many to remove at most in one pass.')),
+          age: optional(integer(0, MAX_SAFE, 'How long to keep the job, in seconds.')),
+          count: optional(integer(0, MAX_SAFE, `Number of ${outcome} jobs to keep.`)),
+          limit: optional(integer(1, MAX_SAFE, 'Most jobs to remove in one pass.')),
         },
         strict,
       ),
     ],
     {
-      description: `What happens to the ${whose} job: true removes it at once; a number, or age and count, keep it.`,
+      description: `Retention of the ${outcome} job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept.`,
     },
   )
 
@@ -39,26 +41,32 @@ export const JobOptions = Type.Object(
       Type.String({
         pattern: JOB_KEY_PATTERN,
         description:
-          "The job's own key: 1 to 128 of A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, " +
-          'not a word that BullMQ uses for keys of its own (completed, wait, meta, …).',
+          'Key of the job: 1 to 128 characters of A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, and ' +
+          "none of the names of BullMQ's own keys (completed, wait, meta, …).",
       }),
     ),
-    delay: optional(integer(0, MAX_DELAY_MS, 'How long the job waits before it may be worked, ms.')),
-    priority: optional(integer(0, 2_097_151, '1 is the highest; 0 is none, and goes before all priorities.')),
-    lifo: optional(Type.Boolean({ description: 'Put it first in line instead of last.' })),
-    attempts: optional(integer(1, 1_000_000, 'How often it is tried in all.')),
+    delay: optional(integer(0, MAX_DELAY_MS, 'Time until the job may be processed, in ms.')),
+    priority: optional(
+      integer(
+        0,
+        2_097_151,
+        '1 is the highest. 0: no priority; such jobs are processed before those with one.',
+      ),
+    ),
+    lifo: optional(Type.Boolean({ description: 'Add the job to the front of the queue.' })),
+    attempts: optional(integer(1, 1_000_000, 'Attempts in total, including the first.')),
     backoff: optional(
       Type.Union(
         [
-          integer(0, MAX_DELAY_MS, 'A fixed wait, ms.'),
+          integer(0, MAX_DELAY_MS, 'Fixed delay, in ms.'),
           Type.Object(
             {
               type: Type.Enum(['fixed', 'exponential'], {
                 description: 'exponential: delay × 2^(attempt − 1).',
               }),
-              delay: optional(integer(0, MAX_DELAY_MS, 'The wait, ms.')),
+              delay: optional(integer(0, MAX_DELAY_MS, 'The delay, in ms.')),
               jitter: optional(
-                Type.Number({ minimum: 0, maximum: 1, description: 'Share of the wait that is random.' }),
+                Type.Number({ minimum: 0, maximum: 1, description: 'Fraction of the delay that is random.' }),
               ),
             },
             strict,
@@ -66,40 +74,44 @@ export const JobOptions = Type.Object(
         ],
         {
           description:
-            'The wait before the next attempt: milliseconds, or {type: fixed|exponential, delay, jitter}.',
+            'Delay before the next attempt: milliseconds, or {type: fixed|exponential, delay, jitter}.',
         },
       ),
     ),
-    removeOnComplete: optional(Keep('completed')),
-    removeOnFail: optional(Keep('failed')),
+    removeOnComplete: optional(Retention('completed')),
+    removeOnFail: optional(Retention('failed')),
     deduplication: optional(
       Type.Object(
         {
           id: Type.String({
             minLength: 1,
             maxLength: 255,
-            description: 'Jobs with the same id count as one.',
+            description: 'Jobs with the same id are duplicates.',
           }),
-          ttl: optional(integer(1, MAX_DELAY_MS, 'For how long, ms; without it until the job has finished.')),
-          extend: optional(Type.Boolean({ description: 'Each further job starts the ttl anew.' })),
-          replace: optional(
-            Type.Boolean({ description: 'The new job takes the place of one that is delayed.' }),
+          ttl: optional(
+            integer(
+              1,
+              MAX_DELAY_MS,
+              'How long the id is reserved, in ms. Without it, until the job has finished.',
+            ),
           ),
-          reschedule: optional(
-            Type.Boolean({ description: 'The delayed job gets the delay of the new one.' }),
-          ),
+          extend: optional(Type.Boolean({ description: 'Each duplicate restarts the ttl.' })),
+          replace: optional(Type.Boolean({ description: 'A duplicate replaces a delayed job.' })),
+          reschedule: optional(Type.Boolean({ description: 'A duplicate sets the delay of a delayed job.' })),
           keepLastIfActive: optional(
             Type.Boolean({
-              description: 'While one is active, the last of the others is kept and runs after it.',
+              description: 'While the job is active, the latest duplicate is kept and runs after it.',
             }),
           ),
         },
         strict,
       ),
     ),
-    keepLogs: optional(integer(0, MAX_SAFE, 'How many log lines to keep.')),
-    stackTraceLimit: optional(integer(0, MAX_SAFE, 'How many stack traces to keep.')),
-    sizeLimit: optional(integer(1, MAX_SAFE, 'Refuse the job if its data are larger, bytes.')),
+    keepLogs: optional(integer(0, MAX_SAFE, 'Number of log lines to keep.')),
+    stackTraceLimit: optional(integer(0, MAX_SAFE, 'Number of stack traces to keep.')),
+    sizeLimit: optional(
+      integer(1, MAX_SAFE, 'Largest size of the data, in bytes of JSON. A larger job is refused.'),
+    ),
   },
   { ...strict, title: 'JobOptions', description: "BullMQ's job options." },
 )
@@ -107,15 +119,19 @@ export const JobOptions = Type.Object(
 export const NewJobBody = Type.Object(
   {
     queue: optional(QueueName),
-    name: Type.String({ minLength: 1, maxLength: 512, description: 'What kind of job it is.' }),
-    data: optional(Type.Unknown({ description: 'Any JSON value; {} if missing.' })),
+    name: Type.String({
+      minLength: 1,
+      maxLength: 512,
+      description: 'Name of the job: what kind of work it is.',
+    }),
+    data: optional(Type.Unknown({ description: 'Payload: any JSON value. Default {}.' })),
     opts: optional(JobOptions),
   },
   { ...strict, title: 'NewJob' },
 )
 export type NewJobBody = Static<typeof NewJobBody>
 
-/** A job of a batch. */
+/** One item of a batch. */
 export const BatchItem = Type.Object(
   {
     ...NewJobBody.properties,
@@ -123,7 +139,7 @@ export const BatchItem = Type.Object(
       Type.String({
         pattern: IDEMPOTENCY_KEY_PATTERN,
         description:
-          'As the header Idempotency-Key of POST /jobs, for this one: 1 to 255 visible characters of ASCII.',
+          'Idempotency key of this job, as the Idempotency-Key header of POST /jobs: 1 to 255 visible ASCII characters.',
       }),
     ),
   },
@@ -131,14 +147,14 @@ export const BatchItem = Type.Object(
 )
 export type BatchItem = Static<typeof BatchItem>
 
-/** For the documentation: headers are read where they are used. */
+/** For the OpenAPI document: `parseIdempotencyKey` validates the header. */
 export const AddHeaders = Type.Object({
   'idempotency-key': optional(
     Type.String({
       pattern: IDEMPOTENCY_KEY_PATTERN,
       description:
-        'The same key again, from the same API key within IDEMPOTENCY_TTL (24 h), leads to the same job: 200, and ' +
-        '`Idempotency-Replayed: true`. With another payload: 422 IDEMPOTENCY_KEY_REUSED.',
+        'Repeating a request with its key, from the same API key and within IDEMPOTENCY_TTL (24 h), returns the first job with ' +
+        '200 and `Idempotency-Replayed: true`. The key with another payload returns 422 IDEMPOTENCY_KEY_REUSED.',
     }),
   ),
 })
@@ -147,30 +163,31 @@ export const BatchHeaders = Type.Object({
   'idempotency-key': optional(
     Type.String({
       pattern: IDEMPOTENCY_KEY_PATTERN,
-      description: 'For each job of the batch without an idempotencyKey: this and its index in the batch.',
+      description: 'For each job without an idempotencyKey: this key, combined with the index of the job.',
     }),
   ),
 })
 
 export const StoredJob = Type.Object(
   {
-    id: Type.String({ description: '`queue:key`; GET /jobs/{id} follows it.' }),
-    queue: Type.String({ description: 'Its queue.' }),
-    name: nullable(Type.String(), 'Its name; null when the job it duplicates is gone already.'),
+    id: Type.String({ description: '`queue:key`, as in GET /jobs/{id}.' }),
+    queue: Type.String({ description: 'Name of the queue.' }),
+    name: nullable(Type.String(), 'Name of the job; null when the existing job has been removed.'),
     state: nullable(
       State,
-      'Its state when it was stored, or that of the job it duplicates; null when that is gone.',
+      'State of the job when it was stored, or of the existing job; null when that has been removed.',
     ),
-    createdAt: nullable(Time(''), 'When the job that exists was stored; null when that is gone.'),
+    createdAt: nullable(Time(''), 'When the job was stored; null when the existing job has been removed.'),
     deduplicated: Type.Boolean({
-      description: 'True: nothing was stored, the id is that of the job that was there.',
+      description: 'True: nothing was stored, because the job with this `id` existed already.',
     }),
-    // After a wait it is the whole job.
+    // After a wait the response is the whole job.
     ...Type.Partial(Type.Omit(Job, ['id', 'queue', 'name', 'state', 'createdAt', 'data', 'logs'])).properties,
   },
   {
     title: 'StoredJob',
-    description: 'Beyond the first six fields it has those of Job, as it stands then, after a `wait` only.',
+    description:
+      'The first six fields. After a `wait`, the other fields of Job as well, as of the end of the wait.',
   },
 )
 
@@ -180,31 +197,33 @@ export const BatchBody = Type.Object(
   {
     jobs: Type.Array(BatchItem, {
       minItems: 1,
-      description: 'The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed.',
+      description: 'Up to BATCH_MAX_ITEMS (1000) jobs, of any queues.',
     }),
   },
   { ...strict, title: 'NewJobBatch' },
 )
 
-/** What is checked before the items are: each of them stands alone and is checked by itself. */
+/** Validates the envelope only; the items are independent and validated one by one. */
 export const batchEnvelope = (maxItems: number) =>
   Type.Object({ jobs: Type.Array(Type.Unknown(), { minItems: 1, maxItems }) }, strict)
 
 export const BatchResult = Type.Object(
   {
-    created: Type.Integer({ description: 'How many were stored.' }),
-    deduplicated: Type.Integer({ description: 'How many were there already.' }),
-    failed: Type.Integer({ description: 'How many were refused or failed.' }),
+    created: Type.Integer({ description: 'Number of jobs that were stored.' }),
+    deduplicated: Type.Integer({ description: 'Number of jobs that existed already.' }),
+    failed: Type.Integer({ description: 'Number of jobs that were refused or failed.' }),
     results: Type.Array(
       Type.Object({
         index: Type.Integer({ description: 'Position in the request, from 0.' }),
-        status: Type.Integer({ description: '201 stored, 200 there already, else the status of `error`.' }),
-        id: optional(Type.String({ description: '`queue:key` of the job that exists.' })),
+        status: Type.Integer({
+          description: '201: stored. 200: existed already. Otherwise the status of `error`.',
+        }),
+        id: optional(Type.String({ description: '`queue:key` of the job.' })),
         state: optional(nullable(State, 'As in StoredJob.')),
         deduplicated: optional(Type.Boolean({ description: 'As in StoredJob.' })),
         error: optional(Problem),
       }),
-      { description: 'One for each job, in the order of the request.' },
+      { description: 'One result a job, in the order of the request.' },
     ),
   },
   { title: 'BatchResult' },

@@ -1,7 +1,7 @@
 /**
  * Which fields of BullMQ's job hash are read, and how what a script of ours says of a job becomes its resource.
  */
-import type { JobState } from '../../queues/queue-registry.ts'
+import type { JobState } from '../../bullmq/job-states.ts'
 import type { JobRef } from '../job-id.ts'
 import { type JobHash, type JobResource, resourceFromHash } from './job-resource.ts'
 

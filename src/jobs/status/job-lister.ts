@@ -4,8 +4,10 @@
  *
  * A cursor is not signed: a forged one shows nothing of the queue that its owner could not ask for anyway.
  */
+
+import type { JobState } from '../../bullmq/job-states.ts'
 import { SluiceError } from '../../errors.ts'
-import type { JobState, QueueRegistry } from '../../queues/queue-registry.ts'
+import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import { listJobsScript, runScript } from '../../redis/scripts/run-script.ts'
 import { FIELDS, type JobReply, resourceFromReply } from './job-fields.ts'

@@ -3,9 +3,9 @@
  * stored, from what was stored; and its representation, the bytes and their ETag.
  */
 import { hash } from 'node:crypto'
+import type { JobState } from '../../bullmq/job-states.ts'
 import { jsonText } from '../../bullmq/json-text.ts'
 import type { QueueEvent } from '../../events/queue-events.ts'
-import type { JobState } from '../../queues/queue-registry.ts'
 import { millisecondsOf } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'
 

@@ -1,6 +1,7 @@
 /** The contract of following jobs: what is told of a job, and how it is asked for. */
 import { type Static, type TSchema, Type } from 'typebox'
-import { jobStates, QUEUE_PATTERN } from '../../queues/queue-registry.ts'
+import { jobStates } from '../../bullmq/job-states.ts'
+import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }

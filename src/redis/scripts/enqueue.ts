@@ -1,9 +1,13 @@
-/** What enqueue.lua is sent: the jobs of a batch, in the order in which they came. */
+/** Adds a batch of jobs to one queue: the one caller of enqueue.lua. enqueue-layout.ts names what the two share. */
+import type { Redis } from 'ioredis'
 import type { EncodedOptions } from '../../bullmq/job-encoder.ts'
+import type { JobState } from '../../bullmq/job-states.ts'
+import { enqueueConstants, jobValues, replyCodes } from './enqueue-layout.ts'
 import { putText } from './msgpack.ts'
+import { loadScript, runScript } from './run-script.ts'
 
 export interface IdempotencyRecord {
-  /** Of Redis. */
+  /** The Redis key of the record. */
   key: string
   /** 22 characters; equal for equal payloads, whatever the order of their fields. */
   fingerprint: string
@@ -11,66 +15,129 @@ export interface IdempotencyRecord {
 
 export interface EnqueueItem {
   key: string
-  /** The client chose the key, so a job that has it already is another's. A key of ours can only be our own, re-sent. */
-  chosen: boolean
+  /** The client chose the key, so another request may have used it. A generated key can exist only if this command ran twice. */
+  isKeyChosen: boolean
   name: string
+  /** Milliseconds since 1970. */
   timestamp: number
   deduplicationId: string | undefined
-  /** Where and what the idempotency key of the client is written as. */
   idempotency: IdempotencyRecord | undefined
   /** JSON text. */
   data: string
   options: EncodedOptions
 }
 
-/** As enqueue.lua has them. */
-const VALUES_PER_JOB = 10
+export type EnqueueResult =
+  | { kind: 'created' }
+  /** Nothing was stored. The job that exists has the same key or deduplication id, or is that of the idempotency record. */
+  | ({ kind: 'duplicate' | 'replayed' } & ExistingJob)
+  /** The idempotency record has another fingerprint. Nothing was stored. */
+  | { kind: 'keyReused' }
+  /** The text of Redis' error. Whatever the script had written for this job was removed. */
+  | { kind: 'failed'; error: string }
 
-/** Data longer than this, in UTF-16 units, is an argument of its own: it costs less than being copied twice more. */
-const LARGE = 2_048
-
-export interface EnqueueMessage {
-  /** What is said of the jobs. */
-  packed: Buffer
-  /** The data of those that have much, in their order. */
-  large: string[]
+/** `null`: unknown, because the job no longer exists (`state` also where the queue is damaged). */
+export interface ExistingJob {
+  key: string
+  name: string | null
+  state: JobState | null
+  /** Milliseconds since 1970. */
+  timestamp: number | null
 }
 
+type Reply =
+  | typeof replyCodes.CREATED
+  | [
+      code: typeof replyCodes.DUPLICATE | typeof replyCodes.REPLAYED,
+      key: string,
+      state?: JobState | null,
+      name?: string | null,
+      timestamp?: string | null,
+    ]
+  | [code: typeof replyCodes.FAILED, error: string]
+  | [code: typeof replyCodes.KEY_REUSED]
+
+const script = loadScript('enqueue', enqueueConstants)
+
 /**
- * The jobs as arguments of enqueue.lua: one msgpack array in one buffer, since each argument of a command has its price.
- * Written by hand because Redis' cmsgpack knows no "bin", which is what libraries make of a Buffer: here texts are str 32
- * (0xdb), the array an array 32 (0xdd), times float 64 (0xcb), and 0xc2 is false.
+ * Adds `items` to the queue whose keys start with `base` (`bull:emails:`), and resolves with one result for each, in
+ * order. Idempotency records expire after `recordTtlMs`. One command; rejects as Redis does, and then any of the jobs may
+ * have been stored.
  */
-export function packEnqueueItems(items: EnqueueItem[]): EnqueueMessage {
+export function enqueueJobs(
+  client: Redis,
+  base: string,
+  items: EnqueueItem[],
+  recordTtlMs: number,
+): Promise<EnqueueResult[]> {
+  const { packed, large } = packJobs(items)
+  return runScript(client, script, [`${base}meta`], [base, packed, recordTtlMs, ...large]).then(readReplies)
+}
+
+/** Data longer than this, in UTF-16 units, are an argument of their own, which spares Redis two copies. */
+const LARGE_DATA = 2_048
+
+/** In msgpack, as msgpack.ts writes it: two small integers, a float 64, and the header of every other value, a text. */
+const FIXED_BYTES_PER_JOB = 1 + 1 + 9 + (jobValues.length - 3) * 5
+
+/**
+ * Packs the jobs into one msgpack array, because every argument of a command has a cost: a value for each of
+ * {@link jobValues}, job after job. `large` are the data that are not in it, in order. Options equal to those of the job
+ * before are left out.
+ */
+export function packJobs(items: EnqueueItem[]): { packed: Buffer; large: string[] } {
   const large: string[] = []
   let size = 5
   for (const { key, name, deduplicationId = '', idempotency, data, options } of items) {
-    // Two small numbers, a time, seven texts; a UTF-16 unit is three bytes at most.
-    size += 2 + 9 + 7 * 5 + key.length + 3 * (name.length + deduplicationId.length) + options.packed.length
+    // A UTF-16 unit is three bytes at most. Keys are ASCII.
+    size += FIXED_BYTES_PER_JOB + key.length + 3 * (name.length + deduplicationId.length)
+    size += options.packed.length
     if (idempotency) size += idempotency.key.length + idempotency.fingerprint.length
-    if (data.length <= LARGE) size += Buffer.byteLength(data)
+    if (data.length <= LARGE_DATA) size += Buffer.byteLength(data)
     else large.push(data)
   }
   const packed = Buffer.allocUnsafe(size)
   let at = packed.writeUInt8(0xdd, 0)
-  at = packed.writeUInt32BE(items.length * VALUES_PER_JOB, at)
+  at = packed.writeUInt32BE(items.length * jobValues.length, at)
   const put = (value: string | Buffer | undefined) => {
     at = putText(packed, at, value)
   }
-  let before: EncodedOptions | undefined
-  for (const { key, chosen, name, timestamp, deduplicationId, idempotency, data, options } of items) {
+  let lastOptions: EncodedOptions | undefined
+  for (const { key, isKeyChosen, name, timestamp, deduplicationId, idempotency, data, options } of items) {
     packed[at++] = options.kind
-    packed[at++] = chosen ? 1 : 0
+    packed[at++] = isKeyChosen ? 1 : 0
     put(key)
     put(name)
     packed[at++] = 0xcb
     at = packed.writeDoubleBE(timestamp, at)
     put(deduplicationId)
-    put(data.length <= LARGE ? data : undefined)
-    put(options === before ? undefined : options.packed)
+    put(data.length <= LARGE_DATA ? data : undefined)
+    put(options === lastOptions ? undefined : options.packed)
     put(idempotency?.key)
     put(idempotency?.fingerprint)
-    before = options
+    lastOptions = options
   }
   return { packed: packed.subarray(0, at), large }
+}
+
+function readReplies(replies: unknown): EnqueueResult[] {
+  return (replies as Reply[]).map(readReply)
+}
+
+/** Shared: nearly every job has this result. */
+const created: EnqueueResult = { kind: 'created' }
+const keyReused: EnqueueResult = { kind: 'keyReused' }
+
+export function readReply(reply: Reply): EnqueueResult {
+  if (reply === replyCodes.CREATED) return created
+  if (reply[0] === replyCodes.KEY_REUSED) return keyReused
+  if (reply[0] === replyCodes.FAILED) return { kind: 'failed', error: reply[1] }
+  const [code, key, state, name, timestamp] = reply
+  return {
+    kind: code === replyCodes.REPLAYED ? 'replayed' : 'duplicate',
+    key,
+    name: name ?? null,
+    state: state ?? null,
+    timestamp: timestamp == null ? null : Number(timestamp),
+  }
 }

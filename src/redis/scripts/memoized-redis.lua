@@ -1,7 +1,7 @@
--- What BullMQ's add scripts ask and say for every job, though within one batch it is always the same: they are given a
--- `redis`, `cmsgpack` and `cjson` that do it once. Nothing else runs while a script does, so what is true of the first
--- job of a batch is true of the last. Four of the nine commands of a plain job are spared, and a quarter of Redis' time.
--- Wants `base` (key base of the queue), `jobs` and `PER_JOB` (so many values a job).
+-- For every job BullMQ's add scripts repeat reads and writes whose result is the same within one batch. They are given a
+-- `redis`, `cmsgpack` and `cjson` that do each of these once, which is safe because nothing else runs while a script does.
+-- This saves four of the nine commands of a plain job, and a quarter of Redis' time.
+-- Expects `base` (what every key of the queue starts with), `jobs` and `VALUES_PER_JOB`.
 local bullmqRedis, bullmqCmsgpack, bullmqCjson
 do
   local call = redis.call
@@ -13,7 +13,7 @@ do
   local function callOnce(command, key, ...)
     local first = ...
     if key == metaKey then
-      -- Is it paused, how many at once, how long is its event stream: by the first field that is asked for.
+      -- Paused, concurrency, length of the event stream: remembered by the first field that is read.
       if command == 'HSET' then
         meta = {}
         return call(command, key, ...)
@@ -21,20 +21,20 @@ do
       if not meta[first] then meta[first] = call(command, key, ...) end
       return meta[first]
     elseif key == markerKey and first == 0 then
-      -- "There is something to do", for the workers that wait.
+      -- Wakes the workers that block on the marker.
       if not isMarked then call(command, key, ...) end
       isMarked = true
       return 0
     elseif key == idKey then
-      -- The counter goes up by one with every job; taken for all at once.
-      if not lastId then lastId = call('INCRBY', key, #jobs / PER_JOB) - #jobs / PER_JOB end
+      -- BullMQ's counter of jobs, advanced for the whole batch at once.
+      if not lastId then lastId = call('INCRBY', key, #jobs / VALUES_PER_JOB) - #jobs / VALUES_PER_JOB end
       lastId = lastId + 1
       return lastId
     end
     return call(command, key, ...)
   end
 
-  -- Most jobs of a batch have the options of the one before: the very same table.
+  -- Most jobs of a batch share the options table of the job before.
   local options, json
   local function encodeOnce(value)
     if value ~= options then
@@ -44,7 +44,7 @@ do
   end
 
   bullmqRedis = {call = callOnce, pcall = redis.pcall}
-  -- What they would unpack is not packed.
+  -- The arguments reach BullMQ's scripts unpacked.
   bullmqCmsgpack = {unpack = function(value) return value end}
   bullmqCjson = {encode = encodeOnce}
 end

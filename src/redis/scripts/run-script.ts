@@ -2,8 +2,8 @@
  * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first use, SCRIPT
  * FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
  *
- * A script may include fragments of ours (`--@include`) and BullMQ's own scripts, unchanged, from the installed package
- * (`--@bullmq`).
+ * A script may include fragments of ours (`--@include`), BullMQ's own scripts, unchanged, from the installed package
+ * (`--@bullmq`), and the constants that it shares with the function that calls it (`--@constants`).
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -17,20 +17,27 @@ export interface Script {
 
 type ScriptArgument = string | number | Buffer
 
-export const enqueueScript = loadScript('enqueue')
 export const readJobsScript = loadScript('read-jobs')
 export const listJobsScript = loadScript('list-jobs')
 export const bullmqCommandsScript = loadScript('run-bullmq-commands')
 export const recoverStalledScript = loadScript('recover-stalled')
 export const putSubscriptionScript = loadScript('put-subscription')
 
-/** Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. */
-export function loadScript(name: string): Script {
+/**
+ * Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. `constants`: what
+ * `--@constants` declares as Lua locals.
+ */
+export function loadScript(name: string, constants: Record<string, number> = {}): Script {
   const text = readLua(name)
     .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
     .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
+    .replace(/^--@constants$/m, () => asLuaLocals(constants))
   return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+function asLuaLocals(constants: Record<string, number>): string {
+  return `local ${Object.keys(constants).join(', ')} = ${Object.values(constants).join(', ')}`
 }
 
 /** Sends one EVALSHA, followed by an EVAL if the server does not know the script. Resolves with the raw reply. */

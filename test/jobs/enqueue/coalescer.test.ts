@@ -4,20 +4,25 @@ import { type CoalescerOptions, createCoalescer } from '../../../src/jobs/enqueu
 interface Sent {
   lane: string
   items: number[]
-  /** Answers each item with ten times itself. */
-  answer(): void
+  /** Resolves each item with ten times its value. */
+  settle(): void
   fail(error: Error): void
 }
 
-/** A coalescer whose sends stay in flight until the test answers them. */
+/** A coalescer whose batches stay in flight until the test settles them. */
 function setUp(options: Partial<CoalescerOptions<number, number>> = {}) {
   const sent: Sent[] = []
   const coalescer = createCoalescer<number, number>({
-    ...{ batchMax: 100, batchSoon: 100, batchBytes: 1_000, delayMs: 0, inFlightMax: 4, waitingMax: 1_000 },
+    batchMax: 100,
+    batchSoon: 100,
+    batchBytes: 1_000,
+    delayMs: 0,
+    inFlightMax: 4,
+    waitingMax: 1_000,
     waitingFor: 'jobs wait to be written',
     send: (lane, items) =>
       new Promise((resolve, reject) => {
-        sent.push({ lane, items, answer: () => resolve(items.map((item) => item * 10)), fail: reject })
+        sent.push({ lane, items, settle: () => resolve(items.map((item) => item * 10)), fail: reject })
       }),
     ...options,
   })
@@ -32,30 +37,33 @@ function setUp(options: Partial<CoalescerOptions<number, number>> = {}) {
   return { coalescer, sent, add, addAll, addMany, batches }
 }
 
-/** Past the end of this tick: whatever was to leave with it has left. */
+/** Resolves after the sends of this tick. */
 const endOfTick = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => from + index)
 
-t.test('a lone item leaves at the end of its tick', async (t) => {
+t.test('a lone item is sent at the end of its tick', async (t) => {
   const { sent, add, batches } = setUp()
   const result = add(7)
-  t.same(batches(), [], 'not before')
+  t.same(batches(), [], 'not earlier')
   await endOfTick()
   t.match(sent, [{ lane: 'q', items: [7] }])
-  sent[0]!.answer()
+  sent[0]!.settle()
   t.equal(await result, 70)
 })
 
-t.test('what arrives in one tick leaves together, in order, each with its own answer', async (t) => {
-  const { sent, add, addMany, batches } = setUp()
-  const results = [add(1), add(2), ...addMany([3, 4]), Promise.resolve().then(() => add(5))]
-  await endOfTick()
-  t.same(batches(), [[1, 2, 3, 4, 5]])
-  sent[0]!.answer()
-  t.same(await Promise.all(results), [10, 20, 30, 40, 50])
-})
+t.test(
+  'items that arrive in one tick are sent together, in order, and each gets its own result',
+  async (t) => {
+    const { sent, add, addMany, batches } = setUp()
+    const results = [add(1), add(2), ...addMany([3, 4]), Promise.resolve().then(() => add(5))]
+    await endOfTick()
+    t.same(batches(), [[1, 2, 3, 4, 5]])
+    sent[0]!.settle()
+    t.same(await Promise.all(results), [10, 20, 30, 40, 50])
+  },
+)
 
-t.test('at batchSoon a batch leaves at once, and what follows begins another', async (t) => {
+t.test('a batch with batchSoon items is sent at once, and the next item opens another', async (t) => {
   const { addAll, add, batches } = setUp({ batchSoon: 3 })
   addAll(2)
   t.same(batches(), [])
@@ -67,7 +75,7 @@ t.test('at batchSoon a batch leaves at once, and what follows begins another', a
 })
 
 t.test(
-  'no more than inFlightMax are out; meanwhile the next grows, and leaves when one returns',
+  'at most inFlightMax batches are in flight; the next grows meanwhile, and is sent when one returns',
   async (t) => {
     const { coalescer, sent, addAll, batches } = setUp({ batchMax: 5, batchSoon: 2, inFlightMax: 2 })
     addAll(4)
@@ -79,23 +87,23 @@ t.test(
     await endOfTick()
     t.equal(sent.length, 2, 'neither batchSoon nor the end of the tick sends a third')
     t.match(coalescer.stats(), { activeBatches: 4, totalQueuedJobs: 7, batchesByType: { q: 11 } })
-    sent[1]!.answer()
+    sent[1]!.settle()
     await endOfTick()
-    t.same(batches().slice(2), [range(4, 9)], 'up to batchMax, and one for one')
-    sent[0]!.answer()
+    t.same(batches().slice(2), [range(4, 9)], 'one batch, of at most batchMax items')
+    sent[0]!.settle()
     await endOfTick()
     t.same(batches().slice(3), [[9, 10]])
   },
 )
 
-t.test('batches leave in the order of arrival, under any load', async (t) => {
+t.test('batches are sent in the order of arrival, under any load', async (t) => {
   const { sent, addAll, batches } = setUp({ batchMax: 7, batchSoon: 3, inFlightMax: 3 })
   const results = addAll(100)
-  // The last to leave is answered first, so that the order of the answers is not that of the batches.
-  for (let answered = 0; answered < sent.length; ) {
-    const flying = sent.slice(answered)
-    answered = sent.length
-    for (const { answer } of flying.reverse()) answer()
+  // The last batch is settled first, so the order of the results is not that of the batches.
+  for (let settled = 0; settled < sent.length; ) {
+    const inFlight = sent.slice(settled)
+    settled = sent.length
+    for (const { settle } of inFlight.reverse()) settle()
     await endOfTick()
   }
   t.same(batches().flat(), range(0, 100))
@@ -105,7 +113,7 @@ t.test('batches leave in the order of arrival, under any load', async (t) => {
   )
 })
 
-t.test('a batch takes no more than batchBytes, but an item that is larger goes alone', async (t) => {
+t.test('a batch has at most batchBytes, and a larger item is sent alone', async (t) => {
   const { add, batches } = setUp({ batchBytes: 10 })
   for (const [item, bytes] of [
     [1, 4],
@@ -119,10 +127,10 @@ t.test('a batch takes no more than batchBytes, but an item that is larger goes a
     add(item, { bytes })
   }
   await endOfTick()
-  t.same(batches(), [[1, 2], [3], [4], [5, 6]], 'four are out')
+  t.same(batches(), [[1, 2], [3], [4], [5, 6]], 'four batches are in flight')
 })
 
-t.test('with batchMax 1 every item goes alone and at once', async (t) => {
+t.test('with batchMax 1 every item is sent alone and at once', async (t) => {
   const { addAll, addMany, batches } = setUp({ batchMax: 1, batchSoon: 16, inFlightMax: 5 })
   addAll(2)
   t.same(batches(), [[0], [1]])
@@ -130,7 +138,7 @@ t.test('with batchMax 1 every item goes alone and at once', async (t) => {
   t.same(batches(), [[0], [1], [2], [3], [4]])
 })
 
-t.test('with delayMs a batch is held open for later ticks, no longer than that', async (t) => {
+t.test('with delayMs a batch gathers items of later ticks for that long', async (t) => {
   const latch: { open?: () => void } = {}
   const sentAt: number[] = []
   const batches: number[][] = []
@@ -143,7 +151,7 @@ t.test('with delayMs a batch is held open for later ticks, no longer than that',
       return items
     },
   })
-  const left = new Promise<void>((resolve) => {
+  const sent = new Promise<void>((resolve) => {
     latch.open = resolve
   })
   const startedAt = performance.now()
@@ -152,23 +160,23 @@ t.test('with delayMs a batch is held open for later ticks, no longer than that',
   add(2)
   await endOfTick()
   t.same(batches, [])
-  await left
+  await sent
   t.same(batches, [[1, 2]])
   t.ok(sentAt[0]! - startedAt >= 29)
 })
 
-// clearImmediate of a timeout stops every setImmediate of the process: each handle has to go back to its own function.
-t.test('with delayMs a batch that is large enough does not wait for it', async (t) => {
+// clearImmediate of a timeout would stop every setImmediate of the process.
+t.test('with delayMs a batch with batchSoon items is sent at once', async (t) => {
   const { coalescer, sent, addAll, batches } = setUp({ delayMs: 60_000, batchSoon: 3 })
   const results = addAll(3)
   t.same(batches(), [[0, 1, 2]])
   await endOfTick()
-  sent[0]!.answer()
+  sent[0]!.settle()
   t.same(await Promise.all(results), [0, 10, 20])
   await coalescer.close()
 })
 
-t.test('past waitingMax an item is refused: overloaded, and not executed', async (t) => {
+t.test('beyond waitingMax an item is refused with OVERLOADED, not executed', async (t) => {
   const { coalescer, addAll, add } = setUp({ waitingMax: 3 })
   addAll(3)
   t.throws(() => add(4), {
@@ -176,16 +184,16 @@ t.test('past waitingMax an item is refused: overloaded, and not executed', async
     details: {
       outcome: 'not_executed',
       retryAfterS: 1,
-      detail: /^3 jobs wait to be written, and 3 is the most\. Repeat after Retry-After\./,
+      detail: /^3 jobs wait to be written, and the limit is 3\. Repeat the request after Retry-After\.$/,
     },
   })
   t.equal(coalescer.stats().totalQueuedJobs, 3)
   await endOfTick()
   add(5)
-  t.equal(coalescer.stats().totalQueuedJobs, 1, 'what is in flight does not wait any more')
+  t.equal(coalescer.stats().totalQueuedJobs, 1, 'items in flight do not count')
 })
 
-t.test('of many together all are accepted or none, and each is told', async (t) => {
+t.test('addMany accepts all items or none, and rejects each promise', async (t) => {
   const { coalescer, addMany, add, batches } = setUp({ waitingMax: 4 })
   add(1)
   const refused = await Promise.allSettled(addMany([2, 3, 4, 5]))
@@ -196,14 +204,14 @@ t.test('of many together all are accepted or none, and each is told', async (t) 
   t.same(batches(), [[1, 6, 7, 8]])
 })
 
-t.test('waitingMax is for all lanes together', async (t) => {
+t.test('waitingMax applies to all lanes together', async (t) => {
   const { add } = setUp({ waitingMax: 2 })
   add(1, { lane: 'a' })
   add(2, { lane: 'b' })
   t.throws(() => add(3, { lane: 'c' }), { code: 'OVERLOADED' })
 })
 
-t.test('a send that is rejected rejects each of its items, and the lane goes on', async (t) => {
+t.test('a rejected send rejects each of its items, and the lane continues', async (t) => {
   const { sent, addAll, batches } = setUp({ batchSoon: 2, inFlightMax: 1 })
   const results = addAll(4)
   const error = new Error('Redis went away')
@@ -214,11 +222,11 @@ t.test('a send that is rejected rejects each of its items, and the lane goes on'
     [0, 1],
     [2, 3],
   ])
-  sent[1]!.answer()
+  sent[1]!.settle()
   t.same(await Promise.all(results.slice(2)), [20, 30])
 })
 
-t.test('an item that failed by itself is rejected alone', async (t) => {
+t.test('an item with an error of its own is rejected alone', async (t) => {
   const error = new Error('a key of this queue is damaged')
   const { addAll } = setUp({ send: async (_lane, items) => items.map((item) => (item === 1 ? error : item)) })
   const [first, second, third] = await Promise.allSettled(addAll(3))
@@ -227,7 +235,7 @@ t.test('an item that failed by itself is rejected alone', async (t) => {
   t.match(third, { status: 'fulfilled', value: 2 })
 })
 
-t.test('lanes do not wait for each other and never share a batch', async (t) => {
+t.test('lanes do not wait for each other, and never share a batch', async (t) => {
   const { sent, add } = setUp({ inFlightMax: 1 })
   add(1, { lane: 'a' })
   await endOfTick()
@@ -241,65 +249,73 @@ t.test('lanes do not wait for each other and never share a batch', async (t) => 
   t.equal(sent.length, 2)
 })
 
-t.test('closing sends what is held open at once, and waits until all is answered', async (t) => {
+t.test('close sends waiting batches at once, and resolves after every result', async (t) => {
   const { coalescer, sent, addAll, batches } = setUp({ batchMax: 2, inFlightMax: 1 })
   const results = addAll(3)
   const events: string[] = []
   const closed = coalescer.close().then(() => events.push('closed'))
   t.same(batches(), [[0, 1]])
   await endOfTick()
-  sent[0]!.answer()
+  sent[0]!.settle()
   await endOfTick()
   t.same(batches(), [[0, 1], [2]])
   t.same(events, [])
   sent[1]!.fail(new Error('gone'))
   const outcomes = Promise.allSettled(results).then((settled) => {
-    events.push('answered')
+    events.push('settled')
     return settled.map(({ status }) => status)
   })
   await closed
   t.same(await outcomes, ['fulfilled', 'fulfilled', 'rejected'])
-  t.same(events, ['answered', 'closed'])
+  t.same(events, ['settled', 'closed'])
 })
 
-t.test('closing with nothing to do is done', async (t) => {
+t.test('close without items resolves, also twice', async (t) => {
   const { coalescer } = setUp()
   await coalescer.close()
   await coalescer.close()
   t.equal(coalescer.stats().batchesSent, 0)
 })
 
-t.test('the statistics tell what waits, what is out and how large batches were', async (t) => {
+t.test('the statistics count waiting and sent items and the mean batch size', async (t) => {
   const { coalescer, sent, add, addAll } = setUp({ batchSoon: 3, inFlightMax: 1 })
   t.same(coalescer.stats(), {
-    ...{ activeBatches: 0, totalQueuedJobs: 0, batchesByType: {} },
-    ...{ batchesSent: 0, jobsSent: 0, meanBatchSize: 0 },
+    activeBatches: 0,
+    totalQueuedJobs: 0,
+    batchesByType: {},
+    batchesSent: 0,
+    jobsSent: 0,
+    meanBatchSize: 0,
   })
   addAll(3)
   add(3)
   add(4, { lane: 'other' })
   t.same(coalescer.stats(), {
-    ...{ activeBatches: 3, totalQueuedJobs: 2, batchesByType: { q: 4, other: 1 } },
-    ...{ batchesSent: 1, jobsSent: 3, meanBatchSize: 3 },
+    activeBatches: 3,
+    totalQueuedJobs: 2,
+    batchesByType: { q: 4, other: 1 },
+    batchesSent: 1,
+    jobsSent: 3,
+    meanBatchSize: 3,
   })
   await endOfTick()
   t.match(coalescer.stats(), { totalQueuedJobs: 1, batchesSent: 2, jobsSent: 4, meanBatchSize: 2 })
-  sent[0]!.answer()
+  sent[0]!.settle()
   await endOfTick()
   t.match(coalescer.stats(), { totalQueuedJobs: 0, batchesSent: 3, jobsSent: 5, meanBatchSize: 1.67 })
 })
 
-t.test('a lane that is idle is forgotten, so that any number of queues may come and go', async (t) => {
+t.test('an idle lane is dropped, so memory does not grow with the number of queues', async (t) => {
   const { coalescer, sent, add } = setUp()
   const results = range(0, 1_000).map((item) => add(item, { lane: `q${item}` }))
   await endOfTick()
   t.equal(Object.keys(coalescer.stats().batchesByType).length, 1_000)
-  for (const { answer } of sent) answer()
+  for (const { settle } of sent) settle()
   await Promise.all(results)
   await endOfTick()
   t.same(coalescer.stats().batchesByType, {})
   const again = add(1, { lane: 'q1' })
   await endOfTick()
-  sent.at(-1)!.answer()
-  t.equal(await again, 10, 'and comes back when it is needed')
+  sent.at(-1)!.settle()
+  t.equal(await again, 10, 'it is created again when needed')
 })

@@ -1,0 +1,92 @@
+import t from 'tap'
+import { encodeOptions } from '../../../src/bullmq/job-encoder.ts'
+import { type NewJob, noOptions } from '../../../src/jobs/enqueue/new-job.ts'
+import { createPrepareJob } from '../../../src/jobs/enqueue/prepare-job.ts'
+import { createKeyspace } from '../../../src/redis/keyspace.ts'
+
+function setUp({ completedAge = 60, failedAge = 0, admit = (_bytes: number) => {} } = {}) {
+  const prepareJob = createPrepareJob({
+    config: { DEFAULT_KEEP_COMPLETED_AGE: completedAge, DEFAULT_KEEP_FAILED_AGE: failedAge },
+    keyspace: createKeyspace('bull'),
+    admit,
+    newKey: (timestampMs) => `generated-${timestampMs}`,
+    now: () => 17,
+  })
+  const prepare = (job: Partial<NewJob> = {}) =>
+    prepareJob({ queue: 'q', name: 'n', data: {}, opts: noOptions, ...job })
+  return { prepare }
+}
+
+t.test('a key is the client’s, else the caller’s, else generated', async (t) => {
+  const { prepare } = setUp()
+  t.match(prepare({ opts: { jobId: 'mine' }, key: 'ours' }), { key: 'mine', isKeyChosen: true })
+  t.match(prepare({ key: 'ours' }), { key: 'ours', isKeyChosen: false })
+  t.match(prepare(), { key: 'generated-17', isKeyChosen: false, timestamp: 17 })
+})
+
+t.test('options are filled in with the default retention and attempts', async (t) => {
+  const { prepare } = setUp()
+  t.same(prepare().options, encodeOptions({ attempts: 0, removeOnComplete: { age: 60 } }))
+  t.same(
+    prepare({ opts: { attempts: 3, removeOnComplete: 5 } }).options,
+    encodeOptions({ attempts: 3, removeOnComplete: 5 }),
+  )
+  t.same(
+    setUp({ completedAge: 0, failedAge: 9 }).prepare().options,
+    encodeOptions({ attempts: 0, removeOnFail: { age: 9 } }),
+  )
+  t.equal(prepare().options, prepare().options, 'encoded once')
+})
+
+t.test('a backoff in milliseconds is a fixed one', async (t) => {
+  const { prepare } = setUp({ completedAge: 0 })
+  t.same(
+    prepare({ opts: { backoff: 5 } }).options,
+    encodeOptions({ attempts: 0, backoff: { type: 'fixed', delay: 5 } }),
+  )
+})
+
+t.test('an idempotency record depends on the owner, the key and the payload', async (t) => {
+  const { prepare } = setUp()
+  const record = (owner: string, key: string, name = 'n') =>
+    prepare({ name, idempotency: { owner, key } }).idempotency!
+  t.equal(prepare().idempotency, undefined)
+  t.same(record('a', 'k'), record('a', 'k'))
+  t.not(record('a', 'k').key, record('b', 'k').key)
+  t.not(record('a', 'k').key, record('a', 'l').key)
+  t.equal(record('a', 'k').key, record('a', 'k', 'other').key)
+  t.not(record('a', 'k').fingerprint, record('a', 'k', 'other').fingerprint)
+})
+
+t.test('data larger than sizeLimit are refused, in bytes, before they are admitted', async (t) => {
+  const admitted: number[] = []
+  const { prepare } = setUp({ admit: (bytes) => admitted.push(bytes) })
+  t.throws(() => prepare({ data: 'é', opts: { sizeLimit: 3 } }), {
+    code: 'INVALID_OPTION',
+    details: {
+      errors: [
+        {
+          pointer: '/data',
+          detail: 'is 4 bytes of JSON, and opts.sizeLimit is 3; send less, or raise the limit',
+        },
+      ],
+    },
+  })
+  t.same(admitted, [])
+  prepare({ data: 'é', opts: { sizeLimit: 4 } })
+  t.same(admitted, [3], 'UTF-16 units of JSON')
+})
+
+t.test('a text with half of a surrogate pair is refused', async (t) => {
+  const { prepare } = setUp()
+  const detail = 'contains half of a surrogate pair; send well-formed Unicode'
+  t.throws(() => prepare({ name: '\ud800' }), {
+    code: 'INVALID_NAME',
+    details: { errors: [{ pointer: '/name', detail }] },
+  })
+  t.throws(() => prepare({ opts: { deduplication: { id: '\udc00' } } }), {
+    code: 'INVALID_NAME',
+    details: { errors: [{ pointer: '/opts/deduplication/id', detail }] },
+  })
+  t.equal(prepare({ name: '🎉' }).name, '🎉')
+})
