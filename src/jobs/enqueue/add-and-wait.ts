@@ -6,7 +6,7 @@
 import { uuidv7 } from '../job-id.ts'
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
-import type { CachedJob } from '../status/status-cache.ts'
+import type { CachedJob } from '../status/cache-entry.ts'
 import type { Waiters } from '../status/waiters.ts'
 import type { Enqueuer, Stored } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'
@@ -44,7 +44,7 @@ export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWa
         wait.leave()
         expected?.release()
       })
-      const found = await wait.answer.catch(() => undefined)
+      const found = await wait.result.catch(() => undefined)
       return { stored, job: found?.job }
     } finally {
       expected?.release()
