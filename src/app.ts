@@ -205,7 +205,7 @@ async function assemble(
   })
   await http.register(statusRoutes, {
     ...{ defaultQueue, statusCache, waiters },
-    findMany: createGetMany(statusCache),
+    getMany: createGetMany(statusCache),
     jobLister: createJobLister(registry, gateway),
   })
   const follower = createEventFollower(events, createEventHistory(keyspace, gateway))

@@ -13,3 +13,13 @@ export function jsonText(text: string): string {
     return JSON.stringify(text)
   }
 }
+
+/** Parses a field that BullMQ writes as JSON; returns the text itself where something else wrote it. */
+export function parseJsonText(text: string | undefined): unknown {
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}

@@ -1,20 +1,21 @@
 /**
- * One client that follows a job or a queue by server-sent events:
+ * Follows a job or a queue for one client by server-sent events:
  *
- *   subscribe ─ Last-Event-ID still in the stream ─ what was missed ─┐
- *             └ otherwise (told as a gap) ─ snapshot ────────────────┴ what came meanwhile ─ live ─ gap → snapshot → live
+ *   subscribe ─ Last-Event-ID is still in the stream → missed events ─┐
+ *             └ otherwise → gap (if it was sent), snapshot ───────────┴→ events since then → live ─ gap → snapshot …
  *
- * Subscribed first, and the snapshot read at a known place in the stream, so that no event is missed or told twice.
+ * It subscribes first and knows the position of each snapshot, so that no event is missed or sent twice. follow-state.ts
+ * has the states in between.
  */
-import { isAfter } from '../redis/streams/stream-position.ts'
 import { frameOf, frameOfEvent, frameOfGap } from './event-frames.ts'
 import type { EventHistory } from './event-history.ts'
-import type { GapReason, QueueEvent, QueueEvents } from './queue-events.ts'
+import { goLive, isLastEvent, receiveEvent, receiveGap, startCatchingUp, takeGap } from './follow-state.ts'
+import type { EventSubscription, QueueEvent, QueueEvents, QueueListener } from './queue-events.ts'
 
-/** Where the frames go. */
+/** The response to which frames are sent. */
 export interface FrameSink {
   send(frame: string): void
-  /** Resolves when the client has taken what was sent, or has gone. */
+  /** Resolves when the client has received what was sent, or is gone. */
   drained(): Promise<void>
   end(): void
   readonly isClosed: boolean
@@ -24,160 +25,192 @@ export interface FrameSink {
 export interface Snapshot {
   /** JSON text. */
   data: string
-  /** The place in the stream: what an event up to here tells is in it. */
+  /** Position in the stream: the snapshot reflects every event up to it. */
   position: string
-  /** Nothing more will happen. */
+  /** No further event will follow. */
   isOver: boolean
 }
 
 export interface FollowRequest {
   queue: string
-  /** Of one job alone; then its end is the end of the stream. */
+  /** Follows this job only; the stream then ends with the job. */
   key?: string
   lastEventId?: string | undefined
-  /** Rejects when there is nothing to follow. `subscribedAt`: the place from which on events are heard. */
+  /** `subscribedAt`: the position after which events are delivered. Rejects if there is nothing to follow. */
   snapshot(subscribedAt: string): Promise<Snapshot>
-  /** From here on nothing can be answered but frames. */
+  /** Sends the response headers: from here on an error can only end the stream. */
   open(): FrameSink
 }
 
 export interface EventFollower {
-  /** `over`: the client had seen the end already, nothing was opened, and it need not come again. */
+  /**
+   * Resolves when the client is live. `over`: the client had seen the end, so nothing was opened. Rejects with what
+   * `snapshot` or the subscription rejects with, as long as nothing was opened.
+   */
   follow(request: FollowRequest): Promise<'following' | 'over'>
 }
-
-/** What happens while a client is brought up to date; past it, it is given a gap and a snapshot instead. */
-const HELD_MAX = 10_000
 
 export function createEventFollower(
   events: Pick<QueueEvents, 'subscribe'>,
   history: EventHistory,
 ): EventFollower {
-  let framed: QueueEvent | undefined
-  let frame = ''
-  /** Made once for all who follow. */
+  let lastEvent: QueueEvent | undefined
+  let lastFrame = ''
+
+  /** Clients that follow the same job or queue share the frame of an event. */
   function toFrame(event: QueueEvent): string {
-    if (event !== framed) {
-      framed = event
-      frame = frameOfEvent(event)
+    if (event !== lastEvent) {
+      lastEvent = event
+      lastFrame = frameOfEvent(event)
     }
-    return frame
+    return lastFrame
   }
 
-  return {
-    async follow(request) {
-      const { queue, key, lastEventId } = request
-      let sink: FrameSink | undefined
-      /** What is heard while the client is brought up to date; `undefined` once it is. */
-      let held: QueueEvent[] | undefined = []
-      let gap: GapReason | 'expired' | undefined
+  async function follow(request: FollowRequest): Promise<'following' | 'over'> {
+    const session = createSession(request, history, toFrame)
+    const subscription = await events.subscribe(request.queue, session.listener, request.key)
+    return session.start(subscription)
+  }
 
-      const subscription = await events.subscribe(
-        queue,
-        {
-          onEvent(event) {
-            if (!held) return tell(event)
-            if (held.push(event) <= HELD_MAX) return
-            gap = 'expired'
-            held = []
-          },
-          onGap(reason) {
-            // After a reconnect it is read on from where it was.
-            if (reason === 'reconnected') return
-            gap = reason
-            if (held) return
-            held = []
-            goLive(subscription.position).catch(() => sink?.end())
-          },
-        },
-        key,
-      )
+  return { follow }
+}
 
-      function tell(event: QueueEvent): void {
-        if (!sink || sink.isClosed) return
-        sink.send(toFrame(event))
-        if (key !== undefined && ['completed', 'failed', 'removed'].includes(event.event)) sink.end()
-      }
+interface Session {
+  listener: QueueListener
+  start(subscription: EventSubscription): Promise<'following' | 'over'>
+}
 
-      /** Until nothing is held any more and no gap has come in between. */
-      async function goLive(place: string): Promise<void> {
-        let upTo = place
-        while (held && !sink?.isClosed) {
-          if (gap !== undefined) {
-            held = []
-            upTo = await sendSnapshot()
-            continue
-          }
-          const heldNow = held
-          held = undefined
-          for (const event of heldNow) if (isAfter(event.id, upTo)) tell(event)
-        }
-      }
+function createSession(
+  request: FollowRequest,
+  history: EventHistory,
+  toFrame: (event: QueueEvent) => string,
+): Session {
+  const { queue, key, lastEventId } = request
+  const state = startCatchingUp()
+  const client = createClient(request, toFrame, () => subscription.close())
+  let subscription!: EventSubscription
 
-      async function sendSnapshot(): Promise<string> {
-        const told = gap
-        gap = undefined
-        const { data, position: place, isOver } = await request.snapshot(subscription.position)
-        sink ??= open()
-        if (told !== undefined) sink.send(frameOfGap(told))
-        sink.send(frameOf('snapshot', data, place))
-        if (isOver) sink.end()
-        return place
-      }
-
-      function open(): FrameSink {
-        const opened = request.open()
-        opened.onClose(() => subscription.close())
-        return opened
-      }
-
-      /** What was missed since `lastEventId`; `false` when nobody can say. */
-      async function resume(after: string): Promise<boolean> {
-        const pages = await history.since(queue, after, subscription.position)
-        if (!pages) return false
-        for await (const page of pages) {
-          if (page === 'gap') return false
-          const wanted = key === undefined ? page : page.filter((event) => event.key === key)
-          if (wanted.length === 0) continue
-          sink ??= open()
-          for (const event of wanted) {
-            tell(event)
-            // At the client's pace: what was missed may be much.
-            await sink.drained()
-          }
-          if (sink.isClosed) break
-        }
-        return true
-      }
-
-      try {
-        let { position: place } = subscription
-        let isOver = false
-        if (lastEventId !== undefined && (await resume(lastEventId))) {
-          if (key !== undefined) {
-            const now = await request.snapshot(place)
-            isOver = now.isOver
-            // Its end is not after what was missed, so the client has seen it.
-            if (isOver && !sink && now.position === place) {
-              subscription.close()
-              return 'over'
-            }
-          }
-          sink ??= open()
-        } else {
-          if (lastEventId !== undefined) gap = 'expired'
-          place = await sendSnapshot()
-        }
-        await goLive(place)
-        // Nothing more will come; had its end not been heard yet, whoever comes back is told.
-        if (isOver) (sink as FrameSink | undefined)?.end()
-        return 'following'
-      } catch (error) {
-        subscription.close()
-        if (!sink) throw error
-        ;(sink as FrameSink).end()
-        return 'following'
-      }
+  const listener: QueueListener = {
+    onEvent(event) {
+      if (receiveEvent(state, event)) client.sendEvent(event)
     },
+    onGap(reason) {
+      if (receiveGap(state, reason)) catchUp(subscription.position).catch(client.end)
+    },
+  }
+
+  /** Returns the position of the snapshot. */
+  async function sendSnapshot(): Promise<string> {
+    const gap = takeGap(state)
+    const { data, position, isOver } = await request.snapshot(subscription.position)
+    client.open()
+    if (gap !== undefined) client.send(frameOfGap(gap))
+    client.send(frameOf('snapshot', data, position))
+    if (isOver) client.end()
+    return position
+  }
+
+  /** Brings a client that has everything up to `position` to live, with a snapshot for each gap on the way. */
+  async function catchUp(position: string): Promise<void> {
+    let upTo = position
+    while (state.buffered && !client.isClosed()) {
+      if (state.gap === undefined) {
+        for (const event of goLive(state, upTo)) client.sendEvent(event)
+      } else {
+        state.buffered = []
+        upTo = await sendSnapshot()
+      }
+    }
+  }
+
+  /** Sends the events that the client missed after `after`; false if some are no longer available. */
+  async function resume(after: string): Promise<boolean> {
+    const pages = await history.since(queue, after, subscription.position)
+    if (!pages) return false
+    for await (const page of pages) {
+      if (page === 'gap') return false
+      for (const event of page) {
+        if (key !== undefined && event.key !== key) continue
+        client.open()
+        client.sendEvent(event)
+        // There may be many, so they go out at the client's pace.
+        await client.drained()
+      }
+      if (client.isClosed()) break
+    }
+    return true
+  }
+
+  /** Brings the client to the returned position; `undefined` if it had seen the end already. */
+  async function begin(): Promise<{ position: string; isOver: boolean } | undefined> {
+    const { position } = subscription
+    if (lastEventId === undefined || !(await resume(lastEventId))) {
+      if (lastEventId !== undefined) state.gap = 'expired'
+      return { position: await sendSnapshot(), isOver: false }
+    }
+    const now = key === undefined ? undefined : await request.snapshot(position)
+    // The end is not after the events that were missed, and there were none, so the client has seen it.
+    if (now?.isOver && !client.isOpen() && now.position === position) return undefined
+    client.open()
+    return { position, isOver: now?.isOver ?? false }
+  }
+
+  async function start(opened: EventSubscription): Promise<'following' | 'over'> {
+    subscription = opened
+    try {
+      const begun = await begin()
+      if (!begun) {
+        subscription.close()
+        return 'over'
+      }
+      await catchUp(begun.position)
+      // A client that has not received the final event yet receives it when it reconnects.
+      if (begun.isOver) client.end()
+    } catch (error) {
+      subscription.close()
+      if (!client.isOpen()) throw error
+      client.end()
+    }
+    return 'following'
+  }
+
+  return { listener, start }
+}
+
+/** The response of a session. Until it opens, an error can still be sent instead. */
+interface Client {
+  /** Does nothing if it is open. */
+  open(): void
+  isOpen(): boolean
+  isClosed(): boolean
+  send(frame: string): void
+  /** Does nothing unless it is open. Ends the response after the last event of a job that is followed. */
+  sendEvent(event: QueueEvent): void
+  drained(): Promise<void> | undefined
+  end(): void
+}
+
+function createClient(
+  request: FollowRequest,
+  toFrame: (event: QueueEvent) => string,
+  onClose: () => void,
+): Client {
+  let sink: FrameSink | undefined
+  return {
+    open() {
+      if (sink) return
+      sink = request.open()
+      sink.onClose(onClose)
+    },
+    isOpen: () => sink !== undefined,
+    isClosed: () => sink?.isClosed ?? false,
+    send: (frame) => sink?.send(frame),
+    sendEvent(event) {
+      if (!sink || sink.isClosed) return
+      sink.send(toFrame(event))
+      if (request.key !== undefined && isLastEvent(event)) sink.end()
+    },
+    drained: () => sink?.drained(),
+    end: () => sink?.end(),
   }
 }

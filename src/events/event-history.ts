@@ -1,8 +1,7 @@
 /**
- * Events that somebody missed, as far as the queue's stream still holds them (BullMQ keeps about 10,000 a queue). On the
- * `admin` connection, a page at a time, so that nobody's job waits for it.
+ * Reads past events of a queue, as far back as its stream goes (BullMQ keeps about 10,000 events of each queue). It reads
+ * page by page on the `admin` connection, so that no job waits for it.
  */
-
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
 import { isAfter } from '../redis/streams/stream-position.ts'
@@ -10,24 +9,25 @@ import { parseEntry, type QueueEvent } from './queue-events.ts'
 
 export interface EventHistory {
   /**
-   * Pages of what came after the event `after`, up to and with `upTo`. `undefined`: `after` is not in the stream any more,
-   * so nobody can say what is missing; the same holds for what comes after a page that is `gap`.
+   * Yields the events after `after`, up to and including `upTo`, in pages. `undefined`: `after` is no longer in the
+   * stream, so events may be missing. A last page `gap`: events after the page before it may be missing. Rejects with a
+   * SluiceError when Redis fails.
    */
   since(queue: string, after: string, upTo: string): Promise<AsyncIterable<QueueEvent[] | 'gap'> | undefined>
 }
 
-const PAGE = 500
+const PAGE_SIZE = 500
 
 const HISTORY: RedisOperation = { label: 'eventHistory', priority: 'list', isWrite: false, commands: 1 }
 
-/** The id of an entry, as an event stream gives it to its clients. */
-const PLACE = /^\d{1,15}-\d{1,15}$/
+/** An entry's id as clients receive it. */
+const ENTRY_ID = /^\d{1,15}-\d{1,15}$/
 
 export function createEventHistory(keyspace: Keyspace, gateway: RedisGateway): EventHistory {
-  /** From `from` on, that one included. */
-  async function page(queue: string, from: string): Promise<QueueEvent[]> {
+  /** `from` is included. */
+  async function readPage(queue: string, from: string): Promise<QueueEvent[]> {
     const entries = await gateway.onAdmin(HISTORY, (client) =>
-      client.xrange(keyspace.eventStream(queue), from, '+', 'COUNT', PAGE),
+      client.xrange(keyspace.eventStream(queue), from, '+', 'COUNT', PAGE_SIZE),
     )
     return entries.map((entry) => parseEntry(queue, entry))
   }
@@ -35,12 +35,12 @@ export function createEventHistory(keyspace: Keyspace, gateway: RedisGateway): E
   async function* pages(queue: string, first: QueueEvent[], upTo: string) {
     let events = first
     for (;;) {
-      const wanted = events.slice(1).filter(({ id }) => !isAfter(id, upTo))
-      if (wanted.length > 0) yield wanted
+      const page = events.slice(1).filter(({ id }) => !isAfter(id, upTo))
+      if (page.length > 0) yield page
       const last = events.at(-1)!.id
-      if (events.length < PAGE || !isAfter(upTo, last)) return
-      events = await page(queue, last)
-      // Trimmed meanwhile, as its reader was too slow.
+      if (events.length < PAGE_SIZE || !isAfter(upTo, last)) return
+      events = await readPage(queue, last)
+      // The stream was trimmed, because the client is slow.
       if (events[0]?.id !== last) {
         yield 'gap' as const
         return
@@ -50,8 +50,8 @@ export function createEventHistory(keyspace: Keyspace, gateway: RedisGateway): E
 
   return {
     async since(queue, after, upTo) {
-      if (!PLACE.test(after)) return undefined
-      const first = await page(queue, after)
+      if (!ENTRY_ID.test(after)) return undefined
+      const first = await readPage(queue, after)
       return first[0]?.id === after ? pages(queue, first, upTo) : undefined
     },
   }

@@ -20,7 +20,7 @@ t.test('a queue is followed from the place that is given, and only once', async 
   const { events, prefix } = await openEvents(t, redis)
   const ids = [await add(prefix, 'q'), await add(prefix, 'q'), await add(prefix, 'q')]
   const heard: string[] = []
-  events.listen({ onEvent: ({ id }) => heard.push(id), onGap: () => {} })
+  events.onAnyEvent({ onEvent: ({ id }) => heard.push(id), onGap: () => {} })
   t.equal(events.feed('q'), undefined)
   const feed = events.follow('q', ids[0]!)
   t.ok(feed)
@@ -38,7 +38,7 @@ t.test('a queue is followed from the place that is given, and only once', async 
 t.test('where as many queues are followed as may be, one more waits until one is idle', async (t) => {
   const { events, prefix, pass } = await openEvents(t, redis, 2)
   const heard: string[] = []
-  events.listen({ onEvent: ({ queue }) => heard.push(queue), onGap: () => {} })
+  events.onAnyEvent({ onEvent: ({ queue }) => heard.push(queue), onGap: () => {} })
   const a = events.follow('a', '0-0')!
   pass(1_000)
   const b = events.follow('b', '0-0')!
@@ -149,8 +149,8 @@ t.test('a subscription that is closed leaves the queue followed for a minute', a
 t.test('a queue that is kept makes no room, and those who listen hear of it', async (t) => {
   const { events, prefix, pass } = await openEvents(t, redis, 1)
   const heard: string[] = []
-  events.listen({ onEvent: ({ id }) => heard.push(id), onGap: () => {} })
-  const [first, second] = await Promise.all([events.keep('q'), events.keep('q')])
+  events.onAnyEvent({ onEvent: ({ id }) => heard.push(id), onGap: () => {} })
+  const [first, second] = await Promise.all([events.retain('q'), events.retain('q')])
   t.match(events.stats(), { streams: 1, subscribers: 2 })
   const id = await add(prefix, 'q')
   await eventually(() => heard.length > 0)

@@ -51,7 +51,7 @@ t.test('a job is heard by those who ask for it, for its queue or for all', async
   // The subscribers come first, and hear last nevertheless.
   await events.subscribe('q', { ...one, onEvent: (e) => [one.onEvent(e), note('key', e.id)] }, 'job-1')
   await events.subscribe('q', { ...whole, onEvent: (e) => [whole.onEvent(e), note('whole', e.id)] })
-  events.listen({ onEvent: (e) => [all.push(e), note('listen', e.id)], onGap: () => {} })
+  events.onAnyEvent({ onEvent: (e) => [all.push(e), note('listen', e.id)], onGap: () => {} })
   const other = recorder()
   await events.subscribe('another', other)
 
@@ -193,7 +193,7 @@ t.test('a gap is told to all who listen, and the feed has another epoch', async 
   const { events, prefix } = await openEvents(t, redis)
   const [one, whole, other] = [recorder(), recorder(), recorder()]
   const all: string[] = []
-  events.listen({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
+  events.onAnyEvent({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
   await events.subscribe('q', one, 'k')
   await events.subscribe('q', whole)
   await events.subscribe('other', other)
@@ -226,7 +226,7 @@ t.test('jobs that were cleaned away by number are a gap for whoever waits for on
   const { events, prefix } = await openEvents(t, redis)
   const [one, whole] = [recorder(), recorder()]
   const all: string[] = []
-  events.listen({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
+  events.onAnyEvent({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
   await events.subscribe('q', one, 'k')
   await events.subscribe('q', whole)
   const queue = openQueue(t, prefix)

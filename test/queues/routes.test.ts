@@ -4,7 +4,7 @@ import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
-import { follow, type Heard, listen } from '../helpers/sse.ts'
+import { follow, type ReceivedEvent, listen } from '../helpers/sse.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())
@@ -48,11 +48,11 @@ t.test('a queue is followed from how it stands on, each event once and in order'
     { connection, prefix: app.prefix },
   )
   t.teardown(() => worker.close())
-  const ended = ({ data }: Heard) => data['state'] === 'completed' || data['state'] === 'failed'
-  await eventually(() => following.heard.filter(ended).length === 4)
+  const ended = ({ data }: ReceivedEvent) => data['state'] === 'completed' || data['state'] === 'failed'
+  await eventually(() => following.received.filter(ended).length === 4)
   await queue.remove('later')
-  await eventually(() => following.heard.some(({ event }) => event === 'removed'))
-  const heard = following.heard.slice(1)
+  await eventually(() => following.received.some(({ event }) => event === 'removed'))
+  const heard = following.received.slice(1)
   const all = await truth(app.prefix)
   t.same(
     heard.map(({ id }) => id),
@@ -94,12 +94,12 @@ t.test('whoever was away while a thousand things happened gets them all, in orde
   // While what was missed is told, more happens.
   for (let i = 0; i < 50; i++) await queue.add('n', {}, { jobId: `m${i}` })
   const all = await truth(app.prefix)
-  await eventually(() => second.heard.at(-1)?.id === all.at(-1))
+  await eventually(() => second.received.at(-1)?.id === all.at(-1))
   t.same(
-    second.heard.map((one) => one.id),
+    second.received.map((one) => one.id),
     all.slice(all.indexOf(id) + 1),
   )
-  t.ok(second.heard.length > 1_200)
+  t.ok(second.received.length > 1_200)
 })
 
 t.test('whoever was away while large things happened gets them all, at its own pace', async (t) => {
@@ -110,7 +110,7 @@ t.test('whoever was away while large things happened gets them all, at its own p
   first.close()
   for (let i = 0; i < 600; i++) await job.updateProgress({ i, text: 'x'.repeat(10_000) })
   const second = follow(t, events, id)
-  await eventually(() => second.heard.filter(({ event }) => event === 'progress').length === 600, 20_000)
+  await eventually(() => second.received.filter(({ event }) => event === 'progress').length === 600, 20_000)
   t.same(second.errors, [])
 })
 
@@ -122,8 +122,8 @@ t.test('two replicas tell the same, and a client may go from one to the other', 
   await Promise.all([atOne.next('snapshot'), atTwo.next('snapshot')])
   for (let i = 0; i < 20; i++) await one.queue.add('n', {}, { jobId: `k${i}` })
   const all = await truth(QUEUE_PREFIX)
-  await eventually(() => [atOne, atTwo].every(({ heard }) => heard.at(-1)?.id === all.at(-1)))
-  t.same(atOne.heard.slice(1), atTwo.heard.slice(1))
+  await eventually(() => [atOne, atTwo].every(({ received }) => received.at(-1)?.id === all.at(-1)))
+  t.same(atOne.received.slice(1), atTwo.received.slice(1))
   atOne.close()
   await two.queue.add('n', {}, { jobId: 'last' })
   const moved = follow(t, two.events, all.at(-1))
@@ -174,7 +174,7 @@ t.test('a client that does not read is dropped, and another goes on', async (t) 
   }
   await eventually(() => served.destroyed)
   await job.updateProgress({ text: 'last' })
-  await eventually(() => JSON.stringify(following.heard.at(-1)?.data['progress']) === '{"text":"last"}')
+  await eventually(() => JSON.stringify(following.received.at(-1)?.data['progress']) === '{"text":"last"}')
   slow.destroy()
 })
 

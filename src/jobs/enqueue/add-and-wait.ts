@@ -5,7 +5,7 @@
 
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
-import type { CachedJob } from '../status/status-cache.ts'
+import type { CachedJob } from '../status/cache-entry.ts'
 import type { Waiters } from '../status/waiters.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
@@ -48,7 +48,7 @@ export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWa
         wait.leave()
         expected?.release()
       })
-      const found = await wait.answer.catch(() => undefined)
+      const found = await wait.result.catch(() => undefined)
       return { enqueued, job: found?.job }
     } finally {
       expected?.release()

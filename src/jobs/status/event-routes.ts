@@ -1,4 +1,4 @@
-/** `GET /jobs/:id/events`: what happens to one job, as it happens. */
+/** `GET /jobs/:id/events`: the events of one job, as server-sent events. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../../errors.ts'
@@ -10,7 +10,7 @@ import { JobParams } from './schemas.ts'
 import type { StatusCache } from './status-cache.ts'
 
 export interface JobEventRoutes {
-  /** Of an id without a queue. */
+  /** Queue of an id that names none. */
   defaultQueue: string
   statusCache: StatusCache
   follower: EventFollower
@@ -25,10 +25,11 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
     exposeHeadRoute: false,
     schema: {
       operationId: 'followJob',
-      summary: 'Follow a job by server-sent events',
+      summary: 'Follow a job',
       description:
-        '`snapshot` (the job), then `state` and `progress` as they happen; ends after completed, failed or removed. Whoever comes ' +
-        'back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known; 204 when it had all.',
+        'Server-sent events: a `snapshot` of the job, then `state` and `progress` as they happen. The stream ends after completed, ' +
+        'failed or removed. A client that reconnects with Last-Event-ID receives the events that it missed, or `gap` and a new ' +
+        'snapshot if they are no longer available, or 204 if it had seen the end.',
       tags: ['jobs'],
       params: JobParams,
       headers: EventHeaders,
@@ -43,23 +44,23 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
       const outcome = await follower.follow({
         ...ref,
         lastEventId: request.headers['last-event-id'],
-        snapshot: (subscribedAt) => snapshot(ref, subscribedAt),
+        snapshot: (subscribedAt) => readSnapshot(ref, subscribedAt),
         open: () => reply.openEventStream(),
       })
       if (outcome === 'over') return reply.code(204).send(null)
     },
   })
 
-  /** What memory holds is as good as new: no later event has spoken of the job. */
-  async function snapshot({ queue, key }: JobRef, subscribedAt: string): Promise<Snapshot> {
+  /** A cached job will do: any later event about it would have removed it from the cache. */
+  async function readSnapshot({ queue, key }: JobRef, subscribedAt: string): Promise<Snapshot> {
     const include = { data: false, logs: false }
-    const { job, place } =
+    const { job, position } =
       statusCache.peek(`${queue}:${key}`, include, Date.now()) ??
       (await statusCache.fetch({ queue, key }, include))
     if (!job) throw new SluiceError('JOB_NOT_FOUND')
     return {
       data: job.body,
-      position: isAfter(subscribedAt, place) ? subscribedAt : place,
+      position: isAfter(subscribedAt, position) ? subscribedAt : position,
       isOver: job.finished,
     }
   }

@@ -1,14 +1,13 @@
 /**
- * Jobs as they stand in Redis at one instant. Those of one queue that are asked for together are one command
- * (read-jobs.lua), whose cost does not grow with the backlog; those of many queues are still one write to the socket.
+ * Reads jobs from Redis. Reads of one queue that arrive together are one command (read-jobs.lua), whose cost does not
+ * grow with the backlog; those of several queues are still one write to the socket.
  */
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
-import { readJobsScript, runScript } from '../../redis/scripts/run-script.ts'
+import { type JobRequest, readJobs, type StoredJobWithLogs } from '../../redis/scripts/read-jobs.ts'
 import { createCoalescer } from '../enqueue/coalescer.ts'
 import type { JobRef } from '../job-id.ts'
-import { FIELDS_AND_DATA, type JobReply, resourceFromReply } from './job-fields.ts'
-import type { JobResource } from './job-resource.ts'
+import { type JobResource, resourceFromStoredJob } from './job-resource.ts'
 
 export interface Include {
   data: boolean
@@ -16,36 +15,33 @@ export interface Include {
 }
 
 export interface Reading {
-  /** `undefined`: there is no such job. */
+  /** `undefined`: the job does not exist. */
   job: JobResource | undefined
-  /** The place in the queue's event stream: what an event up to here tells is in `job`, what a later one tells is not. */
-  place: string
+  /** Position in the queue's event stream: `job` reflects every event up to it and no later one. */
+  position: string
 }
 
 export interface JobReader {
-  /** Rejects with a SluiceError when Redis cannot say. */
+  /** Rejects with a SluiceError when Redis fails or when too many reads wait (OVERLOADED). */
   read(ref: JobRef, include: Include): Promise<Reading>
+  /** Resolves when every read has settled. */
   close(): Promise<void>
 }
 
-/** One command for this many holds Redis for about 3 ms. */
+/** One command of this many jobs blocks Redis for about 3 ms. */
 const BATCH_MAX = 200
 const IN_FLIGHT_MAX = 4
 const WAITING_MAX = 50_000
-/** What an answer is reckoned at before it is there, so that no command brings hundreds of large ones: with data, 16. */
+/** Bounds the estimated size of one reply, so that no command returns hundreds of large jobs: with data, 16. */
 const BATCH_BYTES = 1_048_576
 const BYTES_WITH_DATA = 65_536
 const BYTES_PLAIN = 1_024
 
 const READ: RedisOperation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
 
-interface Item {
+interface Item extends JobRequest {
   ref: JobRef
-  /** As read-jobs.lua wants it: what to include, and the key. */
-  arg: string
 }
-
-type ViewReply = [...JobReply] | [...JobReply, logs: string[]]
 
 export function createJobReader(registry: QueueRegistry, gateway: RedisGateway): JobReader {
   const coalescer = createCoalescer<Item, Reading>({
@@ -60,28 +56,25 @@ export function createJobReader(registry: QueueRegistry, gateway: RedisGateway):
   })
 
   async function send(queue: string, items: Item[]): Promise<Reading[]> {
-    const base = registry.base(queue)
-    const args = [base, FIELDS_AND_DATA.length, ...FIELDS_AND_DATA, ...items.map(({ arg }) => arg)]
-    const [place, views] = (await gateway.onQueue(queue, READ, (client) =>
-      runScript(client, readJobsScript, [`${base}events`], args),
-    )) as [string, (ViewReply | null)[]]
-    if (views.some((view) => view !== null)) registry.remember(queue)
-    return items.map(({ ref }, index) => ({ job: toResource(ref, views[index] ?? null), place }))
+    const { position, jobs } = await gateway.onQueue(queue, READ, (client) =>
+      readJobs(client, registry.base(queue), items),
+    )
+    if (jobs.some((job) => job !== undefined)) registry.remember(queue)
+    return items.map(({ ref }, index) => ({ job: toResource(ref, jobs[index]), position }))
   }
 
-  return {
-    async read(ref, include) {
-      const flag = (include.data ? 1 : 0) + (include.logs ? 2 : 0)
-      const bytes = flag === 0 ? BYTES_PLAIN : BYTES_WITH_DATA
-      return coalescer.add(ref.queue, { ref, arg: `${flag}${ref.key}` }, bytes)
-    },
-    close: coalescer.close,
+  async function read(ref: JobRef, include: Include): Promise<Reading> {
+    const { data: withData, logs: withLogs } = include
+    const bytes = withData || withLogs ? BYTES_WITH_DATA : BYTES_PLAIN
+    return coalescer.add(ref.queue, { ref, key: ref.key, withData, withLogs }, bytes)
   }
+
+  return { read, close: coalescer.close }
 }
 
-function toResource(ref: JobRef, view: ViewReply | null): JobResource | undefined {
-  if (view === null) return undefined
-  const [state, values, score, logs] = view
-  const resource = resourceFromReply(ref, [state, values, score ?? null])
-  return logs === undefined ? resource : { ...resource, logs }
+function toResource(ref: JobRef, job: StoredJobWithLogs | undefined): JobResource | undefined {
+  if (!job) return undefined
+  const resource = resourceFromStoredJob(ref, job)
+  if (job.logs !== undefined) resource.logs = job.logs
+  return resource
 }

@@ -1,11 +1,12 @@
 /**
- * What clients see of a job: the resource of `GET /jobs/:id`, made from BullMQ's hash or, for a job that was just
- * stored, from what was stored; and its representation, the bytes and their ETag.
+ * The resource of `GET /jobs/:id` and its representation (bytes and ETag). It is built from BullMQ's hash or, for a job
+ * that was just stored, from what was stored; both give the same bytes.
  */
 import { hash } from 'node:crypto'
-import type { JobState } from '../../bullmq/job-states.ts'
-import { jsonText } from '../../bullmq/json-text.ts'
+import { jsonText, parseJsonText } from '../../bullmq/json-text.ts'
 import type { QueueEvent } from '../../events/queue-events.ts'
+import type { JobState } from '../../bullmq/job-states.ts'
+import type { StoredJob } from '../../redis/scripts/job-hash.ts'
 import { millisecondsOf } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'
 
@@ -31,7 +32,7 @@ export interface JobResource {
   logs?: string[]
 }
 
-/** A value that is only passed on: its text goes into the answer as it is. */
+/** A value that is passed through: the response contains its text unchanged. */
 export interface JsonText {
   json: string
 }
@@ -42,29 +43,11 @@ export interface Representation {
   etag: string
 }
 
-/** Fields of BullMQ's job hash, by BullMQ's names (job.js, `rawToJobJson`). */
-export interface JobHash {
-  timestamp: string
-  name?: string
-  opts?: string
-  progress?: string
-  priority?: string
-  atm?: string
-  processedOn?: string
-  finishedOn?: string
-  returnvalue?: string
-  failedReason?: string
-  stacktrace?: string
-  parentKey?: string
-  deid?: string
-  data?: string
-}
-
 export function represent(resource: JobResource): Representation {
   return { body: bodyOf(resource), etag: etagOf(resource) }
 }
 
-/** Data are not parsed and written again: a mebibyte of them holds the event loop for a tenth of a second that way. */
+/** Does not parse and serialise `data` again: for one MiB that would block the event loop for a tenth of a second. */
 function bodyOf(resource: JobResource): string {
   if (resource.data === undefined) return JSON.stringify(resource)
   const { data, ...rest } = resource
@@ -72,60 +55,62 @@ function bodyOf(resource: JobResource): string {
 }
 
 /**
- * A digest of every value that can change while the id stays the same. Not of the bytes: a job that was just stored is
- * told its tag, and its bytes need not be made for that.
+ * Digests every value that can change while the id stays the same. It does not digest the bytes: the response to an
+ * enqueue carries the ETag, and should not cost a serialisation.
  */
 export function etagOf(r: JobResource): string {
   const changing =
     `${r.state} ${r.createdAt} ${r.attemptsMade} ${r.attempts} ${r.priority} ${r.delayedUntil} ${r.startedAt} ` +
     `${r.finishedAt} ${JSON.stringify(r.progress)} ${JSON.stringify(r.result)} ${r.error === null ? '' : JSON.stringify(r.error)} ` +
-    // What a caller chose comes last and in quotes, so that no text can pass for another value.
+    // Values that a client chose come last and in quotes, so that no text can pass for another value.
     `${JSON.stringify(r.name)} ${JSON.stringify(r.deduplicationId)} ${JSON.stringify(r.parent)} ` +
     `${r.data === undefined ? '' : r.data.json}${r.logs === undefined ? '' : JSON.stringify(r.logs)}`
   return `"${hash('sha1', changing, 'base64url')}"`
 }
 
-let lastNew: JobResource | undefined
-let lastNewEtag = ''
+/** {@link etagOf} of a job that was just stored. */
+export const etagOfNewJob = createNewJobEtag()
 
-/** {@link etagOf} of a job that was just stored. Those that arrive together are often alike but for the id, which no tag holds. */
-export function etagOfNewJob(r: JobResource): string {
-  const isLike =
-    lastNew !== undefined &&
-    lastNew.createdAt === r.createdAt &&
-    lastNew.name === r.name &&
-    lastNew.state === r.state &&
-    lastNew.attempts === r.attempts &&
-    lastNew.priority === r.priority &&
-    lastNew.delayedUntil === r.delayedUntil &&
-    lastNew.deduplicationId === r.deduplicationId
-  if (!isLike) {
-    lastNew = r
-    lastNewEtag = etagOf(r)
+/** Reuses the last tag: jobs that arrive together often differ only in their id, which the tag does not cover. */
+function createNewJobEtag(): (r: JobResource) => string {
+  let last: JobResource | undefined
+  let lastEtag = ''
+  return (r) => {
+    const isSame =
+      last !== undefined &&
+      last.createdAt === r.createdAt &&
+      last.name === r.name &&
+      last.state === r.state &&
+      last.attempts === r.attempts &&
+      last.priority === r.priority &&
+      last.delayedUntil === r.delayedUntil &&
+      last.deduplicationId === r.deduplicationId
+    if (!isSame) {
+      last = r
+      lastEtag = etagOf(r)
+    }
+    return lastEtag
   }
-  return lastNewEtag
 }
 
-/** `delayedUntilMs`: from the delayed set, which alone knows when a retry is due. */
-export function resourceFromHash(
-  ref: JobRef,
-  state: JobState,
-  fields: JobHash,
-  delayedUntilMs: number | undefined,
-): JobResource {
-  const opts = (parse(fields.opts) ?? {}) as { attempts?: number }
-  // Filled in, not spread together: such an object would have a shape of its own, which is larger than the object.
-  const job = blank(ref, state, fields.name ?? '', Number(fields.timestamp))
-  job.progress = parse(fields.progress) ?? 0
+export function resourceFromStoredJob(ref: JobRef, stored: StoredJob): JobResource {
+  const { hash: fields, delayedUntilMs } = stored
+  const opts = (parseJsonText(fields.opts) ?? {}) as { attempts?: number }
+  // Assigned field by field: objects built by spreading each get a hidden class that is larger than the object.
+  const job = blank(ref, stored.state as JobState, fields.name ?? '', Number(fields.timestamp))
+  job.progress = parseJsonText(fields.progress) ?? 0
   job.priority = Number(fields.priority ?? 0)
   job.attemptsMade = Number(fields.atm ?? 0)
   job.attempts = attemptsOf(opts)
   job.delayedUntil = timeOf(delayedUntilMs)
   job.startedAt = timeOf(fields.processedOn)
   job.finishedAt = timeOf(fields.finishedOn)
-  job.result = parse(fields.returnvalue) ?? null
+  job.result = parseJsonText(fields.returnvalue) ?? null
   if (fields.failedReason !== undefined) {
-    job.error = { message: fields.failedReason, stacktrace: (parse(fields.stacktrace) ?? []) as string[] }
+    job.error = {
+      message: fields.failedReason,
+      stacktrace: (parseJsonText(fields.stacktrace) ?? []) as string[],
+    }
   }
   if (fields.parentKey !== undefined) job.parent = parentId(fields.parentKey)
   job.deduplicationId = fields.deid ?? null
@@ -133,7 +118,7 @@ export function resourceFromHash(
   return job
 }
 
-/** The same resource that {@link resourceFromHash} gives as long as nobody has touched the job. */
+/** Equals what {@link resourceFromStoredJob} returns until something changes the job. */
 export function resourceOfNewJob(
   ref: JobRef,
   job: { name: string; state: JobState; timestamp: number },
@@ -148,22 +133,24 @@ export function resourceOfNewJob(
 }
 
 /**
- * A job that ended and was not kept, as far as it is known: what was last seen of it, and its last event. The time is
- * that of the event, on Redis' clock.
+ * Reconstructs a job that finished and was not kept (removeOnComplete) from its last known body and its final event.
+ * `finishedAt` is the time of the event, by Redis' clock.
  */
 export function finishedBy(lastBody: string, { id, event, fields }: QueueEvent): JobResource {
-  const last = JSON.parse(lastBody) as JobResource
+  const job = JSON.parse(lastBody) as JobResource
   const { returnvalue, failedReason = '' } = fields
-  const ending =
-    event === 'completed'
-      ? { state: 'completed' as const, result: parse(returnvalue) ?? null }
-      : {
-          state: 'failed' as const,
-          error: { message: failedReason, stacktrace: last.error?.stacktrace ?? [] },
-        }
-  const finishedAt = rfc3339(millisecondsOf(id))
-  const data = last.data === undefined ? {} : { data: { json: JSON.stringify(last.data) } }
-  return { ...last, ...data, ...ending, finishedAt, delayedUntil: null, attemptsMade: last.attemptsMade + 1 }
+  if (event === 'completed') {
+    job.state = 'completed'
+    job.result = parseJsonText(returnvalue) ?? null
+  } else {
+    job.state = 'failed'
+    job.error = { message: failedReason, stacktrace: job.error?.stacktrace ?? [] }
+  }
+  job.finishedAt = rfc3339(millisecondsOf(id))
+  job.delayedUntil = null
+  job.attemptsMade++
+  if (job.data !== undefined) job.data = { json: JSON.stringify(job.data) }
+  return job
 }
 
 function blank(ref: JobRef, state: JobState, name: string, timestamp: number): JobResource {
@@ -187,19 +174,9 @@ function blank(ref: JobRef, state: JobState, name: string, timestamp: number): J
   }
 }
 
-/** BullMQ stores 0 for "not said", and runs it once. */
+/** BullMQ stores 0 where the client gave none, and runs the job once. */
 function attemptsOf(opts: { attempts?: number }): number {
   return Math.max(1, opts.attempts ?? 1)
-}
-
-/** BullMQ writes JSON into these fields; a text that something else put there is shown as it is. */
-function parse(text: string | undefined): unknown {
-  if (text === undefined) return undefined
-  try {
-    return JSON.parse(text)
-  } catch {
-    return text
-  }
 }
 
 /** `bull:emails:42` → `emails:42`; the prefix holds no colon. */
@@ -207,19 +184,23 @@ function parentId(parentKey: string): string {
   return parentKey.slice(parentKey.indexOf(':') + 1)
 }
 
-let lastMs = Number.NaN
-let lastText = ''
+/** The time as RFC 3339 with milliseconds, UTC. */
+export const rfc3339 = createRfc3339()
 
-/** Jobs that arrive together share a millisecond, so the last one made is often the next one asked for. */
-export function rfc3339(ms: number): string {
-  if (ms !== lastMs) {
-    lastText = new Date(ms).toISOString()
-    lastMs = ms
+/** Reuses the last text: jobs that arrive together share a millisecond. */
+function createRfc3339(): (ms: number) => string {
+  let lastMs = Number.NaN
+  let lastText = ''
+  return (ms) => {
+    if (ms !== lastMs) {
+      lastText = new Date(ms).toISOString()
+      lastMs = ms
+    }
+    return lastText
   }
-  return lastText
 }
 
-/** The last that a date can tell (ECMA-262 §21.4.1.1): BullMQ takes any delay. */
+/** The latest time that a Date can hold (ECMA-262 §21.4.1.1); BullMQ accepts any delay. */
 const MAX_TIME_MS = 8.64e15
 
 function timeOf(ms: string | number | undefined): string | null {

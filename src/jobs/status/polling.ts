@@ -1,15 +1,15 @@
-/** What a client that polls or waits asks for and is told: whether anything changed, and when to ask again. */
+/** The headers of polling and waiting: what the client asks for, whether anything changed, and when to ask again. */
 import { MAX_WAIT_S } from './schemas.ts'
 
-/** What a wait ends with. */
+/** What ends a wait before its time is up. */
 export type Until = 'finished' | 'change'
 
-/** 1 s, doubling with the age of the job: a job that has run for a minute is not done in the next second. */
+/** Starts at 1 s and doubles with the age of the job: a job that has run for a minute rarely ends in the next second. */
 const MAX_RETRY_AFTER_S = 30
-/** A job that is due next week may be promoted before; an hour is soon enough to look. */
+/** A job that is due next week may be promoted earlier, so clients still poll it every hour. */
 const MAX_DELAYED_WAIT_S = 3_600
 
-/** Seconds for `Retry-After` while a job is unfinished. `delayedUntilMs` 0: it is not delayed. */
+/** `Retry-After` of an unfinished job, seconds. `delayedUntilMs` 0: the job is not delayed. */
 export function retryAfterS(createdAtMs: number, delayedUntilMs: number, nowMs: number): number {
   const untilDueS = Math.ceil((delayedUntilMs - nowMs) / 1000)
   if (untilDueS > 1) return Math.min(untilDueS, MAX_DELAYED_WAIT_S)
@@ -18,7 +18,7 @@ export function retryAfterS(createdAtMs: number, delayedUntilMs: number, nowMs: 
   return MAX_RETRY_AFTER_S
 }
 
-/** If-None-Match against a strong tag, by the weak comparison that RFC 9110 §13.1.2 asks for. */
+/** Compares If-None-Match with a strong ETag, by the weak comparison that RFC 9110 §13.1.2 requires. */
 export function isNotModified(ifNoneMatch: string | undefined, etag: string): boolean {
   if (ifNoneMatch === undefined) return false
   if (ifNoneMatch === etag || ifNoneMatch === '*') return true
@@ -26,9 +26,8 @@ export function isNotModified(ifNoneMatch: string | undefined, etag: string): bo
 }
 
 /**
- * `Cache-Control: no-cache` asks Redis, whatever is in memory. But fetch() adds it, and `Pragma: no-cache`, by itself to
- * every request for which its caller set If-None-Match (Fetch standard, HTTP-network-or-cache fetch): such a poll was not
- * meant to read through.
+ * `Cache-Control: no-cache` bypasses the cache. But fetch() adds it, together with `Pragma: no-cache`, to every request
+ * whose caller set If-None-Match (Fetch standard, HTTP-network-or-cache fetch); such a poll must not bypass it.
  */
 export function wantsReadThrough(headers: Record<string, string | string[] | undefined>): boolean {
   const cacheControl = headers['cache-control']
@@ -37,8 +36,8 @@ export function wantsReadThrough(headers: Record<string, string | string[] | und
 }
 
 /**
- * How long the client would wait, and for what: `?wait=` or `Prefer: wait=N` (RFC 7240 §4.3), which is answered with
- * what was granted. `undefined`: not at all.
+ * How long the client wants to wait, and for what, from `?wait=` or `Prefer: wait=N` (RFC 7240 §4.3); `undefined` if it
+ * does not. Sets `Preference-Applied` to the granted wait.
  */
 export function waitOf(
   request: {

@@ -1,50 +1,51 @@
-/** `GET /jobs…`: one job, many, a page of a queue. Parse, one call of the domain, answer. */
+/** Routes that read jobs: one job, several by id, or a page of a queue. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Access, assertQueueAccess } from '../../auth/access.ts'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../../errors.ts'
 import { type JobRef, parseJobId } from '../job-id.ts'
-import type { GetMany, ManyResult } from './get-many.ts'
+import type { Found } from './cache-entry.ts'
+import type { GetMany, ManyJobs } from './get-many.ts'
 import type { JobLister, ListRequest } from './job-lister.ts'
 import type { Include } from './job-reader.ts'
 import { isNotModified, retryAfterS, waitOf, wantsReadThrough } from './polling.ts'
 import { Job, JobHeaders, JobList, JobParams, JobQuery, JobsQuery, MAX_JOBS, PAGE } from './schemas.ts'
-import type { Found, StatusCache } from './status-cache.ts'
+import type { StatusCache } from './status-cache.ts'
 import type { Waiters, WaitRequest } from './waiters.ts'
 
 export interface StatusRoutes {
-  /** Of an id without a queue. */
+  /** Queue of an id that names none. */
   defaultQueue: string
   statusCache: StatusCache
   waiters: Waiters
-  findMany: GetMany
+  getMany: GetMany
   jobLister: JobLister
 }
 
 const header = (description: string) => ({ type: 'string', description })
 const polled = {
-  ETag: header('Strong; for If-None-Match.'),
-  'X-Request-Id': header('The id of this request.'),
+  ETag: header('Strong ETag, for If-None-Match.'),
+  'X-Request-Id': header('Id of this request.'),
   'Cache-Status': header(
-    'RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old.',
+    'RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old.',
   ),
-  'Retry-After': header('Seconds until it is worth asking again; missing once all has finished.'),
-  'Preference-Applied': header('RFC 7240: the wait that was granted.'),
+  'Retry-After': header('Seconds until the next poll is worthwhile; missing once every job has finished.'),
+  'Preference-Applied': header('RFC 7240: the granted wait.'),
 }
 const jsonOf = (schema: object) => ({ content: { 'application/json': { schema } } })
 
 export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { defaultQueue, statusCache, waiters, findMany, jobLister } = deps
+  const { defaultQueue, statusCache, waiters, getMany, jobLister } = deps
 
   app.get('/jobs/:id', {
     config: { scope: 'read' },
     schema: {
       operationId: 'getJob',
-      summary: 'Ask for a job, or wait for it',
+      summary: 'Get a job, or wait for it',
       description:
-        'Served from memory, where a change throws it out within 100 ms, whoever made it. `Retry-After` says when to ask ' +
-        'again; with If-None-Match an unchanged job costs nothing; with `wait` there is no need to ask again.',
+        'Served from memory; any change, from any source, invalidates it within 100 ms. Poll again after `Retry-After` and ' +
+        'send the ETag in If-None-Match, which makes an unchanged job almost free, or use `wait` instead of polling.',
       tags: ['jobs'],
       params: JobParams,
       querystring: JobQuery,
@@ -55,7 +56,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
         ...problemResponses(['JOB_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
-    // No async: what is in memory goes out without a promise in between.
+    // Not async: a cached job is sent without a promise.
     handler: (request, reply) => {
       const include = parseInclude(request.query.include)
       const ref = parseJobId(request.params.id, defaultQueue)
@@ -70,20 +71,20 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
   })
 
   function waitFor(request: FastifyRequest, reply: FastifyReply, wait: WaitRequest): Promise<void> {
-    const { answer, leave } = waiters.wait({ ...wait, etag: request.headers['if-none-match'] })
+    const { result, leave } = waiters.wait({ ...wait, etag: request.headers['if-none-match'] })
     reply.raw.on('close', leave)
-    return answer.then((found) => sendJob(request, reply, found))
+    return result.then((found) => sendJob(request, reply, found))
   }
 
   app.get('/jobs', {
     config: { scope: 'read' },
     schema: {
       operationId: 'listJobs',
-      summary: 'Ask for many jobs by id, or for a page of a queue',
+      summary: 'Get jobs by id, or list a queue',
       description:
-        '`ids`: those in memory from there, the others in one write to Redis. Otherwise the jobs of `queue`, newest first, ' +
-        'one Redis command a page; without `state` one state after the other: delayed, waiting-children, prioritized, waiting, ' +
-        'active, failed, completed.',
+        'With `ids`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest ' +
+        'first; without `state` it lists one state after the other: delayed, waiting-children, prioritized, waiting, active, ' +
+        'failed, completed.',
       tags: ['jobs'],
       querystring: JobsQuery,
       headers: JobHeaders,
@@ -102,7 +103,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       if (ids === undefined) return jobLister.page(parsePage(request, defaultQueue))
       const refs = parseIds(request, defaultQueue)
       const include = parseInclude(request.query.include)
-      return sendMany(request, reply, await findMany(refs, include, wantsReadThrough(request.headers)))
+      return sendMany(request, reply, await getMany(refs, include, wantsReadThrough(request.headers)))
     },
   })
 }
@@ -117,7 +118,7 @@ type JobsRequest = { query: JobsQuery; access: Access }
 
 function parsePage({ query, access }: JobsRequest, defaultQueue: string): ListRequest {
   const { queue = defaultQueue, state, limit = PAGE, cursor, include } = query
-  if (include !== undefined) throw invalid('include', 'goes with ids only.')
+  if (include !== undefined) throw invalid('include', 'is allowed only together with ids.')
   assertQueueAccess(access, queue)
   return { queue, state, limit, cursor }
 }
@@ -125,10 +126,10 @@ function parsePage({ query, access }: JobsRequest, defaultQueue: string): ListRe
 function parseIds({ query, access }: JobsRequest, defaultQueue: string) {
   const { ids = '', queue, state, limit, cursor } = query
   for (const [name, value] of Object.entries({ queue, state, limit, cursor })) {
-    if (value !== undefined) throw invalid(name, 'does not go with ids: an id names its queue.')
+    if (value !== undefined) throw invalid(name, 'cannot be combined with ids, which name their queues.')
   }
   const all = ids.split(',')
-  if (all.length > MAX_JOBS) throw invalid('ids', `has ${all.length} ids, and ${MAX_JOBS} is the most.`)
+  if (all.length > MAX_JOBS) throw invalid('ids', `has ${all.length} ids; send at most ${MAX_JOBS}.`)
   return all.map((id): JobRef | undefined => {
     const ref = parseJobId(id, defaultQueue)
     return ref && access.canAccessQueue(ref.queue) ? ref : undefined
@@ -147,31 +148,27 @@ function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): vo
   send(request, reply, job)
 }
 
-function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyResult): void {
+function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyJobs): void {
   const nowMs = Date.now()
-  const waits = many.found.flatMap(({ job }) =>
+  const retriesS = many.found.flatMap(({ job }) =>
     job && !job.finished ? [retryAfterS(job.createdAtMs, job.delayedUntilMs, nowMs)] : [],
   )
-  if (waits.length > 0) reply.header('retry-after', Math.min(...waits))
+  if (retriesS.length > 0) reply.header('retry-after', Math.min(...retriesS))
   const { source = 'hit' } = many.found.find((one) => one.source !== 'hit') ?? {}
   const ttlMs = many.found.length === 0 ? 0 : Math.min(...many.found.map((one) => one.ttlMs))
-  setCacheStatus(
-    reply,
-    source,
-    ttlMs,
-    many.found.some(({ degraded }) => degraded),
-  )
+  const isDegraded = many.found.some(({ degraded }) => degraded)
+  setCacheStatus(reply, source, ttlMs, isDegraded)
   send(request, reply, many)
 }
 
-/** The bytes, or that they are those the client has. */
+/** Sends the body, or 304 if the client has it already. */
 function send(
   request: FastifyRequest,
   reply: FastifyReply,
   { body, etag }: { body: string; etag: string },
 ): void {
   reply.header('etag', etag)
-  // Others may keep it, but have to ask here before they use it.
+  // Caches may store it, but must revalidate it before use.
   reply.header('cache-control', 'no-cache')
   if (isNotModified(request.headers['if-none-match'], etag)) {
     reply.code(304).send()
@@ -191,7 +188,7 @@ function setCacheStatus(
   reply.header('cache-status', cacheStatus[source] + Math.floor(ttlMs / 1000) + detail)
 }
 
-/** RFC 9211. */
+/** The start of the header (RFC 9211), up to the freshness in seconds. */
 const cacheStatus: Record<Found['source'], string> = {
   hit: 'sluice; hit; ttl=',
   miss: 'sluice; fwd=miss; ttl=',

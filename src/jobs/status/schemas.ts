@@ -1,11 +1,11 @@
-/** The contract of following jobs: what is told of a job, and how it is asked for. */
+/** Schemas for reading jobs: the job resource, and the parameters of `GET /jobs…`. */
 import { type Static, type TSchema, Type } from 'typebox'
 import { jobStates } from '../../bullmq/job-states.ts'
 import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
-/** `type: [string, null]`: unlike a union, Fastify's serialiser need not try its branches. */
+/** `type: [string, null]`: unlike a union, it does not make Fastify's serialiser try each branch. */
 export const nullable = <T extends TSchema & { type?: string; enum?: unknown[] }>(
   schema: T,
   description: string,
@@ -19,36 +19,40 @@ export const nullable = <T extends TSchema & { type?: string; enum?: unknown[] }
 
 export const QueueName = Type.String({
   pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 of A-Z a-z 0-9 _ . -',
+  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
 })
 
-export const State = Type.Enum([...jobStates], { description: "BullMQ's state of the job." })
+export const State = Type.Enum([...jobStates], { description: 'State of the job, as in BullMQ.' })
 export const Time = (description: string) => Type.String({ format: 'date-time', description })
 
 export const Job = Type.Object(
   {
-    id: Type.String({ description: '`queue:key`.' }),
-    queue: Type.String({ description: 'Its queue.' }),
-    name: Type.String({ description: 'What kind of job it is.' }),
+    id: Type.String({ description: 'Job id: `queue:key`.' }),
+    queue: Type.String({ description: 'Queue of the job.' }),
+    name: Type.String({ description: 'Name of the job, which tells workers what kind it is.' }),
     state: State,
-    progress: Type.Unknown({ description: 'What its worker last said; 0 before.' }),
-    priority: Type.Integer({ description: '0: none.' }),
-    attemptsMade: Type.Integer({ description: 'Attempts that have ended.' }),
-    attempts: Type.Integer({ description: 'Attempts there are in all.' }),
-    createdAt: Time('When it was stored.'),
-    delayedUntil: nullable(Time(''), 'When it is due, while it is delayed.'),
-    startedAt: nullable(Time(''), 'When the last attempt began.'),
-    finishedAt: nullable(Time(''), 'When it completed or failed.'),
-    result: Type.Unknown({ description: 'What its worker returned; null before.' }),
+    progress: Type.Unknown({
+      description: 'Progress as last reported by the worker; 0 before the first report.',
+    }),
+    priority: Type.Integer({ description: 'Priority, 1 is the highest; 0 means none.' }),
+    attemptsMade: Type.Integer({ description: 'Number of attempts that have ended.' }),
+    attempts: Type.Integer({ description: 'Maximum number of attempts.' }),
+    createdAt: Time('When the job was stored.'),
+    delayedUntil: nullable(Time(''), 'When a delayed job is due; null unless delayed.'),
+    startedAt: nullable(Time(''), 'When the last attempt began; null before the first.'),
+    finishedAt: nullable(Time(''), 'When the job completed or failed; null before.'),
+    result: Type.Unknown({ description: 'Value that the worker returned; null before.' }),
     error: nullable(
       Type.Object({ message: Type.String(), stacktrace: Type.Array(Type.String()) }),
-      'Why the last attempt failed.',
+      'Why the last attempt failed; null if none has.',
     ),
-    parent: nullable(Type.String(), 'Id of the parent in a flow.'),
-    deduplicationId: nullable(Type.String(), 'Its opts.deduplication.id.'),
-    data: optional(Type.Unknown({ description: 'With include=data.' })),
+    parent: nullable(Type.String(), 'Id of the parent job in a flow; null if none.'),
+    deduplicationId: nullable(Type.String(), 'Value of opts.deduplication.id; null if none.'),
+    data: optional(Type.Unknown({ description: 'Payload of the job, with include=data.' })),
     logs: optional(
-      Type.Array(Type.String(), { description: 'With include=logs: the newest thousand lines.' }),
+      Type.Array(Type.String(), {
+        description: 'The newest thousand log lines, oldest first, with include=logs.',
+      }),
     ),
   },
   { title: 'Job' },
@@ -56,7 +60,7 @@ export const Job = Type.Object(
 
 export const JobParams = Type.Object({
   id: Type.String({
-    description: '`queue:key`; a key alone is of the default queue.',
+    description: 'Job id: `queue:key`, or a key of the default queue.',
     examples: ['emails:welcome-42'],
   }),
 })
@@ -64,12 +68,12 @@ export const JobParams = Type.Object({
 const include = {
   include: optional(
     Type.Enum(['data', 'logs', 'data,logs', 'logs,data'], {
-      description: 'What is added to the job.',
+      description: 'Fields to add to the job.',
     }),
   ),
 }
 
-/** Most seconds that a request is held. */
+/** Longest wait, seconds. */
 export const MAX_WAIT_S = 30
 
 export const WaitQuery = {
@@ -77,24 +81,28 @@ export const WaitQuery = {
     Type.Integer({
       minimum: 0,
       maximum: MAX_WAIT_S,
-      description: 'Answer only when the job is as `until` says, or after so many seconds as it stands then.',
+      description:
+        'Seconds to wait for the condition in `until`. After that the response is the job as it is then.',
     }),
   ),
   until: optional(
     Type.Enum(['finished', 'change'], {
       description:
-        'With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now.',
+        'What to wait for: `finished` (the default), or any `change` since the ETag in If-None-Match, or since now if there is none.',
     }),
   ),
 }
 
 export const JobQuery = Type.Object({ ...include, ...WaitQuery }, strict)
 
-/** Most jobs that one request asks for. */
+/** Most jobs in one response. */
 export const MAX_JOBS = 200
 
-/** Jobs in a page, where the client does not say. */
+/** Default number of jobs in a page. */
 export const PAGE = 50
+
+/** Longest cursor that a request may carry. */
+export const CURSOR_MAX_LENGTH = 8_192
 
 export const JobsQuery = Type.Object(
   {
@@ -102,7 +110,7 @@ export const JobsQuery = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: 16_384,
-        description: 'Ids with commas between, 200 at most. Nothing else goes with it but include=data.',
+        description: 'Up to 200 job ids, separated by commas. Only include=data may be combined with it.',
         examples: ['emails:welcome-42,emails:welcome-43'],
       }),
     ),
@@ -112,13 +120,16 @@ export const JobsQuery = Type.Object(
       Type.Integer({
         minimum: 1,
         maximum: MAX_JOBS,
-        description: `Most jobs in a page; ${PAGE} if missing.`,
+        description: `Most jobs in a page; the default is ${PAGE}.`,
       }),
     ),
     cursor: optional(
-      Type.String({ maxLength: 8_192, description: 'Of the page before, with the same queue and state.' }),
+      Type.String({
+        maxLength: CURSOR_MAX_LENGTH,
+        description: 'Cursor of the previous page, for the same queue and state.',
+      }),
     ),
-    include: optional(Type.Enum(['data'], { description: 'With ids: adds the data of each.' })),
+    include: optional(Type.Enum(['data'], { description: 'With ids: adds the payload of each job.' })),
   },
   strict,
 )
@@ -127,26 +138,30 @@ export type JobsQuery = Static<typeof JobsQuery>
 
 export const JobList = Type.Object(
   {
-    jobs: Type.Array(Type.Union([Job, Type.Null({ description: 'There is no such job.' })]), {
-      description: 'In the order of `ids`; of a queue the newest first.',
+    jobs: Type.Array(Type.Union([Job, Type.Null({ description: 'The job does not exist.' })]), {
+      description: 'The jobs in the order of `ids`, or those of the queue, newest first.',
     }),
     cursor: optional(
       nullable(
         Type.String(),
-        'Of a queue: where the next page begins; null when there is none. Only this tells the end: a page may be short.',
+        'Cursor of the next page of a queue; null at the end. A page may be short before the end.',
       ),
     ),
   },
   { title: 'JobList' },
 )
 
-/** For the documentation: headers are read, not validated. */
+/** Documents the headers; they are read but not validated. */
 export const JobHeaders = Type.Object({
   'if-none-match': optional(
-    Type.String({ description: 'ETag of the answer at hand; 304 if it still holds.' }),
+    Type.String({ description: 'ETag of an earlier response; the response is 304 if nothing changed.' }),
   ),
   prefer: optional(
-    Type.String({ description: '`wait=N` (RFC 7240): as the query parameter; more than 30 counts as 30.' }),
+    Type.String({
+      description: '`wait=N` (RFC 7240) works like the query parameter; more than 30 counts as 30.',
+    }),
   ),
-  'cache-control': optional(Type.String({ description: '`no-cache` asks Redis, whatever is in memory.' })),
+  'cache-control': optional(
+    Type.String({ description: '`no-cache` bypasses the cache and reads from Redis.' }),
+  ),
 })

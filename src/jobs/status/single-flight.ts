@@ -1,42 +1,42 @@
 /**
- * Reads that are under way, by what they read. Those who ask for the same at the same time share one (single flight),
- * as long as nothing has happened since it began. Of one id several may be under way, when something has: each hears
- * all that happens until it lands, so that what it brings is never taken for newer than it is.
+ * Single flight: requests for an id that miss at the same time share one read, as long as no event or write concerned
+ * the id since the read began. After one, a new read begins beside the old, so several reads of one id may be under way;
+ * each keeps track of the events that *overtake* it, so that its result is never taken for newer than it is.
  */
 import { isAfter, STREAM_START } from '../../redis/streams/stream-position.ts'
 
 export interface Flight<Value> {
   promise: Promise<Value>
-  /** Whether what was read at `place` in the event stream tells all that has been heard of the job by now. */
-  isUpToDate(place: string): boolean
+  /** Whether a read that was made at `position` in the event stream reflects every event received since it began. */
+  isUpToDate(position: string): boolean
 }
 
 export interface SingleFlight<Value> {
-  /** The one that may answer whoever asks now. */
+  /** The read under way that a request may share now. */
   joinable(id: string): Flight<Value> | undefined
-  /** Begins a read; `land` is called with what it brings. */
-  begin<Read>(
+  /** Begins a read. `complete` turns its result into the value. */
+  begin<Result>(
     id: string,
-    read: () => Promise<Read>,
-    land: (brought: Read, flight: Flight<Value>) => Value,
+    read: () => Promise<Result>,
+    complete: (result: Result, flight: Flight<Value>) => Value,
   ): Flight<Value>
-  /** An event, by its place, has spoken of it. */
-  overtake(id: string, place: string): void
-  /** It was written here: nothing read before now may be kept. */
+  /** An event at `position` concerns the id. */
+  overtake(id: string, position: string): void
+  /** This process wrote the job: no read that is under way may be kept. */
   cancel(id: string): void
 }
 
-interface OwnFlight<Value> extends Flight<Value> {
+interface TrackedFlight<Value> extends Flight<Value> {
   isJoinable: boolean
   isCancelled: boolean
   newestEvent: string
 }
 
 export function createSingleFlight<Value>(): SingleFlight<Value> {
-  /** The newest last. */
-  const underWay = new Map<string, OwnFlight<Value>[]>()
+  /** By id, the newest last. */
+  const underWay = new Map<string, TrackedFlight<Value>[]>()
 
-  function end(id: string, flight: OwnFlight<Value>): void {
+  function end(id: string, flight: TrackedFlight<Value>): void {
     const rest = underWay.get(id)!.filter((other) => other !== flight)
     if (rest.length > 0) underWay.set(id, rest)
     else underWay.delete(id)
@@ -47,14 +47,14 @@ export function createSingleFlight<Value>(): SingleFlight<Value> {
       const newest = underWay.get(id)?.at(-1)
       return newest?.isJoinable ? newest : undefined
     },
-    begin(id, read, land) {
-      const flight: OwnFlight<Value> = {
+    begin(id, read, complete) {
+      const flight: TrackedFlight<Value> = {
         isJoinable: true,
         isCancelled: false,
         newestEvent: STREAM_START,
-        isUpToDate: (place) => !flight.isCancelled && !isAfter(flight.newestEvent, place),
+        isUpToDate: (position) => !flight.isCancelled && !isAfter(flight.newestEvent, position),
         promise: read()
-          .then((brought) => land(brought, flight))
+          .then((result) => complete(result, flight))
           .finally(() => end(id, flight)),
       }
       const others = underWay.get(id)
@@ -62,10 +62,10 @@ export function createSingleFlight<Value>(): SingleFlight<Value> {
       else underWay.set(id, [flight])
       return flight
     },
-    overtake(id, place) {
+    overtake(id, position) {
       for (const flight of underWay.get(id) ?? []) {
         flight.isJoinable = false
-        flight.newestEvent = place
+        flight.newestEvent = position
       }
     },
     cancel(id) {

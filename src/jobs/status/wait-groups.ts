@@ -1,66 +1,69 @@
 /**
- * Which jobs are waited for, and by whom: all who wait for one representation of one job are a group, and the groups of
- * a queue keep it followed. One listener hears for all of them, so that those who wait cost nothing there.
+ * Groups the requests that wait for one representation of one job, and keeps the queues of all groups followed. One
+ * observer serves every group, so that a waiting request costs nothing until an event concerns its job.
  */
 import type { EventSubscription, QueueEvent, QueueEvents } from '../../events/queue-events.ts'
 import type { JobRef } from '../job-id.ts'
+import type { CachedJob } from './cache-entry.ts'
 import type { Include } from './job-reader.ts'
-import type { CachedJob } from './status-cache.ts'
+import type { KnownJob } from './wait-state.ts'
 
-export interface WaitGroup<Waiter> {
+export interface WaitGroup<Waiter> extends KnownJob {
   id: string
   ref: JobRef
   include: Include
   waiters: Set<Waiter>
-  /** Those who will wait for it. */
+  /** Number of open expectations: requests that are about to wait. */
   expected: number
-  following: FollowedQueue<Waiter>
-  looking: Promise<void> | undefined
-  /** Something happened since the look under way began. */
-  lookAgain: boolean
-  last: CachedJob | undefined
-  /** The event that told the end of the job. */
-  end: QueueEvent | undefined
+  followed: FollowedQueue<Waiter>
+  /** The check under way. */
+  checking: Promise<void> | undefined
+  /** Something happened since the last read began. */
+  checkAgain: boolean
 }
 
-/** A queue with jobs that somebody waits for. */
+/** A queue with at least one group. */
 export interface FollowedQueue<Waiter> {
   queue: string
   groups: Set<WaitGroup<Waiter>>
-  /** Resolves when its events are heard; rejects when Redis cannot be asked. */
+  /** Resolves when events arrive; rejects when Redis fails. */
   started: Promise<EventSubscription>
-  /** At the last look events were not heard; a moment of that is no reason to look. */
-  wasDeaf: boolean
+  /** The feed was not live at the last look. One such look is no reason to poll: most last a moment. */
+  wasDegraded: boolean
 }
 
 export interface WaitGroups<Waiter> {
   readonly size: number
-  /** The group of a job; a new one begins to hear of it. */
-  of(ref: JobRef, include: Include): WaitGroup<Waiter>
-  /** Forgets it when nobody waits for it any more; whether that is so. */
-  closeIfIdle(group: WaitGroup<Waiter>): boolean
+  /** Returns the group of a job; a new group starts to receive its events. */
+  groupOf(ref: JobRef, include: Include): WaitGroup<Waiter>
+  /** Keeps the group of a job open until `release`. Resolves when events arrive; rejects when Redis fails. */
+  expect(ref: JobRef): Promise<{ release(): void }>
+  /** Closes the group if no request waits for it or is about to. */
+  closeIfIdle(group: WaitGroup<Waiter>): void
   all(): Iterable<WaitGroup<Waiter>>
-  followings(): Iterable<FollowedQueue<Waiter>>
+  followedQueues(): Iterable<FollowedQueue<Waiter>>
 }
 
 export interface WaitGroupsOptions<Waiter> {
   onEvent(group: WaitGroup<Waiter>, event: QueueEvent): void
   onGap(group: WaitGroup<Waiter>): void
+  onClose(group: WaitGroup<Waiter>): void
 }
 
-/** By what is included: nothing, data, logs, both. No id holds a space. */
+const PLAIN: Include = { data: false, logs: false }
+/** By what is included: nothing, data, logs, both. No id contains a space. */
 const VARIANTS = ['', ' d', ' l', ' dl']
 
 export function createWaitGroups<Waiter>(
-  events: Pick<QueueEvents, 'listen' | 'keep'>,
-  { onEvent, onGap }: WaitGroupsOptions<Waiter>,
+  events: Pick<QueueEvents, 'onAnyEvent' | 'retain'>,
+  { onEvent, onGap, onClose }: WaitGroupsOptions<Waiter>,
 ): WaitGroups<Waiter> {
   const groups = new Map<string, WaitGroup<Waiter>>()
-  const followings = new Map<string, FollowedQueue<Waiter>>()
+  const followedQueues = new Map<string, FollowedQueue<Waiter>>()
 
-  events.listen({
+  events.onAnyEvent({
     onEvent(event) {
-      if (event.key === undefined || !followings.has(event.queue)) return
+      if (event.key === undefined || !followedQueues.has(event.queue)) return
       const id = `${event.queue}:${event.key}`
       for (const variant of VARIANTS) {
         const group = groups.get(id + variant)
@@ -68,64 +71,93 @@ export function createWaitGroups<Waiter>(
       }
     },
     onGap(queue) {
-      for (const group of followings.get(queue)?.groups ?? []) onGap(group)
+      for (const group of followedQueues.get(queue)?.groups ?? []) onGap(group)
     },
   })
 
-  function open(id: string, ref: JobRef, include: Include): WaitGroup<Waiter> {
-    const following = follow(ref.queue)
-    // Written out: an object that is spread together has a shape of its own, which is larger than the object.
-    const group: WaitGroup<Waiter> = {
-      id,
-      ref,
-      include,
-      waiters: new Set(),
-      expected: 0,
-      following,
-      looking: undefined,
-      lookAgain: false,
-      last: undefined,
-      end: undefined,
-    }
-    following.groups.add(group)
-    groups.set(id, group)
-    return group
-  }
-
   function follow(queue: string): FollowedQueue<Waiter> {
-    let following = followings.get(queue)
-    if (!following) {
-      following = { queue, groups: new Set(), started: events.keep(queue), wasDeaf: false }
-      followings.set(queue, following)
+    let followed = followedQueues.get(queue)
+    if (!followed) {
+      followed = { queue, groups: new Set(), started: events.retain(queue), wasDegraded: false }
+      followedQueues.set(queue, followed)
     }
-    return following
+    return followed
   }
 
-  function leave({ groups: others, queue, started }: FollowedQueue<Waiter>): void {
-    if (others.size > 0) return
-    followings.delete(queue)
+  function unfollow({ queue, started }: FollowedQueue<Waiter>): void {
+    followedQueues.delete(queue)
     started.then(
       (subscription) => subscription.close(),
       () => {},
     )
   }
 
+  function groupOf(ref: JobRef, include: Include): WaitGroup<Waiter> {
+    const id = `${ref.queue}:${ref.key}${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}`
+    const existing = groups.get(id)
+    if (existing) return existing
+    const group = createGroup(id, ref, include, follow(ref.queue))
+    group.followed.groups.add(group)
+    groups.set(id, group)
+    return group
+  }
+
+  async function expect(ref: JobRef): Promise<{ release(): void }> {
+    const group = groupOf(ref, PLAIN)
+    group.expected++
+    let isExpected = true
+    const release = () => {
+      if (!isExpected) return
+      isExpected = false
+      group.expected--
+      closeIfIdle(group)
+    }
+    try {
+      await group.followed.started
+    } catch (error) {
+      release()
+      throw error
+    }
+    return { release }
+  }
+
+  function closeIfIdle(group: WaitGroup<Waiter>): void {
+    const { id, waiters, expected, followed } = group
+    if (waiters.size > 0 || expected > 0 || groups.get(id) !== group) return
+    groups.delete(id)
+    followed.groups.delete(group)
+    if (followed.groups.size === 0) unfollow(followed)
+    onClose(group)
+  }
+
   return {
     get size() {
       return groups.size
     },
-    of(ref, include) {
-      const id = `${ref.queue}:${ref.key}${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}`
-      return groups.get(id) ?? open(id, ref, include)
-    },
-    closeIfIdle(group) {
-      if (group.waiters.size > 0 || group.expected > 0 || groups.get(group.id) !== group) return false
-      groups.delete(group.id)
-      group.following.groups.delete(group)
-      leave(group.following)
-      return true
-    },
+    groupOf,
+    expect,
+    closeIfIdle,
     all: () => groups.values(),
-    followings: () => followings.values(),
+    followedQueues: () => followedQueues.values(),
+  }
+}
+
+function createGroup<Waiter>(
+  id: string,
+  ref: JobRef,
+  include: Include,
+  followed: FollowedQueue<Waiter>,
+): WaitGroup<Waiter> {
+  return {
+    id,
+    ref,
+    include,
+    waiters: new Set<Waiter>(),
+    expected: 0,
+    followed,
+    checking: undefined,
+    checkAgain: false,
+    last: undefined as CachedJob | undefined,
+    finalEvent: undefined as QueueEvent | undefined,
   }
 }

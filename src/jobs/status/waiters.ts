@@ -1,51 +1,55 @@
 /**
- * Those who wait for a job: to have finished, or to have changed. However many there are, they hold no connection and
- * no timer each, and cost nothing while nothing happens: an event of the job makes one look for all who wait for it.
+ * Requests that wait for a job to finish or to change. They hold no connection and no timer of their own, and cost
+ * nothing while nothing happens: an event of the job causes one check for all requests that wait for it.
  *
- *   wait ─ subscribe, then look ─ done → answered
- *                               └ not yet → [event · gap · a second without live events] → look again … → time up → answered
+ *   wait → follow the queue → check ─ done ──────────────────────────────────────────────→ result
+ *                                   └ pending ─ event, gap, or 1 s without live events → check …
+ *                                             └ time is up, or the service closes ───────→ result
  *
- * Subscribed before the first look, nobody can miss what happens between the two.
+ * The queue is followed before the first check, so that no event between the two is missed. wait-state.ts has the
+ * outcomes of a check.
  */
 import { SluiceError } from '../../errors.ts'
 import type { QueueEvent, QueueEvents } from '../../events/queue-events.ts'
-import { isAfter } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'
+import { type Found, toCachedJob } from './cache-entry.ts'
 import type { Include } from './job-reader.ts'
-import { finishedBy, type JobResource } from './job-resource.ts'
-import { isNotModified, type Until } from './polling.ts'
-import { type CachedJob, type Found, type StatusCache, toCachedJob } from './status-cache.ts'
+import type { JobResource } from './job-resource.ts'
+import type { Until } from './polling.ts'
+import type { StatusCache } from './status-cache.ts'
 import { createTimerWheel } from './timer-wheel.ts'
+import { createWaitChecks } from './wait-checks.ts'
 import { createWaitGroups, type WaitGroup } from './wait-groups.ts'
+import { departedJob, isDone, noteEvent, outcomeOf } from './wait-state.ts'
 
 export interface WaitRequest {
   ref: JobRef
   include: Include
   until: Until
-  /** For `change`: the If-None-Match of the client; without it, whatever the first look finds. */
+  /** For `change`: the client's If-None-Match; if missing, the ETag that the first check finds. */
   etag?: string | undefined
-  /** What is known of it before the first look. */
+  /** The job as it was stored, if this process has just stored it. */
   known?: JobResource | undefined
   waitMs: number
 }
 
 export interface Wait {
-  /** The job when it is done, when the time is up, or when the service ends; rejects when Redis cannot be asked. */
-  answer: Promise<Found>
-  /** The client has gone: nothing is kept of it. */
+  /** Resolves when the job is done, when the time is up, or when the service closes; rejects when Redis fails. */
+  result: Promise<Found>
+  /** The client is gone: drops the request without settling `result`. */
   leave(): void
 }
 
 export interface Waiters {
   wait(request: WaitRequest): Wait
   /**
-   * Begins to hear of a job that is about to be stored, so that its end is known even if nothing is kept of it
-   * (removeOnComplete). Rejects when Redis cannot be asked.
+   * Starts to receive the events of a job that is about to be stored, so that its result is known even if the job is
+   * not kept (removeOnComplete). Rejects when Redis fails.
    */
   expect(ref: JobRef): Promise<{ release(): void }>
-  /** How many wait. */
+  /** Number of requests that wait. */
   count(): number
-  /** Answers all who wait. */
+  /** Resolves every request with its job as it is now. */
   close(): Promise<void>
 }
 
@@ -53,10 +57,9 @@ interface Waiter {
   group: Group
   until: Until
   etag: string | undefined
-  /** The tick in which its time is up. */
-  due: number
-  /** It has been found not to be done, so there is something to answer when the time is up. */
-  hasLooked: boolean
+  dueTick: number
+  /** A check has found the job not done, so there is a result when the time is up. */
+  isChecked: boolean
   resolve(found: Found): void
   reject(error: unknown): void
 }
@@ -64,162 +67,103 @@ interface Waiter {
 type Group = WaitGroup<Waiter>
 
 const TICK_MS = 100
-/** Where events have not been heard for this long, a look this often, for all who wait for a job together. */
-const DEAF_LOOK_MS = 1_000
+/** Without live events, each group is checked this often. */
+const DEGRADED_POLL_MS = 1_000
 
 export function createWaiters(
   statusCache: StatusCache,
-  events: Pick<QueueEvents, 'feed' | 'listen' | 'keep'>,
+  events: Pick<QueueEvents, 'feed' | 'onAnyEvent' | 'retain'>,
 ): Waiters {
-  // The cache, which listens before, has thrown out what an event made old when we look.
-  const groups = createWaitGroups<Waiter>(events, { onEvent: hear, onGap: look })
-  const ticker = createTimerWheel<Waiter>({ tickMs: TICK_MS, onDue: timeUp, onTick })
-  /** Found to be gone before their last event was heard, which comes within a moment; else they are looked at again. */
-  const doubtful = new Set<Group>()
+  // The cache observes events first, so it has removed the outdated entry when an event causes a check.
+  const groups = createWaitGroups<Waiter>(events, { onEvent, onGap: (group) => check(group), onClose })
+  const { check, read } = createWaitChecks<Waiter>(statusCache, { onRead, onError })
+  const wheel = createTimerWheel<Waiter>({ tickMs: TICK_MS, onDue: onTimeout, onTick })
+  const unexplained = new Set<Group>()
   let waiting = 0
   let closing = false
 
-  function hear(group: Group, event: QueueEvent): void {
-    group.end = event.event === 'completed' || event.event === 'failed' ? event : undefined
-    if (event.event === 'removed') group.last = undefined
-    look(group)
+  function onEvent(group: Group, event: QueueEvent): void {
+    noteEvent(group, event)
+    check(group)
   }
 
-  function closeIfIdle(group: Group): void {
-    if (!groups.closeIfIdle(group)) return
-    doubtful.delete(group)
-    if (groups.size === 0) ticker.stop()
-  }
-
-  function look(group: Group): void {
-    if (group.waiters.size === 0) return
-    group.lookAgain = true
-    group.looking ??= lookNow(group).finally(() => {
-      group.looking = undefined
-      // Somebody may have come in the very moment it ended.
-      if (group.lookAgain) look(group)
-    })
-  }
-
-  async function lookNow(group: Group): Promise<void> {
-    try {
-      await group.following.started
-      while (group.lookAgain && group.waiters.size > 0) {
-        group.lookAgain = false
-        settle(group, await read(group))
-      }
-    } catch (error) {
-      group.lookAgain = false
-      // Those who have seen it wait on, until it can be asked again or their time is up.
-      for (const waiter of group.waiters) if (!waiter.hasLooked) finish(waiter, () => waiter.reject(error))
-    }
-  }
-
-  /** Out of memory where the news has not thrown it out, else with all who ask for it now. */
-  async function read({ ref, include }: Group): Promise<Found> {
-    return statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now()) ?? statusCache.fetch(ref, include)
-  }
-
-  function settle(group: Group, read: Found): void {
-    // It ended and was not kept: what its last event says is all there is.
-    const departed = !read.job && group.end && group.last && finishedBy(group.last.body, group.end)
-    const found: Found = departed ? { ...read, job: toCachedJob(departed) } : read
+  function onRead(group: Group, reading: Found): void {
+    const outcome = outcomeOf(reading, group, events.feed(group.ref.queue))
+    const found = outcome === 'departed' ? { ...reading, job: departedJob(group) } : reading
     const { job } = found
-    if (job && !departed) group.last = job
-    const isDoubtful = !job && group.last !== undefined && mayBeHeardOf(group.ref.queue, found.place)
-    if (isDoubtful) doubtful.add(group)
+    if (outcome === 'present') group.last = job
+    if (outcome === 'unexplained') unexplained.add(group)
     for (const waiter of group.waiters) {
-      waiter.hasLooked = true
-      if (isDoubtful && !closing) continue
-      if (!job || job.finished || closing || (waiter.until === 'change' && hasChanged(waiter, job))) {
-        finish(waiter, () => waiter.resolve(found))
-      }
+      waiter.isChecked = true
+      waiter.etag ??= job?.etag
+      const isPending = outcome === 'unexplained' || !isDone(waiter.until, waiter.etag, job)
+      if (closing || !isPending) finish(waiter, () => waiter.resolve(found))
     }
   }
 
-  /** It is gone, and not all that led to that has been heard. */
-  function mayBeHeardOf(queue: string, place: string): boolean {
-    const feed = events.feed(queue)
-    return feed?.isLive === true && isAfter(place, feed.position)
+  function onError(group: Group, error: unknown): void {
+    // Requests that have been checked once wait on, until Redis recovers or their time is up.
+    for (const waiter of group.waiters) if (!waiter.isChecked) finish(waiter, () => waiter.reject(error))
   }
 
-  function finish(waiter: Waiter, tell: () => void): void {
+  function finish(waiter: Waiter, settle: () => void): void {
     const { group } = waiter
     if (!group.waiters.delete(waiter)) return
-    ticker.remove(waiter, waiter.due)
+    wheel.remove(waiter, waiter.dueTick)
     waiting--
-    tell()
-    closeIfIdle(group)
+    settle()
+    groups.closeIfIdle(group)
+  }
+
+  function onClose(group: Group): void {
+    unexplained.delete(group)
+    if (groups.size === 0) wheel.stop()
   }
 
   function onTick(tick: number): void {
-    const inDoubt = [...doubtful]
-    doubtful.clear()
-    for (const group of inDoubt) look(group)
-    if (tick % (DEAF_LOOK_MS / TICK_MS) === 0) lookWhereDeaf()
+    const toCheck = [...unexplained]
+    unexplained.clear()
+    for (const group of toCheck) check(group)
+    if (tick % (DEGRADED_POLL_MS / TICK_MS) === 0) checkDegraded()
   }
 
-  function timeUp(waiter: Waiter): void {
+  function checkDegraded(): void {
+    for (const followed of groups.followedQueues()) {
+      const isDegraded = !events.feed(followed.queue)?.isLive
+      if (isDegraded && followed.wasDegraded) for (const group of followed.groups) check(group)
+      followed.wasDegraded = isDegraded
+    }
+  }
+
+  function onTimeout(waiter: Waiter): void {
     finish(waiter, () => {
-      if (waiter.hasLooked) read(waiter.group).then(waiter.resolve, waiter.reject)
+      if (waiter.isChecked) read(waiter.group).then(waiter.resolve, waiter.reject)
       else waiter.reject(new SluiceError('REDIS_TIMEOUT', { retryAfterS: 1 }))
     })
   }
 
-  function lookWhereDeaf(): void {
-    for (const following of groups.followings()) {
-      const isDeaf = !events.feed(following.queue)?.isLive
-      if (isDeaf && following.wasDeaf) for (const group of following.groups) look(group)
-      following.wasDeaf = isDeaf
-    }
+  function wait({ ref, include, until, etag, known, waitMs }: WaitRequest): Wait {
+    const group = groups.groupOf(ref, include)
+    wheel.start()
+    group.last ??= known && toCachedJob(known)
+    const dueTick = wheel.dueIn(waitMs)
+    let waiter!: Waiter
+    const result = new Promise<Found>((resolve, reject) => {
+      waiter = { group, until, etag, dueTick, isChecked: false, resolve, reject }
+    })
+    group.waiters.add(waiter)
+    wheel.add(waiter, dueTick)
+    waiting++
+    check(group)
+    return { result, leave: () => finish(waiter, () => {}) }
   }
 
-  return {
-    wait({ ref, include, until, etag, known, waitMs }) {
-      const group = groups.of(ref, include)
-      ticker.start()
-      group.last ??= known && toCachedJob(known)
-      const due = ticker.dueIn(waitMs)
-      let waiter!: Waiter
-      const answer = new Promise<Found>((resolve, reject) => {
-        waiter = { group, until, etag, due, hasLooked: false, resolve, reject }
-      })
-      group.waiters.add(waiter)
-      ticker.add(waiter, due)
-      waiting++
-      look(group)
-      return { answer, leave: () => finish(waiter, () => {}) }
-    },
-    async expect(ref) {
-      const group = groups.of(ref, { data: false, logs: false })
-      group.expected++
-      let isExpected = true
-      const release = () => {
-        if (!isExpected) return
-        isExpected = false
-        group.expected--
-        closeIfIdle(group)
-      }
-      try {
-        await group.following.started
-      } catch (error) {
-        release()
-        throw error
-      }
-      return { release }
-    },
-    count: () => waiting,
-    async close() {
-      closing = true
-      for (const group of groups.all()) look(group)
-      await Promise.all([...groups.all()].map(({ looking }) => looking))
-      ticker.stop()
-    },
+  async function close(): Promise<void> {
+    closing = true
+    for (const group of groups.all()) check(group)
+    await Promise.all([...groups.all()].map(({ checking }) => checking))
+    wheel.stop()
   }
-}
 
-/** Without a tag of the client's, the first look is what it is compared with. */
-function hasChanged(waiter: Waiter, job: CachedJob): boolean {
-  waiter.etag ??= job.etag
-  return !isNotModified(waiter.etag, job.etag)
+  return { wait, expect: groups.expect, count: () => waiting, close }
 }

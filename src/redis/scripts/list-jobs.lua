@@ -1,26 +1,28 @@
--- One page of a queue's jobs, newest first, as of one instant. Writes nothing.
---   KEYS    the places to read, one after the other ("bull:emails:wait"); with a mark, the first is the one it is in
---   ARGV[1] key base of the queue ("bull:emails:")   ARGV[2] jobs wanted   ARGV[3] how many fields are wanted
---   ARGV[4…] the fields, of which the second must be timestamp, and then the mark of the page before, if there was one
--- Returns {jobs} when there is no more, else {jobs, place, mark}; a job is {id, state, {field values}, score if delayed}.
--- The mark of a sorted set is the last id that was looked at, and its score. That of a list is
---   {its index, length of the list, ids looked at before it, n, the first of those, the last n ids, the next ids}
+-- Reads one page of a queue's jobs, newest first, as of one instant. Writes nothing.
+--   KEYS    the collections (lists and sorted sets of ids) to read in order ("bull:emails:wait"); a bookmark applies to
+--           the first
+--   ARGV[1] key base of the queue ("bull:emails:")   ARGV[2] most jobs to return
+--   ARGV[3] ids that a bookmark keeps on either side of the end of a page of a list   ARGV[4] number of fields
+--   ARGV[5…] the fields, those of job-fields.lua first, then the bookmark of the previous page, if any
+-- Returns {jobs} at the end, else {jobs, collection, bookmark}; a job is {id, state, {field values}, score if delayed}.
+-- The bookmark of a sorted set is {last id read, its score}. The bookmark of a list is
+--   {index of the last id read, length of the list, ids read before it, n, the first of those, the last n ids read,
+--    the ids that follow}
+--@include job-fields
 local LISTS = {wait = true, paused = true, active = true}
 local STATES = {wait = 'waiting', paused = 'waiting'}
--- Ids that are no jobs are passed over; after this many (3 ms) the page ends short, so that Redis is not held for long.
+-- Ids without a job are skipped. After this many (3 ms) the page ends short, so that it does not block Redis for long.
 local SKIPPED_MAX = 500
--- Ids kept on either side of the end of a page of a list.
-local NEIGHBOURS = 3
--- The end of the page before is looked for among this many ids on either side of where it is expected (0.5 ms), and
--- then, by its own id alone, among this many from the nearer end of the list (0.7 ms, twice).
+-- Where a list goes on is searched among this many ids on either side of the expected index (0.5 ms), and then, by one
+-- id alone, among this many from the nearer end of the list (0.7 ms, twice).
 local NEAR = 1000
 local FAR = 25000
 
-local base, limit, fieldCount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local fields = {unpack(ARGV, 4, 3 + fieldCount)}
-local mark = {unpack(ARGV, 4 + fieldCount)}
+local base, limit, neighbours, fieldCount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local fields = {unpack(ARGV, 5, 4 + fieldCount)}
+local bookmark = {unpack(ARGV, 5 + fieldCount)}
 
--- By bytes, as Redis orders members; the comparison of Lua follows the locale of the server.
+-- Compares bytes, as Redis does to order members; Lua's own comparison depends on the server's locale.
 local function isGreater(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = a:byte(i), b:byte(i)
@@ -29,12 +31,13 @@ local function isGreater(a, b)
   return #a > #b
 end
 
--- The rank after that of the member, or that which it would have: exact, whatever came, went or moved in between.
+-- The rank that follows the member's, or the rank that the member would have: exact, whatever was added, removed or
+-- rescored since.
 local function startInSet(key, member, score)
   local now = redis.call('ZSCORE', key, member)
   if now and tonumber(now) == tonumber(score) then return redis.call('ZREVRANK', key, member) + 1 end
-  -- Of those with the same score, the greater member comes first. They may be thousands (jobs that finished within one
-  -- millisecond), so their ranks are halved until the place is found.
+  -- Among equal scores the greater member comes first. Thousands of members may share a score (jobs that finished in
+  -- the same millisecond), hence the binary search.
   local low = redis.call('ZCOUNT', key, '(' .. score, '+inf')
   local high = low + redis.call('ZCOUNT', key, score, score)
   while low < high do
@@ -48,19 +51,18 @@ local function startInSet(key, member, score)
   return low
 end
 
--- Where a list goes on. Jobs come at its head and go at its tail, and both move the rest: an index is no place to come
--- back to, only an id is, and that of the last job may have gone.
+-- The index at which a list goes on. Jobs enter at the head and leave at the tail, and both shift the rest, so an old
+-- index is not reliable. Ids are, but the id of the last job may be gone.
 local function startInList(key, offset, lengthThen, span, lastCount, first, ...)
   local ids = {...}
   local last, following = ids[1], ids[lastCount + 1]
   local length = redis.call('LLEN', key)
-  -- What grew the list came at its head. What came and went beside that moved the place deeper still.
+  -- Growth happened at the head. Jobs that came and went beyond that growth moved the last id deeper still.
   local here = math.max(offset, offset + length - lengthThen)
   if redis.call('LINDEX', key, here) == last then return here + 1 end
 
-  -- The ids around the end of a page stood side by side, and whichever are left still do: any one of them tells the
-  -- place exactly. The search is from the tail, since a job that has been worked and is back for another try is
-  -- at the head.
+  -- The neighbours of the end of a page were adjacent, and those that are left still are, so any of them gives the
+  -- exact index. The search starts at the tail, because a job that was worked and retried is back at the head.
   local side = {}
   for i = 1, #ids do
     side[ids[i]] = i <= lastCount and 'before' or 'after'
@@ -80,20 +82,20 @@ local function startInList(key, offset, lengthThen, span, lastCount, first, ...)
   end
   if start then return start end
 
-  -- More came and went meanwhile than that. Seen from the nearer end, and only deeper, where it must be.
+  -- The list moved by more than NEAR. Search from the nearer end; only a deeper index can be right.
   local rank = length - here < here and -1 or 1
   for i, id in ipairs({last, following}) do
     local found = redis.call('LPOS', key, id, 'RANK', rank, 'MAXLEN', FAR)
-    -- Behind the last one, or at the one that followed it.
+    -- After the last id read, or at the id that followed it.
     if found and found > here then return found + 2 - i end
   end
 
-  -- All neighbours are gone. Mostly the workers have taken them, and with them what was behind: then what is left of
-  -- the page before ends the list.
+  -- All neighbours are gone. Usually workers took them together with everything behind them, so that the rest of the
+  -- previous page ends the list.
   if firstAt then return firstAt + span + 1 end
-  -- Else an estimate, which can repeat or skip jobs, but no more of them than came and went since the page before:
-  -- `here` is too near to the head by as many as both came and were taken, and too far by as many as were removed out
-  -- of the pages before.
+  -- Otherwise estimate. This can repeat or skip jobs, but at most as many as came and went since the previous page:
+  -- `here` is too close to the head by the number of jobs that both came and were taken, and too far from it by the
+  -- number of jobs that were removed from the pages before.
   return here + 1
 end
 
@@ -108,48 +110,48 @@ local function read(key, isList, from, count)
   return ids, scores
 end
 
--- `false` for what is no job: a marker that old versions of BullMQ left in the list, or an id without its hash.
+-- `false` for an id without a job: a marker that an old version of BullMQ left in the list, or an id without a hash.
 local function valuesOf(id, isList)
   if isList and id:sub(1, 2) == '0:' then return false end
   local values = redis.pcall('HMGET', base .. id, unpack(fields))
-  return not values.err and values[2] and values
+  return not values.err and values[TIMESTAMP] and values
 end
 
-local function markInList(key, at, looked)
-  local count = math.min(#looked, NEIGHBOURS)
-  local found = {at, redis.call('LLEN', key), #looked - 1, count, looked[1]}
+local function bookmarkInList(key, at, idsRead)
+  local count = math.min(#idsRead, neighbours)
+  local made = {at, redis.call('LLEN', key), #idsRead - 1, count, idsRead[1]}
   for i = 0, count - 1 do
-    found[#found + 1] = looked[#looked - i]
+    made[#made + 1] = idsRead[#idsRead - i]
   end
-  for _, id in ipairs(redis.call('LRANGE', key, at + 1, at + NEIGHBOURS)) do
-    found[#found + 1] = id
+  for _, id in ipairs(redis.call('LRANGE', key, at + 1, at + neighbours)) do
+    made[#made + 1] = id
   end
-  return found
+  return made
 end
 
-local function isMore(place, index, isList)
-  if index < redis.call(isList and 'LLEN' or 'ZCARD', KEYS[place]) then return true end
-  return place < #KEYS and redis.call('EXISTS', unpack(KEYS, place + 1)) > 0
+local function hasMore(keyIndex, index, isList)
+  if index < redis.call(isList and 'LLEN' or 'ZCARD', KEYS[keyIndex]) then return true end
+  return keyIndex < #KEYS and redis.call('EXISTS', unpack(KEYS, keyIndex + 1)) > 0
 end
 
 local jobs, skipped = {}, 0
-for place, key in ipairs(KEYS) do
+for keyIndex, key in ipairs(KEYS) do
   local name = key:sub(#base + 1)
   local isList, state = LISTS[name], STATES[name] or name
-  local index, looked = 0, {}
-  if place == 1 and #mark > 0 then
+  local index, idsRead = 0, {}
+  if keyIndex == 1 and #bookmark > 0 then
     if isList then
-      local offset, length, span, lastCount = unpack(mark, 1, 4)
+      local offset, length, span, lastCount = unpack(bookmark, 1, 4)
       index = startInList(
         key,
         tonumber(offset),
         tonumber(length),
         tonumber(span),
         tonumber(lastCount),
-        unpack(mark, 5)
+        unpack(bookmark, 5)
       )
     else
-      index = startInSet(key, mark[1], mark[2])
+      index = startInSet(key, bookmark[1], bookmark[2])
     end
   end
   repeat
@@ -162,10 +164,10 @@ for place, key in ipairs(KEYS) do
         skipped = skipped + 1
       end
       index = index + 1
-      looked[#looked + 1] = id
+      idsRead[#idsRead + 1] = id
       if #jobs == limit or skipped == SKIPPED_MAX then
-        if not isMore(place, index, isList) then return {jobs} end
-        return {jobs, name, isList and markInList(key, index - 1, looked) or {id, scores[i]}}
+        if not hasMore(keyIndex, index, isList) then return {jobs} end
+        return {jobs, name, isList and bookmarkInList(key, index - 1, idsRead) or {id, scores[i]}}
       end
     end
   until #ids == 0

@@ -17,12 +17,6 @@ export interface Script {
 
 type ScriptArgument = string | number | Buffer
 
-export const readJobsScript = loadScript('read-jobs')
-export const listJobsScript = loadScript('list-jobs')
-export const bullmqCommandsScript = loadScript('run-bullmq-commands')
-export const recoverStalledScript = loadScript('recover-stalled')
-export const putSubscriptionScript = loadScript('put-subscription')
-
 /**
  * Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. `constants`: what
  * `--@constants` declares as Lua locals.

@@ -44,7 +44,7 @@ t.test('a job is followed from what it is to its end, and then no more', async (
   })
   await eventually(() => following.state() === 2)
   t.notOk(
-    following.heard.some(({ data }) => data['id'] === 'q:b'),
+    following.received.some(({ data }) => data['id'] === 'q:b'),
     'nothing of another',
   )
   t.match(following.errors, [undefined, 204], 'it came back once, and was told that there is no more')
@@ -61,7 +61,7 @@ t.test('a job that fails says why, and tries again before it does', async (t) =>
   })
   t.teardown(() => worker.close())
   await eventually(() => following.state() === 2)
-  const states = following.heard.filter(({ event }) => event === 'state').map(({ data }) => data)
+  const states = following.received.filter(({ event }) => event === 'state').map(({ data }) => data)
   t.same(
     states.map(({ state }) => state),
     ['active', 'delayed', 'waiting', 'active', 'failed'],
@@ -88,7 +88,7 @@ t.test('a job that is removed, or is over already, ends the stream', async (t) =
   const over = follow(t, job)
   t.match((await over.next('snapshot')).data, { state: 'completed', result: 1 })
   await eventually(() => over.state() === 2)
-  t.equal(over.heard.length, 1)
+  t.equal(over.received.length, 1)
 })
 
 t.test('what is not there is a problem, not a stream', async (t) => {
@@ -110,19 +110,19 @@ t.test('whoever comes back gets exactly what was missed', async (t) => {
   first.close()
   for (let i = 1; i <= 5; i++) await taken.updateProgress(i)
   const second = follow(t, job, id)
-  await eventually(() => second.heard.length >= 5)
+  await eventually(() => second.received.length >= 5)
   await taken.updateProgress(6)
   await taken.moveToCompleted(1, 'token', false)
   await eventually(() => second.state() === 2)
   t.same(
-    second.heard.map(({ event, data }) => (event === 'progress' ? data['progress'] : data['state'])),
+    second.received.map(({ event, data }) => (event === 'progress' ? data['progress'] : data['state'])),
     [1, 2, 3, 4, 5, 6, 'completed'],
   )
-  const all = [...first.heard, ...second.heard].map((one) => one.id)
+  const all = [...first.received, ...second.received].map((one) => one.id)
   t.equal(new Set(all).size, all.length, 'nothing twice')
-  const third = follow(t, job, second.heard.at(-1)!.id)
+  const third = follow(t, job, second.received.at(-1)!.id)
   await eventually(() => third.state() === 2)
-  t.same(third.heard, [], 'who had seen the end is told nothing')
+  t.same(third.received, [], 'who had seen the end is told nothing')
   t.same(third.errors, [204])
 })
 
@@ -136,7 +136,7 @@ t.test('what nobody can say any more is a gap, and then the job as it is', async
     const following = follow(t, job, lastEventId)
     t.match((await following.next('gap')).data, { reason: 'expired' }, lastEventId)
     t.match((await following.next('snapshot')).data, { progress: 50 })
-    t.equal(following.heard.length, 2)
+    t.equal(following.received.length, 2)
     following.close()
   }
 })
@@ -174,9 +174,9 @@ t.test('a lost Redis connection is caught up with: nothing missed, nothing twice
     if (i % 40 === 0) await redis.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   }
   await taken.moveToCompleted(1, 'token', false).catch(() => {})
-  await eventually(() => following.heard.some(({ data }) => data['state'] === 'completed'))
+  await eventually(() => following.received.some(({ data }) => data['state'] === 'completed'))
   t.same(
-    following.heard.filter(({ event }) => event === 'progress').map(({ data }) => data['progress']),
+    following.received.filter(({ event }) => event === 'progress').map(({ data }) => data['progress']),
     Array.from({ length: 100 }, (_, i) => i + 1),
   )
 })
@@ -185,10 +185,10 @@ t.test('a hundred follow one job, and each hears its end', async (t) => {
   const { queue, take, job, subscribers } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const all = Array.from({ length: 100 }, () => follow(t, job))
-  await eventually(() => all.every(({ heard }) => heard.length === 1))
+  await eventually(() => all.every(({ received }) => received.length === 1))
   t.equal(await subscribers(), 100)
   await (await take()).moveToCompleted(1, 'token', false)
-  await eventually(() => all.every(({ heard }) => heard.at(-1)?.data['state'] === 'completed'))
+  await eventually(() => all.every(({ received }) => received.at(-1)?.data['state'] === 'completed'))
   await eventually(async () => (await subscribers()) === 0)
 })
 
@@ -200,10 +200,10 @@ t.test('a job that is at its end while clients come is told to have ended, once'
   await queue.addBulk(keys.map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
   const all = keys.map((key) => follow(t, `${url}/jobs/q:${key}/events`))
   await eventually(() => all.every(({ state }) => state() === 2))
-  for (const { heard } of all) {
-    t.equal(heard[0]?.event, 'snapshot')
-    t.equal(heard.filter(({ data }) => data['state'] === 'completed').length, 1)
-    t.equal(heard.at(-1)?.data['state'], 'completed')
+  for (const { received } of all) {
+    t.equal(received[0]?.event, 'snapshot')
+    t.equal(received.filter(({ data }) => data['state'] === 'completed').length, 1)
+    t.equal(received.at(-1)?.data['state'], 'completed')
   }
 })
 

@@ -4,7 +4,8 @@
  */
 import t from 'tap'
 import { SluiceError } from '../../../src/errors.ts'
-import type { Feed, QueueEvent, QueueEvents } from '../../../src/events/queue-events.ts'
+import type { Feed } from '../../../src/events/feed-registry.ts'
+import type { QueueEvent, QueueEvents } from '../../../src/events/queue-events.ts'
 import type { Reading } from '../../../src/jobs/status/job-reader.ts'
 import { type JobResource, resourceOfNewJob } from '../../../src/jobs/status/job-resource.ts'
 import { createStatusCache } from '../../../src/jobs/status/status-cache.ts'
@@ -27,22 +28,22 @@ function setUp(settings: Record<string, string> = {}, { follows = true } = {}) {
   }
   const feed = { queue: 'q', isLive: true, epoch: 0, isClosed: false, position: '0-0', usedAtMs: 0 }
   let followed: Feed | undefined
-  let listener!: Parameters<QueueEvents['listen']>[0]
-  const events: Pick<QueueEvents, 'feed' | 'follow' | 'listen'> = {
+  let listener!: Parameters<QueueEvents['onAnyEvent']>[0]
+  const events: Pick<QueueEvents, 'feed' | 'follow' | 'onAnyEvent'> = {
     feed: () => followed,
     follow: () => {
       if (follows) followed = feed
       return followed
     },
-    listen: (one) => {
+    onAnyEvent: (one) => {
       listener = one
     },
   }
   const cache = createStatusCache(testConfig(settings), reader, events, () => nowMs)
   t.teardown(() => cache.close())
-  const fill = (found: JobResource | undefined, place = '5-0', include = plain) => {
+  const fill = (found: JobResource | undefined, position = '5-0', include = plain) => {
     const fetched = cache.fetch(ref, include)
-    reads.at(-1)!.resolve({ job: found, place })
+    reads.at(-1)!.resolve({ job: found, position })
     return fetched
   }
   /** `key` null: it is of no job. */
@@ -63,7 +64,7 @@ t.test('reads of one id that miss together are one read', async (t) => {
   const { cache, reads } = setUp()
   const asked = Array.from({ length: 1_000 }, () => cache.fetch(ref, plain))
   t.equal(reads.length, 1)
-  reads[0]!.resolve({ job: job(), place: '5-0' })
+  reads[0]!.resolve({ job: job(), position: '5-0' })
   const bodies = new Set((await Promise.all(asked)).map(({ job }) => job?.body))
   t.equal(bodies.size, 1)
 })
@@ -107,7 +108,7 @@ t.test('an answer that somebody asked for is read again at once, another is only
   peek()
   happens('7-0', 'completed')
   t.equal(reads.length, 3)
-  reads[2]!.resolve({ job: job('completed'), place: '7-0' })
+  reads[2]!.resolve({ job: job('completed'), position: '7-0' })
   await settled()
   t.match(peek(), { source: 'hit', job: { finished: true } })
 })
@@ -124,16 +125,16 @@ t.test('an event throws out the answer with data too, by itself', async (t) => {
 t.test('a read that an event overtakes is answered to those who asked before, and is not kept', async (t) => {
   const { cache, reads, peek, happens } = setUp()
   const before = cache.fetch(ref, plain)
-  reads[0]!.resolve({ job: job(), place: '5-0' })
+  reads[0]!.resolve({ job: job(), position: '5-0' })
   await before
   const early = cache.fetch(ref, plain, { bypass: true })
   happens('6-0')
   const late = cache.fetch(ref, plain)
   t.equal(reads.length, 3, 'who asks after the event does not join the read from before it')
-  reads[1]!.resolve({ job: job(), place: '5-0' })
+  reads[1]!.resolve({ job: job(), position: '5-0' })
   await early
   t.equal(peek(), undefined)
-  reads[2]!.resolve({ job: job('active'), place: '6-0' })
+  reads[2]!.resolve({ job: job('active'), position: '6-0' })
   await late
   t.match(peek()?.job?.body, /"active"/)
 })
@@ -143,13 +144,13 @@ t.test('a read that an event overtakes is kept where it was made after what the 
   await fill(job(), '5-0')
   const asked = cache.fetch(ref, plain, { bypass: true })
   happens('6-0')
-  reads[1]!.resolve({ job: job('active'), place: '6-0' })
+  reads[1]!.resolve({ job: job('active'), position: '6-0' })
   await asked
   t.match(peek()?.job?.body, /"active"/)
 })
 
 t.test('a read that two events overtake is kept only where it was made after both', async (t) => {
-  for (const [place, isKept] of [
+  for (const [position, isKept] of [
     ['5-9', false],
     ['6-5', false],
     ['7-0', true],
@@ -159,9 +160,9 @@ t.test('a read that two events overtake is kept only where it was made after bot
     const asked = cache.fetch(ref, plain, { bypass: true })
     happens('6-0')
     happens('7-0', 'completed')
-    reads[1]!.resolve({ job: job('active'), place })
+    reads[1]!.resolve({ job: job('active'), position })
     await asked
-    t.equal(peek() !== undefined, isKept, `read at ${place}`)
+    t.equal(peek() !== undefined, isKept, `read at ${position}`)
   }
 })
 
@@ -170,15 +171,15 @@ t.test('a read is overtaken though others of the same job have begun since', asy
   await fill(job(), '5-0')
   const asked = [1, 2, 3].map(() => cache.fetch(ref, plain, { bypass: true }))
   happens('6-0')
-  reads[3]!.resolve({ job: job('active'), place: '6-0' })
-  reads[1]!.resolve({ job: job(), place: '5-0' })
-  reads[2]!.resolve({ job: job(), place: '5-0' })
+  reads[3]!.resolve({ job: job('active'), position: '6-0' })
+  reads[1]!.resolve({ job: job(), position: '5-0' })
+  reads[2]!.resolve({ job: job(), position: '5-0' })
   await Promise.all(asked)
   t.match(peek()?.job?.body, /"active"/)
   const before = [4, 5].map(() => cache.fetch(ref, plain, { bypass: true }))
   cache.forget('q', 'a')
-  reads[4]!.resolve({ job: job(), place: '6-0' })
-  reads[5]!.resolve({ job: job(), place: '6-0' })
+  reads[4]!.resolve({ job: job(), position: '6-0' })
+  reads[5]!.resolve({ job: job(), position: '6-0' })
   await Promise.all(before)
   t.equal(peek(), undefined, 'and so when it was written here')
 })
@@ -187,7 +188,7 @@ t.test('the first read of a queue is not kept when others had begun to follow it
   const { cache, reads, peek, feed } = setUp()
   const first = cache.fetch(ref, plain)
   feed.position = '6-0'
-  reads[0]!.resolve({ job: job(), place: '5-0' })
+  reads[0]!.resolve({ job: job(), position: '5-0' })
   await first
   t.equal(peek(), undefined, 'what happened in between was heard by nobody')
 })
@@ -198,9 +199,9 @@ t.test('an older read that comes back later does not take the place of a newer o
   const older = cache.fetch(ref, plain, { bypass: true })
   happens('6-0')
   const newer = cache.fetch(ref, plain)
-  reads[2]!.resolve({ job: job('completed'), place: '6-0' })
+  reads[2]!.resolve({ job: job('completed'), position: '6-0' })
   await newer
-  reads[1]!.resolve({ job: job('active'), place: '5-5' })
+  reads[1]!.resolve({ job: job('active'), position: '5-5' })
   await older
   t.match(peek()?.job?.body, /"completed"/)
 })
@@ -211,7 +212,7 @@ t.test('after a gap nothing from before it is served, nor kept when it was under
   const underWay = cache.fetch(ref, plain, { bypass: true })
   feed.epoch++
   t.equal(peek(), undefined)
-  reads[1]!.resolve({ job: job(), place: '5-0' })
+  reads[1]!.resolve({ job: job(), position: '5-0' })
   await underWay
   t.equal(peek(), undefined)
   await fill(job())
@@ -258,10 +259,10 @@ t.test('a read that was under way when the job was written here is answered and 
   cache.forget('q', 'a')
   const after = cache.fetch(ref, plain)
   t.equal(reads.length, 2, 'who asks after the write does not join the read from before it')
-  reads[0]!.resolve({ job: undefined, place: '5-0' })
+  reads[0]!.resolve({ job: undefined, position: '5-0' })
   t.equal((await before).job, undefined)
   t.equal(peek(), undefined, 'the old answer was not kept')
-  reads[1]!.resolve({ job: job(), place: '5-0' })
+  reads[1]!.resolve({ job: job(), position: '5-0' })
   await after
   t.equal(peek()?.job?.body, JSON.stringify(job()))
 })
@@ -314,7 +315,7 @@ t.test('a read that is to be fresh joins none that began before', async (t) => {
   const earlier = cache.fetch(ref, plain)
   const fresh = cache.fetch(ref, plain, { bypass: true })
   t.equal(reads.length, 2)
-  for (const read of reads) read.resolve({ job: job(), place: '5-0' })
+  for (const read of reads) read.resolve({ job: job(), position: '5-0' })
   t.equal((await earlier).source, 'miss')
   t.equal((await fresh).source, 'bypass')
 })
@@ -324,7 +325,7 @@ t.test('logs are read each time, since nothing tells when a line is added', asyn
   const logs = { data: false, logs: true }
   const asked = [cache.fetch(ref, logs), cache.fetch(ref, logs)]
   t.equal(reads.length, 2)
-  for (const read of reads) read.resolve({ job: job(), place: '5-0' })
+  for (const read of reads) read.resolve({ job: job(), position: '5-0' })
   await Promise.all(asked)
   t.equal(peek(logs), undefined)
 })
@@ -345,7 +346,7 @@ t.test('the memory is bounded by bytes, the oldest goes first, and the counts ar
   const { cache, reads, pass } = setUp({ CACHE_MAX_BYTES: '65536', CACHE_TTL_SHORT: '1000' })
   for (let i = 0; i < 200; i++) {
     const fetched = cache.fetch({ queue: 'q', key: `k${i}` }, plain)
-    reads.at(-1)!.resolve({ job: job(), place: '5-0' })
+    reads.at(-1)!.resolve({ job: job(), position: '5-0' })
     await fetched
   }
   const { bytes, maxBytes, totalEntries, validEntries } = cache.stats()

@@ -62,7 +62,7 @@ t.test('with the CA and a client certificate the whole service works over rediss
   const stream = follow(t, `${await listen(app)}/jobs/q:a/events`)
   await stream.next('snapshot')
   worker.run()
-  await eventually(() => stream.heard.some(({ data }) => data['state'] === 'completed'))
+  await eventually(() => stream.received.some(({ data }) => data['state'] === 'completed'))
   t.match((await app.http.inject('/jobs/q:a')).json(), { state: 'completed', result: { sent: true } })
   const big = 'x'.repeat(500_000)
   t.equal(

@@ -1,0 +1,138 @@
+/**
+ * An entry of the status cache, and the rules for keeping and serving it, as functions of plain values. An entry is
+ *
+ *   fresh     its feed is live and has had no gap since the read: served until its TTL ends
+ *   degraded  its queue has no live feed: served until DEGRADED_TTL_MS after the read
+ *   detached  its feed was closed or had a gap: not served
+ *   expired   its time is over: after CACHE_STALE_KEEP it is deleted
+ *
+ * While Redis fails, an entry whose TTL ended less than CACHE_STALE_KEEP ago is served as `stale`, unless its feed had a gap.
+ */
+import type { Feed } from '../../events/feed-registry.ts'
+import { isAfter } from '../../redis/streams/stream-position.ts'
+import type { Reading } from './job-reader.ts'
+import { type JobResource, type Representation, represent } from './job-resource.ts'
+
+export interface CachedJob extends Representation {
+  finished: boolean
+  createdAtMs: number
+  /** 0: the job is not delayed. */
+  delayedUntilMs: number
+}
+
+export interface CacheEntry {
+  /** `undefined`: the job does not exist. */
+  job: CachedJob | undefined
+  /** Position in the queue's event stream at which the job was read. */
+  position: string
+  /** `undefined`: no event tells when the job changes. */
+  feed: Feed | undefined
+  /** The epoch of the feed at the read. */
+  epoch: number
+  filledAtMs: number
+  ttlMs: number
+  /** A client has asked for it since the read. */
+  used: boolean
+}
+
+export interface Found {
+  /** `undefined`: the job does not exist. */
+  job: CachedJob | undefined
+  /** `bypass`: read from Redis on request. `stale`: Redis fails, and this is the last that was known. */
+  source: 'hit' | 'miss' | 'stale' | 'bypass'
+  /** Position in the queue's event stream: `job` reflects every event up to it and no later one. */
+  position: string
+  /** For how long it would be served from memory, ms; below 0 when stale. */
+  ttlMs: number
+  /** Events do not arrive, so that it may be up to DEGRADED_TTL_MS old. */
+  degraded: boolean
+}
+
+export interface Ttls {
+  finishedMs: number
+  unfinishedMs: number
+  missingMs: number
+}
+
+const DEGRADED_TTL_MS = 1_000
+/** A missing job whose creation no event would report: a job that another replica stores shows within this. */
+const UNFOLLOWED_MISSING_TTL_MS = 100
+
+export function createEntry(
+  { job, position }: Reading,
+  feed: Feed | undefined,
+  ttls: Ttls,
+  nowMs: number,
+): CacheEntry {
+  // No spread: every entry has the same hidden class, of the smallest size.
+  return {
+    job: job && toCachedJob(job),
+    position,
+    feed,
+    epoch: feed?.epoch ?? 0,
+    filledAtMs: nowMs,
+    ttlMs: ttlOf(job, feed !== undefined, ttls),
+    used: false,
+  }
+}
+
+export function toCachedJob(resource: JobResource): CachedJob {
+  const { body, etag } = represent(resource)
+  return {
+    body,
+    etag,
+    finished: isFinished(resource),
+    createdAtMs: Date.parse(resource.createdAt),
+    delayedUntilMs: resource.delayedUntil === null ? 0 : Date.parse(resource.delayedUntil),
+  }
+}
+
+/** Until when the entry is served from memory, ms since 1970; 0 if it must not be. */
+export function freshUntil({ feed, epoch, filledAtMs, ttlMs }: CacheEntry): number {
+  if (feed?.isLive && !feed.isClosed && feed.epoch === epoch) return filledAtMs + ttlMs
+  if (feed && (feed.isClosed || feed.epoch !== epoch)) return 0
+  return filledAtMs + Math.min(ttlMs, DEGRADED_TTL_MS)
+}
+
+export function foundIn(entry: CacheEntry, source: Found['source'], nowMs: number): Found {
+  const ttlMs = Math.max(0, freshUntil(entry) - nowMs)
+  const degraded = !(entry.feed?.isLive ?? false)
+  return { job: entry.job, source, position: entry.position, ttlMs, degraded }
+}
+
+/** What may be served while Redis fails. A job that is known to be gone, or may have changed in a gap, is not. */
+export function staleIn(entry: CacheEntry, staleKeepMs: number, nowMs: number): Found | undefined {
+  if (!entry.job) return undefined
+  if (entry.feed && entry.feed.epoch !== entry.epoch) return undefined
+  const ttlMs = entry.filledAtMs + entry.ttlMs - nowMs
+  if (-ttlMs > staleKeepMs) return undefined
+  return { job: entry.job, source: 'stale', position: entry.position, ttlMs, degraded: true }
+}
+
+/** Whether an event is not reflected in the entry, so that the entry must go. */
+export function isInvalidatedBy(eventId: string, { position }: CacheEntry): boolean {
+  return isAfter(eventId, position)
+}
+
+/**
+ * Whether this process received every event between the read and now. `before` and `epochBefore` are the feed of the
+ * queue, and its epoch, when the read began.
+ */
+export function hasReceivedAll(
+  { feed, position }: Pick<CacheEntry, 'feed' | 'position'>,
+  before: Feed | undefined,
+  epochBefore: number | undefined,
+): boolean {
+  if (before) return feed === before && feed.epoch === epochBefore
+  // Another request may have followed the queue in the meantime, from a later position.
+  return !feed || !isAfter(feed.position, position)
+}
+
+function ttlOf(job: JobResource | undefined, isFollowed: boolean, ttls: Ttls): number {
+  if (job) return isFinished(job) ? ttls.finishedMs : ttls.unfinishedMs
+  return isFollowed ? ttls.missingMs : Math.min(ttls.missingMs, UNFOLLOWED_MISSING_TTL_MS)
+}
+
+function isFinished({ state }: JobResource): boolean {
+  return state === 'completed' || state === 'failed'
+}

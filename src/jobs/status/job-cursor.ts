@@ -1,0 +1,53 @@
+/**
+ * Encodes where a listing goes on as an opaque text, and validates what clients send back. Cursors are not signed: a
+ * forged one reveals nothing of the queue that the client could not list anyway.
+ */
+import { SluiceError } from '../../errors.ts'
+import type { JobState } from '../../queues/queue-registry.ts'
+import { isBookmark, type PageStart } from '../../redis/scripts/list-jobs.ts'
+import { CURSOR_MAX_LENGTH } from './schemas.ts'
+
+/** The query that a cursor belongs to. */
+export interface CursorQuery {
+  queue: string
+  /** `undefined`: every state. */
+  state?: JobState | undefined
+}
+
+/** Raise it when the meaning of a bookmark changes. */
+const CURSOR_VERSION = 1
+
+export function encodeCursor({ queue, state }: CursorQuery, { collection, bookmark }: PageStart): string {
+  const values = [CURSOR_VERSION, queue, state ?? null, collection, ...bookmark]
+  return Buffer.from(JSON.stringify(values)).toString('base64url')
+}
+
+/** `collections`: those that the query reads. Throws INVALID_REQUEST. */
+export function decodeCursor(text: string, { queue, state }: CursorQuery, collections: string[]): PageStart {
+  const [version, cursorQueue, cursorState, collection, ...bookmark] = parse(text)
+  if (version !== CURSOR_VERSION || typeof collection !== 'string' || !isBookmark(collection, bookmark)) {
+    throw invalid(
+      'is not a valid cursor. Send the cursor of the previous page unchanged, or omit it to start over.',
+    )
+  }
+  if (cursorQueue !== queue || cursorState !== (state ?? null) || !collections.includes(collection)) {
+    throw invalid(
+      'belongs to another query. Send it with the queue and state that it came from, or omit it to start over.',
+    )
+  }
+  return { collection, bookmark }
+}
+
+function parse(text: string): unknown[] {
+  if (text.length > CURSOR_MAX_LENGTH) return []
+  try {
+    const value: unknown = JSON.parse(Buffer.from(text, 'base64url').toString())
+    return Array.isArray(value) ? value : []
+  } catch {
+    return []
+  }
+}
+
+function invalid(detail: string): SluiceError {
+  return new SluiceError('INVALID_REQUEST', { errors: [{ pointer: '?cursor', detail }] })
+}
