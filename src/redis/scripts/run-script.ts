@@ -1,30 +1,43 @@
 /**
- * The Lua scripts, read once at start, run by their SHA-1. A server that does not know a script (first use, SCRIPT
- * FLUSH, failover) says NOSCRIPT before running anything, and is sent the text.
+ * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first use, SCRIPT
+ * FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
  *
- * `enqueue.lua` has a place for BullMQ's own add scripts; they are put in from the installed package, unchanged.
+ * A script may include fragments of ours (`--@include`) and BullMQ's own scripts, unchanged, from the installed package
+ * (`--@bullmq`). `--@bullmq-list` becomes a table of the latter, in the order in which they are included.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
-import { bullmqKeyNamesAsLua, bullmqScriptAsLua } from '../../bullmq/script-source.ts'
+import { bullmqKeyNamesAsLua, bullmqListAsLua, bullmqScriptAsLua } from '../../bullmq/script-source.ts'
 
 export interface Script {
   readonly text: string
   readonly sha: string
+  /** BullMQ's scripts that this one includes, in order. */
+  readonly bullmqScripts: readonly string[]
 }
 
 type ScriptArgument = string | number | Buffer
 
-export const enqueueScript = load('enqueue')
-export const readJobsScript = load('read-jobs')
-export const listJobsScript = load('list-jobs')
-export const inspectStreamsScript = load('inspect-streams')
-export const bullmqCommandsScript = load('run-bullmq-commands')
-export const recoverStalledScript = load('recover-stalled')
-export const putSubscriptionScript = load('put-subscription')
+export const enqueueScript = loadScript('enqueue')
+export const readJobsScript = loadScript('read-jobs')
+export const listJobsScript = loadScript('list-jobs')
+export const inspectStreamsScript = loadScript('inspect-streams')
+export const putSubscriptionScript = loadScript('put-subscription')
 
-/** One EVALSHA; two commands when the server has to be told the text first. */
+/** Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. */
+export function loadScript(name: string): Script {
+  const source = readLua(name)
+  const bullmqScripts = [...source.matchAll(/^--@bullmq (\w+)$/gm)].map(([, script]) => script!)
+  const text = source
+    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(included))
+    .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
+    .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
+    .replace(/^--@bullmq-list$/gm, () => bullmqListAsLua(bullmqScripts))
+  return { text, sha: createHash('sha1').update(text).digest('hex'), bullmqScripts }
+}
+
+/** Sends one EVALSHA, followed by an EVAL if the server does not know the script. Resolves with the raw reply. */
 export async function runScript(
   client: Redis,
   script: Script,
@@ -39,14 +52,6 @@ export async function runScript(
   }
 }
 
-function load(name: string): Script {
-  const text = read(name)
-    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
-    .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
-    .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
-  return { text, sha: createHash('sha1').update(text).digest('hex') }
-}
-
-function read(name: string): string {
+function readLua(name: string): string {
   return readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8')
 }

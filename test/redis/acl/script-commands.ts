@@ -3,19 +3,20 @@
  * and each has to have been run by the very script that names it, or stands here with the reason why it cannot be.
  */
 import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { Test } from 'tap'
-import * as ours from '../../../src/redis/scripts/run-script.ts'
+import { loadScript } from '../../../src/redis/scripts/run-script.ts'
 import { allowed, type Seen } from './server.ts'
 
 /** What nobody can make a script do from here, and why. */
 const UNREACHABLE: Record<string, Record<string, string>> = {
-  enqueueScript: {
+  enqueue: {
     lrange: 'for a Redis before 6.0.6, which has no LPOS',
     sadd: 'the parent of a job that is added',
     scard: 'the same',
   },
-  bullmqCommandsScript: {
+  'run-bullmq-commands': {
     sadd: 'the parent of a job with a deduplication: BullMQ refuses to add one that has both',
   },
   updateJobScheduler: {
@@ -31,9 +32,21 @@ const bullmq = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') as Reco
   string,
   { content: string }
 >
-const ownTexts = Object.entries(ours).flatMap(([name, one]) =>
-  'text' in one ? [[name, one.text] as const] : [],
+/** Every script in the folder, without the fragments that others include. */
+const folder = new URL('../../../src/redis/scripts/', import.meta.url)
+const sources = new Map(
+  readdirSync(folder)
+    .filter((file) => file.endsWith('.lua'))
+    .map((file) => [file.slice(0, -'.lua'.length), readFileSync(new URL(file, folder), 'utf8')]),
 )
+const included = new Set(
+  [...sources.values()].flatMap((text) =>
+    [...text.matchAll(/^--@include ([\w-]+)$/gm)].map(([, name]) => name),
+  ),
+)
+const ownTexts = [...sources.keys()]
+  .filter((name) => !included.has(name))
+  .map((name) => [name, loadScript(name).text] as const)
 const texts = [...ownTexts, ...DIRECT.map((name) => [name, bullmq[name]!.content] as const)]
 
 export function checkScripts(t: Test, seen: Seen['scripts']): void {
