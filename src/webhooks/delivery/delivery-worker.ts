@@ -8,6 +8,7 @@
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
 import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
+import type { SluiceError } from '../../errors.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { createDeliveryIntake } from './delivery-intake.ts'
 import { createDeliveryRecord, type DeliveryRecordDeps, type DeliveryRecordStats } from './delivery-record.ts'
@@ -18,6 +19,7 @@ import { BATCH_MAX, deliveryCapacity, replacementFor } from './delivery-state.ts
 import { createEndpointBreaker, type EndpointStats } from './endpoint-breaker.ts'
 import { createOngoingDeliveries } from './ongoing-deliveries.ts'
 import { createSettlementBatcher } from './settlement-batcher.ts'
+import { createSlotReservations } from './slot-reservations.ts'
 import { judge } from './verdict.ts'
 import type { DeliveryResult, WebhookClient } from './webhook-client.ts'
 
@@ -55,46 +57,48 @@ export function createDeliveryWorker(
   concurrencyLimit: ConcurrencyLimit,
   deps: DeliveryWorkerDeps,
 ): DeliveryWorker {
-  const { dispatcher, onLeased, onWrite, onChanged, log } = deps
+  const { dispatcher, onLeased, onWrite, log } = deps
   const { queue, concurrency, timeoutMs } = subscription
   const leaseMs = timeoutMs + LEASE_MARGIN_MS
   const breaker = createEndpointBreaker()
   const record = createDeliveryRecord(subscription, breaker, deps)
   const slots = deps.slots.join(queue, () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill()))
+  const reservations = createSlotReservations(slots, capacity)
   const ongoing = createOngoingDeliveries({ send: createSend(subscription, unsealed, deps), onEnd })
   const batcher = createSettlementBatcher({
     settle,
     isLeased: ({ lease }) => lease.takenAtMs + leaseMs > Date.now(),
-    onBatchEnd: returnUnusedSlots,
+    onBatchEnd: reservations.returnUnused,
     onAdvance() {
       if (inFlight() === 0) onIdle()
       intake.fill()
     },
   })
-  const common: TakeRequest = { queue, max: BATCH_MAX, leaseMs, worker: 'webhook', concurrencyLimit }
   const request: TakeRequest = {
-    ...common,
-    capacity: { take: () => slots.take(capacity()), give: slots.give },
+    queue,
+    max: BATCH_MAX,
+    leaseMs,
+    worker: 'webhook',
+    concurrencyLimit,
+    capacity: reservations.waiting,
   }
   const intake = createDeliveryIntake({
     take: (signal) => dispatcher.take(request, Number.POSITIVE_INFINITY, signal),
-    hasCapacity: () => capacity() > 0,
+    hasCapacity: () => capacity(0) > 0,
     pauseMs: breaker.pauseMs,
     onTaken(taken) {
       begin(taken.jobs)
-      if (taken.isLimitRevised) onChanged(queue)
+      if (taken.isLimitRevised) deps.onChanged(queue)
     },
   })
-  /** Slots that were reserved for a take with a batch, and not used. */
-  let unusedSlots = 0
   let isStopping = false
   let onIdle = () => {}
 
   const inFlight = () => ongoing.count() + batcher.count()
 
-  /** `leaving`: jobs in flight that are about to be settled. */
-  function capacity(leaving = 0): number {
-    if (isStopping) return 0
+  /** `leaving`: jobs in flight that are about to be settled. A take in progress has asked for all the capacity already. */
+  function capacity(leaving: number): number {
+    if (isStopping || (leaving > 0 && intake.isTaking())) return 0
     const remaining = inFlight() - leaving
     return deliveryCapacity(concurrency, remaining, breaker.capacity(remaining))
   }
@@ -120,28 +124,11 @@ export function createDeliveryWorker(
   }
 
   async function settle(batch: EndedDelivery[]): Promise<EndedDelivery[]> {
-    // A take in progress has asked for as many jobs as there is capacity for.
-    const take = () => (intake.isTaking() ? 0 : slots.take(capacity(batch.length)))
-    const give = (count: number) => {
-      unusedSlots += count
-    }
-    const next = { ...common, capacity: { take, give } }
+    const next = { ...request, capacity: reservations.withBatch(batch.length) }
     const { refused, taken } = await dispatcher.settleAndTake(queue, batch, next)
-    const again = batch.flatMap((delivery, index) => {
-      onWrite(queue, delivery.lease.key)
-      const error = refused[index]
-      if (!error) return []
-      log.warn({ queue, job: delivery.lease.key, reason: error.message }, 'delivery not settled')
-      return replacementFor(delivery, error) ?? []
-    })
+    for (const { lease } of batch) onWrite(queue, lease.key)
     begin((await taken).jobs)
-    return again
-  }
-
-  function returnUnusedSlots(): void {
-    const count = unusedSlots
-    unusedSlots = 0
-    slots.give(count)
+    return replaceRefused(batch, refused, log)
   }
 
   async function stop(graceMs: number): Promise<void> {
@@ -149,18 +136,34 @@ export function createDeliveryWorker(
     intake.stop()
     slots.leave()
     if (inFlight() === 0) return
-    let timer: NodeJS.Timeout | undefined
     await new Promise<void>((resolve) => {
-      onIdle = resolve
-      timer = setTimeout(resolve, graceMs)
+      const timer = setTimeout(resolve, graceMs)
+      onIdle = () => {
+        clearTimeout(timer)
+        resolve()
+      }
     })
-    clearTimeout(timer)
     dispatcher.giveBack(request, ongoing.abandon())
   }
 
   intake.fill()
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
   return { subscription, stats, stop }
+}
+
+/** What to settle instead of the deliveries that were refused. */
+function replaceRefused(
+  batch: EndedDelivery[],
+  refused: (SluiceError | undefined)[],
+  log: Logger,
+): EndedDelivery[] {
+  return batch.flatMap((delivery, index) => {
+    const error = refused[index]
+    if (!error) return []
+    const { queue, key } = delivery.lease
+    log.warn({ queue, job: key, reason: error.message }, 'delivery not settled')
+    return replacementFor(delivery, error) ?? []
+  })
 }
 
 /** Sends one job. A delivery that cannot be sent is retried, as one without a response. */
