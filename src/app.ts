@@ -112,7 +112,7 @@ async function assemble(
   const events = createQueueEvents({
     ...{ keyspace, maxQueues: config.EVENTS_MAX_QUEUES },
     ...{ connections, gateway, log },
-    isUrgent: () => line.waiterCount() > 0,
+    isUrgent: () => line.pendingCount() > 0,
   })
   http.addHook('onClose', () => events.close())
 
@@ -138,21 +138,20 @@ async function assemble(
   http.addHook('onClose', () => enqueuer.close())
   const secrets = secretsOf(config)
   const sealer = createLeaseSealer(secrets)
-  const settler = createLeaseSettler({ work, line, sealer, onWrite: statusCache.forget })
+  const settler = createLeaseSettler({ commands: work, dispatcher: line, sealer, onWrite: statusCache.forget })
   const guard = createAddressGuard(config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''))
   const sender = createWebhookClient({ guard, maxResponseBytes: config.WEBHOOK_MAX_RESPONSE })
   http.addHook('onClose', () => sender.close())
   const push = createSubscriptionManager({
     ...{
       keyspace,
-      line,
-      work,
-      sender,
+      dispatcher: line,
+      webhookClient: sender,
       log,
       store: createSubscriptionStore(keyspace, gateway),
       vault: createVault(secrets),
     },
-    ...{ onHeld: stalled.noteLeased, onWrite: statusCache.forget },
+    ...{ onLeased: stalled.noteLeased, onWrite: statusCache.forget },
     maxInFlight: config.WEBHOOK_MAX_IN_FLIGHT,
     pauseAfterMs: config.WEBHOOK_PAUSE_AFTER,
     graceMs: config.SHUTDOWN_TIMEOUT / 2,
@@ -168,7 +167,7 @@ async function assemble(
     ...{ version, budget, connections, semaphore, gateway, registry },
     eventsStats: events.stats,
     waiting: waiters.count,
-    waitingWorkers: line.waiterCount,
+    waitingWorkers: line.pendingCount,
     pushStats: push.stats,
     pushTroubles: push.troubles,
     cacheStats: statusCache.stats,
@@ -212,9 +211,9 @@ async function assemble(
   await http.register(jobEventRoutes, { defaultQueue, statusCache, follower })
   await http.register(queueRoutes, { registry, follower })
   await http.register(leaseRoutes, {
-    line,
+    dispatcher: line,
     settler,
-    describe: createLeaseRenderer(sealer, stalled.noteLeased),
+    renderLease: createLeaseRenderer(sealer, stalled.noteLeased),
   })
   await http.register(webhookRoutes, { push, check: createSubscriptionCheck(guard) })
   await http.register(healthRoutes, { health, summaryTtlMs: config.HEALTH_TTL })

@@ -1,8 +1,8 @@
 /**
- * What BullMQ's own worker would send for what happens to a job: its Job decides (retries, backoff, retention, parents) on
- * a backend that only notes (command-recorder.ts). Nothing is sent from here.
+ * Builds the commands that BullMQ's own worker would send. BullMQ's Job decides (retries, backoff, retention, parents) and
+ * writes to a backend that only records (command-recorder.ts). This module sends nothing.
  */
-import { Job, type JobJson, type RedisQueueBackend, Worker, type WorkerOptions } from 'bullmq'
+import { Job, type JobJson, QueueKeys, type RedisQueueBackend, Worker, type WorkerOptions } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import { SluiceError } from '../errors.ts'
 import {
@@ -15,46 +15,58 @@ import type { JobLease } from './job-lease.ts'
 import { applyOutcome, type JobOutcome } from './job-outcome.ts'
 
 export interface LeaseExtension {
-  /** From now on. */
+  /** The new length of the lease, counted from now. */
   leaseMs: number
+  /** Any JSON value; `undefined` leaves the job's progress as it is. */
   progress: unknown
+  /** A line for the job's log. */
   log: string | undefined
 }
 
 export interface TakeOptions {
   queue: string
-  /** 1 to 100. */
+  /** Most jobs to take, 1 to 100. */
   max: number
   leaseMs: number
-  /** Shown by BullMQ as `processedBy`. */
+  /** BullMQ stores it as `processedBy`. */
   worker: string | undefined
+  /** Most jobs per `duration` ms, instead of the queue's own limit. */
   rateLimit: { max: number; duration: number } | undefined
 }
 
-export interface CommandBuilder {
-  /** Runs until there is no job, `max` times at most. */
-  take(options: TakeOptions, token: string): Promise<BullmqCommand>
-  /**
-   * `stacktrace`: of its earlier attempts, as stored. Rejects with INVALID_OPTION for a backoff that only native workers
-   * know how to compute.
-   */
-  settle(held: JobLease, outcome: JobOutcome, stacktrace: string | undefined): Promise<BullmqCommand>
-  /** The lock first; the rest is written only where that held. */
-  extend(held: JobLease, extension: LeaseExtension): Promise<BullmqCommand[]>
-  /** A line for the job's log, whoever holds it. */
-  log(held: JobLease, line: string): Promise<BullmqCommand>
-  recoverStalled(queue: string, opts: Partial<WorkerOptions>): Promise<BullmqCommand>
+export interface StalledCheckOptions {
+  /** How often a job may stall before it fails. */
+  maxStalledCount: number
+  /** Time during which only one process checks a queue, ms. */
+  intervalMs: number
+  /** The key that marks this time. */
+  checkKey: string
 }
 
-/** Queues whose BullMQ Worker is kept; it holds no connection. */
-const MAX_WORKERS = 1_000
+export interface CommandBuilder {
+  /** Takes jobs one by one until the queue has none, or `max` are taken. */
+  take(options: TakeOptions, token: string): Promise<BullmqCommand>
+  /**
+   * `stacktrace`: the stored traces of earlier attempts. Rejects with INVALID_OPTION if only native workers can compute
+   * the job's backoff.
+   */
+  settle(lease: JobLease, outcome: JobOutcome, stacktrace: string | undefined): Promise<BullmqCommand>
+  /** The first command extends the lock. The others follow it, so they run only if it succeeded. */
+  extend(lease: JobLease, extension: LeaseExtension): Promise<BullmqCommand[]>
+  /** Adds a line to the job's log, also when the lease is lost. */
+  log(lease: JobLease, line: string): Promise<BullmqCommand>
+  recoverStalled(queue: string, options: StalledCheckOptions): Promise<BullmqCommand>
+}
+
+/** How many queues keep their BullMQ Worker and their recorders. Neither has a connection. */
+const QUEUES_MAX = 1_000
 
 export function createCommandBuilder(prefix: string): CommandBuilder {
-  // For BullMQ's Job, which wants to belong to something; nothing runs in it.
-  const workers = new LRUCache<string, Worker>({ max: MAX_WORKERS })
-
-  /** Of each queue those that are not in use: as many as there were at once. */
-  const recorders = new LRUCache<string, CommandRecorder[]>({ max: MAX_WORKERS })
+  const queueKeys = new QueueKeys(prefix)
+  /** BullMQ's Job needs an owner. These workers never run. */
+  const workers = new LRUCache<string, Worker>({ max: QUEUES_MAX })
+  /** The idle recorders of each queue. */
+  const recorders = new LRUCache<string, CommandRecorder[]>({ max: QUEUES_MAX })
 
   async function record(
     queue: string,
@@ -88,11 +100,11 @@ export function createCommandBuilder(prefix: string): CommandBuilder {
     return worker
   }
 
-  function jobOf(held: JobLease, backend: RedisQueueBackend, stacktrace: string | undefined): Job {
-    const { key: id, attemptsMade, attemptsStarted } = held
-    const opts = Job.optsFromJSON(held.opts)
+  function jobOf(lease: JobLease, backend: RedisQueueBackend, stacktrace: string | undefined): Job {
+    const { key: id, attemptsMade, attemptsStarted } = lease
+    const opts = Job.optsFromJSON(lease.opts)
     const json = { id, name: '', data: '{}', opts, timestamp: 1, attemptsMade, attemptsStarted, stacktrace }
-    const job = Job.fromJSON(workerOf(held.queue), json as unknown as JobJson, held.key)
+    const job = Job.fromJSON(workerOf(lease.queue), json as unknown as JobJson, id)
     ;(job as unknown as { backend: RedisQueueBackend }).backend = backend
     return job
   }
@@ -108,10 +120,10 @@ export function createCommandBuilder(prefix: string): CommandBuilder {
       command.times = max
       return command
     },
-    async settle(held, outcome, stacktrace) {
-      checkBackoff(held, outcome)
-      return recordOne(held.queue, {}, (backend) =>
-        applyOutcome(jobOf(held, backend, stacktrace), held.token, outcome),
+    async settle(lease, outcome, stacktrace) {
+      assertComputableBackoff(lease, outcome)
+      return recordOne(lease.queue, {}, (backend) =>
+        applyOutcome(jobOf(lease, backend, stacktrace), lease.token, outcome),
       )
     },
     async extend({ queue, key, token, opts }, { leaseMs, progress, log }) {
@@ -124,19 +136,29 @@ export function createCommandBuilder(prefix: string): CommandBuilder {
     },
     log: ({ queue, key, opts }, line) =>
       recordOne(queue, {}, (backend) => backend.addLog(key, line, Job.optsFromJSON(opts).keepLogs)),
-    recoverStalled: (queue, opts) => recordOne(queue, opts, (backend) => backend.moveStalledJobsToWait()),
+    async recoverStalled(queue, { maxStalledCount, intervalMs, checkKey }) {
+      const opts = { maxStalledCount, stalledInterval: intervalMs }
+      const command = await recordOne(queue, opts, (backend) => backend.moveStalledJobsToWait())
+      command.list[command.list.indexOf(queueKeys.toKey(queue, 'stalled-check'))] = checkKey
+      return command
+    },
   }
 }
 
-/** BullMQ throws for any other, which native workers bring a function for. */
-const BACKOFFS = ['fixed', 'exponential']
+/** For any other type, native workers supply a function and BullMQ throws here. */
+const COMPUTABLE_BACKOFFS = ['fixed', 'exponential']
 
-function checkBackoff({ opts, attemptsMade }: JobLease, outcome: JobOutcome): void {
+function assertComputableBackoff({ opts, attemptsMade }: JobLease, outcome: JobOutcome): void {
   if (outcome.outcome !== 'fail' || outcome.unrecoverable || outcome.retryAfterMs !== undefined) return
   const { attempts = 0, backoff } = Job.optsFromJSON(opts)
-  if (typeof backoff !== 'object' || BACKOFFS.includes(backoff.type) || attemptsMade + 1 >= attempts) return
+  if (
+    typeof backoff !== 'object' ||
+    COMPUTABLE_BACKOFFS.includes(backoff.type) ||
+    attemptsMade + 1 >= attempts
+  )
+    return
   throw new SluiceError('INVALID_OPTION', {
-    detail: `The job's backoff "${backoff.type}" is known to native workers only. Settle it with "retry" and a delay.`,
+    detail: `Only native workers can compute the backoff "${backoff.type}" of this job. Settle it with "retry" and a delay.`,
     outcome: 'not_executed',
   })
 }

@@ -1,7 +1,6 @@
 /**
- * What BullMQ would send to Redis for a worker, sent by us: its own classes are handed a backend whose client only notes
- * what it is told, and any number of such commands are one EVALSHA of run-bullmq-commands.lua. So BullMQ decides (retries,
- * backoff, retention, parents), and a batch is one round trip.
+ * Records what BullMQ would send to Redis. BullMQ's own classes get a backend whose client stores each command instead of
+ * sending it; run-bullmq-commands.lua then runs any number of them in one round trip.
  */
 import { QueueKeys, RedisQueueBackend } from 'bullmq'
 
@@ -9,11 +8,11 @@ type Argument = string | number | Buffer | undefined
 
 export interface BullmqCommand {
   script: string
-  /** Keys, then arguments, as BullMQ gives them to the script. */
+  /** The keys, then the arguments, as BullMQ passes them to the script. */
   list: Argument[]
-  /** How often it is run, at most 100; it ends with the first run that brings no job. */
+  /** How often to run it, at most 100. The first run that returns no job is the last. */
   times: number
-  /** It belongs to the last command that does not follow, and is run only if that gave 1, as extendLock does. */
+  /** Run it only if the last command without this flag returned 1, as extendLock does on success. */
   follows: boolean
 }
 
@@ -25,27 +24,29 @@ export interface RecordingBackendOptions {
   opts: BackendOptions
 }
 
-/** A backend of BullMQ whose commands go to `note`, and nowhere else. */
+/** A BullMQ backend that passes its commands to `onCommand` and sends nothing. */
 export function createRecordingBackend(
   { prefix, queue, opts }: RecordingBackendOptions,
-  note: (command: BullmqCommand) => void,
+  onCommand: (command: BullmqCommand) => void,
 ): RedisQueueBackend {
   const recorder = {
     async runCommand(versioned: string, list: Argument[]) {
-      note({ script: versioned.slice(0, versioned.indexOf(':')), list, times: 1, follows: false })
-      // As a script says that all went well.
+      onCommand({ script: versioned.slice(0, versioned.indexOf(':')), list, times: 1, follows: false })
+      // What a script returns on success.
       return 0
     },
   }
   const connection = { client: Promise.resolve(recorder) } as unknown
-  const { all, toKey } = keysOf(prefix, queue)
+  const queueKeys = new QueueKeys(prefix)
+  const toKey = (type: string) => queueKeys.toKey(queue, type)
   type Connection = ConstructorParameters<typeof RedisQueueBackend>[0]
-  return new RedisQueueBackend(connection as Connection, queue, all, toKey, opts, undefined, false)
+  const keys = queueKeys.getKeys(queue)
+  return new RedisQueueBackend(connection as Connection, queue, keys, toKey, opts, undefined, false)
 }
 
-/** One thing at a time. */
+/** Records one action at a time. */
 export interface CommandRecorder {
-  /** Lets BullMQ do something on a backend that sends nothing; resolves with what it would have sent. */
+  /** Calls `act` with a recording backend. Resolves with the commands that BullMQ would have sent. */
   record(
     opts: BackendOptions,
     act: (backend: RedisQueueBackend) => Promise<unknown>,
@@ -53,13 +54,13 @@ export interface CommandRecorder {
 }
 
 /**
- * To be used again and again: a backend has accessors of its own, which V8 keeps, with all that they can reach, until the
- * next full collection.
+ * Reuse a recorder: each BullMQ backend defines accessors of its own, which V8 keeps, with everything they reach, until the
+ * next full garbage collection.
  */
 export function createCommandRecorder(prefix: string, queue: string): CommandRecorder {
   let commands: BullmqCommand[] = []
-  const note = (command: BullmqCommand) => commands.push(command)
-  const backend = createRecordingBackend({ prefix, queue, opts: {} as BackendOptions }, note)
+  const push = (command: BullmqCommand) => commands.push(command)
+  const backend = createRecordingBackend({ prefix, queue, opts: {} as BackendOptions }, push)
   const inner = backend as unknown as { queue: { opts: BackendOptions } }
   return {
     async record(opts, act) {
@@ -69,18 +70,4 @@ export function createCommandRecorder(prefix: string, queue: string): CommandRec
       return commands
     },
   }
-}
-
-let lastKeys:
-  | { prefix: string; queue: string; all: Record<string, string>; toKey(type: string): string }
-  | undefined
-
-/** Of the queue that was asked for last: a batch is of one. */
-function keysOf(prefix: string, queue: string) {
-  if (lastKeys?.prefix !== prefix || lastKeys.queue !== queue) {
-    const queueKeys = new QueueKeys(prefix)
-    const toKey = (type: string) => queueKeys.toKey(queue, type)
-    lastKeys = { prefix, queue, all: queueKeys.getKeys(queue), toKey }
-  }
-  return lastKeys
 }

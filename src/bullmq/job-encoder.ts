@@ -1,39 +1,40 @@
 /**
- * How BullMQ puts a job to its add scripts, learnt from BullMQ itself: its backend is handed a client that only notes what
- * it is told to send. Nothing of this depends on the queue, and little on the job: most jobs have the options of another.
+ * Encodes a job's options as BullMQ's add scripts expect them. The encoding comes from BullMQ itself, whose backend writes
+ * to a client that only records. It does not depend on the queue, and most jobs share their options with others.
  */
 import { type JobJson, type JobsOptions, QueueKeys, RedisQueueBackend } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 
-/** BullMQ's scripts that add a job, each the one for its kind of options. */
+/** BullMQ's scripts that add a job. The job's options decide which one. */
 export const addScripts = ['addStandardJob', 'addDelayedJob', 'addPrioritizedJob'] as const
 
 export interface EncodedOptions {
-  /** Which of {@link addScripts}, from 1 on. */
+  /** Position in {@link addScripts}, from 1. */
   kind: number
-  /** msgpack, under BullMQ's short names. */
+  /** The options as msgpack, under BullMQ's short names. */
   packed: Buffer
 }
 
-/** Callers choose their options: past this many different ones the oldest are encoded anew. */
-const MAX_REMEMBERED = 1_000
+/** Clients choose their options, so the cache is bounded. */
+const CACHED_MAX = 1_000
 
-const remembered = new LRUCache<string, EncodedOptions>({ max: MAX_REMEMBERED })
+/** A cache of pure results, so the whole process can share it. */
+const cache = new LRUCache<string, EncodedOptions>({ max: CACHED_MAX })
 
-/** `opts` as BullMQ's Job has them: defaults filled in, a backoff as an object. */
+/** `opts` as BullMQ's Job has them: with defaults filled in and `backoff` as an object. */
 export function encodeOptions(opts: JobsOptions): EncodedOptions {
-  // Such options are no other job's.
+  // No other job has these options.
   if (opts.jobId !== undefined || opts.deduplication !== undefined) return encode(opts)
   const text = JSON.stringify(opts)
-  let encoded = remembered.get(text)
+  let encoded = cache.get(text)
   if (!encoded) {
     encoded = encode(opts)
-    remembered.set(text, encoded)
+    cache.set(text, encoded)
   }
   return encoded
 }
 
-/** The names of the keys that an add script takes, in its order: what comes after the base of the queue. */
+/** The names of the keys that an add script takes, in its order and without the base of the queue. */
 export function addKeyNames(script: (typeof addScripts)[number]): string[] {
   const [opts] = [{}, { delay: 1 }, { priority: 1 }].slice(addScripts.indexOf(script))
   return record(opts!).keys.map((key) => key.slice(BASE.length))
@@ -50,7 +51,7 @@ const BASE = `${PREFIX}:${NAME}:`
 const queueKeys = new QueueKeys(PREFIX)
 type Constructor = ConstructorParameters<typeof RedisQueueBackend>
 const backend = new RedisQueueBackend(
-  // Never asked: what is to be sent goes to the client that it is given.
+  // Not used: addJobToTransaction sends to the client that it receives.
   undefined as unknown as Constructor[0],
   NAME,
   queueKeys.getKeys(NAME),
@@ -78,7 +79,7 @@ function record(opts: JobsOptions): Recorded {
     },
   } as unknown as Parameters<RedisQueueBackend['addJobToTransaction']>[0]
   const job = { id: 'id', name: 'name', data: '{}', opts, timestamp: 0 }
-  // Everything up to the recorder happens synchronously; what the promise brings is the recorder's nothing.
+  // BullMQ calls the recorder synchronously, so the promise needs no await.
   void backend.addJobToTransaction(recorder, job as JobJson, job.id, {})
   return recorded!
 }

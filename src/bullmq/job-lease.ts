@@ -1,19 +1,19 @@
-/** What it takes to settle a job through BullMQ: its lock, and those of its options that decide what becomes of it. */
+/** The lease of a job: what BullMQ needs to settle it, its lock and the options that decide what happens next. */
 
-/** What it takes to settle a job; a lease says no more. */
+/** Everything needed to settle or extend a leased job. */
 export interface JobLease {
   queue: string
   key: string
   /** The value of BullMQ's lock. */
   token: string
-  /** Those options that decide what becomes of it: BullMQ's stored names, JSON text. */
+  /** The options that decide what happens when the job ends, as JSON text under BullMQ's stored names. */
   opts: string
   attemptsMade: number
   attemptsStarted: number
 }
 
-/** Stored names of the options that BullMQ asks about when a job ends or fails; the rest may be large. */
-const SETTLING = [
+/** Stored names of the options that BullMQ reads when a job ends. The others may be large, so a lease leaves them out. */
+const SETTLING_OPTIONS = [
   'attempts',
   'backoff',
   'lifo',
@@ -27,14 +27,14 @@ const SETTLING = [
   'rdof',
 ]
 
-/** Throws when the text is not JSON, which BullMQ writes nowhere. */
+/** Reads a job's stored options. Throws if the text is not JSON, which BullMQ never writes. */
 export function readOptions(text: string): {
   settling: string
   attempts: number
   traceparent: string | undefined
 } {
   const opts = JSON.parse(text) as Record<string, unknown>
-  const kept = SETTLING.filter((name) => opts[name] !== undefined).map((name) => [name, opts[name]])
+  const kept = SETTLING_OPTIONS.filter((name) => opts[name] !== undefined).map((name) => [name, opts[name]])
   return {
     settling: JSON.stringify(Object.fromEntries(kept)),
     attempts: Math.max(1, Number(opts['attempts'] ?? 1) || 1),
@@ -42,7 +42,7 @@ export function readOptions(text: string): {
   }
 }
 
-/** BullMQ keeps the carrier of a trace as JSON text. */
+/** BullMQ stores the carrier of a trace as JSON text. */
 function traceparentOf(carrier: unknown): string | undefined {
   if (typeof carrier !== 'string') return undefined
   try {

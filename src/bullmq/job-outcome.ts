@@ -1,4 +1,4 @@
-/** What a worker says became of a job, and what BullMQ's Job does about it: retries, backoff, retention and parents are its own. */
+/** The outcome that a worker reports for a job, and how BullMQ's Job applies it (retries, backoff, retention, parents). */
 import { type Job, UnrecoverableError } from 'bullmq'
 
 export type JobOutcome =
@@ -7,13 +7,13 @@ export type JobOutcome =
       outcome: 'fail'
       error: { message: string; stack?: string | undefined }
       unrecoverable: boolean
-      /** Before the next attempt, instead of the job's own backoff. */
+      /** Delay before the next attempt, ms. Replaces the job's own backoff. */
       retryAfterMs?: number | undefined
     }
   | { outcome: 'retry'; delayMs: number }
   | { outcome: 'release' }
 
-/** What BullMQ's processor does with the outcome of a job. */
+/** Calls the method that BullMQ's own worker calls for this outcome. Resolves with what BullMQ returns. */
 export function applyOutcome(job: Job, token: string, outcome: JobOutcome): Promise<unknown> {
   switch (outcome.outcome) {
     case 'complete':
@@ -31,7 +31,7 @@ export function applyOutcome(job: Job, token: string, outcome: JobOutcome): Prom
 
 function toError({ error, unrecoverable }: JobOutcome & { outcome: 'fail' }): Error {
   const thrown = unrecoverable ? new UnrecoverableError(error.message) : new Error(error.message)
-  // The trace is the worker's; ours would tell of this service.
+  // A stack of our own would show the code of this service.
   thrown.stack = error.stack ?? `${thrown.name}: ${error.message}`
   return thrown
 }

@@ -1,11 +1,11 @@
-/** Values of a job's hash that are only passed on: their text goes into an answer as it is. */
+/** Passes stored JSON values of a job into a response without parsing and serialising them again. */
 
-/** Up to here a text is looked at whether it is JSON; BullMQ, in every language, writes nothing else. */
-const LOOKED_AT = 65_536
+/** Longer texts are trusted to be JSON, since BullMQ writes nothing else in any language. In UTF-16 units. */
+const CHECKED_MAX = 65_536
 
-/** The text itself; as a string of JSON where it is none. */
+/** Returns valid JSON: the text itself, or the text as a JSON string if it is not JSON. */
 export function jsonText(text: string): string {
-  if (text.length > LOOKED_AT) return text
+  if (text.length > CHECKED_MAX) return text
   try {
     JSON.parse(text)
     return text

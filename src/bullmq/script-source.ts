@@ -1,4 +1,4 @@
-/** BullMQ's own Lua scripts, taken from the installed package, as text that our scripts can include. */
+/** Turns BullMQ's own Lua scripts, from the installed package, into text that our scripts can include. */
 import { createRequire } from 'node:module'
 import { addKeyNames, type addScripts } from './job-encoder.ts'
 
@@ -8,11 +8,12 @@ const bullmqScripts = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') 
 >
 
 /**
- * A script of BullMQ as a Lua function of KEYS and ARGV, which shadow the globals that it was written for; its libraries
- * are `bullmqRedis`, `bullmqCmsgpack` and `bullmqCjson`, which the script around it defines. Called, `bullmq_<name>` gives
- * that function. Its own helper functions are moved out in front of it, unchanged and in their order: they use nothing of
- * it but `rcall`, and made anew for every job of a batch, or for a script that no job of the batch needs, they would cost
- * a tenth of Redis' time.
+ * Wraps a script of BullMQ into `bullmq_<name>()`, which returns the script as a Lua function of KEYS and ARGV. The
+ * including script defines the libraries that BullMQ's script sees: `bullmqRedis`, `bullmqCmsgpack` and `bullmqCjson`.
+ *
+ * BullMQ's local helper functions move out in front of the script, unchanged and in order. They depend on nothing but
+ * `rcall`. Creating them again for every job of a batch, or for a script that no job of the batch needs, would cost a
+ * tenth of Redis' time.
  */
 export function bullmqScriptAsLua(name: string): string {
   const helpers: string[] = []
@@ -24,7 +25,7 @@ export function bullmqScriptAsLua(name: string): string {
     },
   )
   return [
-    // Prefixed: BullMQ has helpers of the same names as scripts.
+    // The prefix is needed because some helpers of BullMQ have the name of a script.
     `local function bullmq_${name}()`,
     'local redis, cmsgpack, cjson = bullmqRedis, bullmqCmsgpack, bullmqCjson',
     'local rcall = redis.call',
@@ -36,15 +37,20 @@ export function bullmqScriptAsLua(name: string): string {
   ].join('\n')
 }
 
-/** `bullmq_<name>Keys`: the names of the keys that an add script takes. */
+/** Defines `bullmqScripts`, the table of what `bullmqScriptAsLua` defined for `names`, in the same order. */
+export function bullmqListAsLua(names: readonly string[]): string {
+  return `local bullmqScripts = {${names.map((name) => `bullmq_${name}`).join(', ')}}`
+}
+
+/** Defines `bullmq_<name>Keys`: the names of the keys that an add script takes, in its order. */
 export function bullmqKeyNamesAsLua(name: string): string {
   const names = addKeyNames(name as (typeof addScripts)[number])
   return `local bullmq_${name}Keys = {${names.map((key) => `'${key}'`).join(', ')}}`
 }
 
-/** Throws for a script that BullMQ does not have. */
+/** The text of a script and how many keys it takes. Throws if BullMQ has no script of that name. */
 export function bullmqScript(name: string): { content: string; keys: number } {
   const script = bullmqScripts[name]
   if (script) return script
-  throw new Error(`bullmq has no script ${name}: the installed version is not the one this was built for`)
+  throw new Error(`bullmq has no script ${name}: install the version of bullmq that package.json pins`)
 }

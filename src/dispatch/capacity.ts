@@ -1,23 +1,32 @@
-/** Takes for a consumer whose room turns out in the moment in which it is served. */
+/** Takes for workers whose capacity is known only at the moment of the take. What a take does not use is returned. */
 import type { TakeRequest, TakeResult } from './leased-job.ts'
 import { EMPTY_TAKE } from './take-reply.ts'
 import type { WorkerCommands } from './worker-commands.ts'
 
-/** Where there is no room now, that is as if its share were full. What is not needed of the room is given back. */
+/** The request with `max` set to the worker's capacity; `undefined` if it has none now. Pair it with `returnUnused`. */
+export function reserveCapacity(request: TakeRequest): TakeRequest | undefined {
+  if (!request.capacity) return request
+  const max = request.capacity.take()
+  return max === 0 ? undefined : { ...request, max }
+}
+
+export function returnUnused({ capacity, max }: TakeRequest, jobCount: number): void {
+  capacity?.give(max - jobCount)
+}
+
+/** Without capacity the result is that of a worker whose concurrency limit is reached. Rejects as `take` does. */
 export async function takeWithinCapacity(
-  work: Pick<WorkerCommands, 'take'>,
+  commands: Pick<WorkerCommands, 'take'>,
   request: TakeRequest,
 ): Promise<TakeResult> {
-  const { capacity: places } = request
-  if (!places) return work.take(request)
-  const max = places.take()
-  if (max === 0) return { ...EMPTY_TAKE, isLimitReached: true }
-  let count = 0
+  const reserved = reserveCapacity(request)
+  if (!reserved) return { ...EMPTY_TAKE, isLimitReached: true }
+  let jobCount = 0
   try {
-    const taken = await work.take({ ...request, max })
-    count = taken.jobs.length
+    const taken = await commands.take(reserved)
+    jobCount = taken.jobs.length
     return taken
   } finally {
-    places.give(max - count)
+    returnUnused(reserved, jobCount)
   }
 }

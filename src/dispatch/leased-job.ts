@@ -1,4 +1,4 @@
-/** A job that somebody holds by BullMQ's lock, and what is asked of one who wants to hold some. */
+/** A leased job, and what a worker asks for and gets when it takes jobs. */
 
 import type { JobLease } from '../bullmq/job-lease.ts'
 
@@ -6,50 +6,58 @@ export interface LeasedJob extends JobLease {
   name: string
   /** JSON text. */
   data: string
-  /** W3C Trace Context of whoever enqueued it. */
+  /** W3C Trace Context of the client that enqueued the job. */
   traceparent: string | undefined
-  /** How many attempts it has in all. */
+  /** Number of attempts that the job has in total. */
   attempts: number
   createdAtMs: number
-  /** The lock runs from then on, ms since 1970. */
+  /** When the lease started, ms since 1970. */
   takenAtMs: number
 }
 
 export interface TakeRequest {
   queue: string
-  /** 1 to 100; fewer are taken when their data are large. */
+  /** Most jobs to take, 1 to 100. Fewer are taken when their data are large. */
   max: number
   leaseMs: number
-  /** Shown by BullMQ as `processedBy`. */
+  /** BullMQ stores it as `processedBy`. */
   worker: string | undefined
-  /** Of a consumer that many processes are; `undefined`: as many as there are. */
+  /** Limit for a worker that runs in many processes; `undefined`: no limit. */
   concurrencyLimit?: ConcurrencyLimit | undefined
-  /** How many it has room for turns out in the moment in which they are taken; `undefined`: `max`. */
-  capacity?: { take(): number; give(count: number): void } | undefined
+  /** Replaces `max` at the moment of the take; `undefined`: `max` holds. */
+  capacity?: TakeCapacity | undefined
 }
 
-/** How many jobs a consumer may hold in all its processes together. Kept in Redis, and looked at with every take. */
+/** How many jobs a worker can start, reserved just before the take. */
+export interface TakeCapacity {
+  /** Reserves as many as possible and returns how many. */
+  take(): number
+  /** Returns what was reserved and not used. */
+  give(count: number): void
+}
+
+/** How many jobs a worker may lease in all processes together. Kept in Redis and checked with every take. */
 export interface ConcurrencyLimit {
-  /** A sorted set: the jobs it holds, and until when. */
+  /** Sorted set of the jobs that the worker leases, scored by when the lease ends. */
   key: string
   limit: number
-  /** A hash whose field `revision` is still this one; else nothing is taken. */
+  /** Hash whose field `revision` must equal `revision`; otherwise nothing is taken. */
   owner: string
   revision: string
-  /** The queue's own limit is stricter where it has one. */
+  /** Most jobs per `duration` ms. A limit of the queue itself applies where it is stricter. */
   rateLimit: { max: number; duration: number } | undefined
 }
 
 export interface TakeResult {
   jobs: LeasedJob[]
-  /** The queue's rate limit is reached for so long, ms; else 0. */
+  /** Time until the queue's rate limit allows another job, ms; 0: it allows one now. */
   limitedMs: number
   /** When the next delayed job is due, ms since 1970; 0: there is none. */
   nextAtMs: number
-  /** The queue has a bound on what is active at once. */
+  /** The queue limits how many of its jobs are active. */
   isBounded: boolean
-  /** The share is used up: this says nothing of the queue. */
+  /** The worker's own concurrency limit or capacity is used up, so the queue may still have jobs for others. */
   isLimitReached: boolean
-  /** The share's revision is another, so that nothing was taken. */
+  /** The concurrency limit has another revision in Redis, so nothing was taken. */
   isLimitRevised: boolean
 }

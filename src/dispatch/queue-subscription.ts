@@ -1,15 +1,15 @@
-/** Hears of a queue, from when Redis can be asked where its stream stands: also when it cannot at first. */
+/** Subscribes to the events of a queue, and retries while Redis is away. */
 import type { EventSubscription, QueueEvents, QueueListener } from '../events/queue-events.ts'
 
 export interface QueueSubscription {
-  /** Whether what happens reaches the listener within a moment. */
+  /** Whether events reach the listener within a moment. */
   isLive(): boolean
   end(): void
 }
 
 export const RESUBSCRIBE_MS = 1_000
 
-/** `onBegin`: from now on it is heard; what came before was not. */
+/** `onBegin`: called once the listener receives events; earlier events were missed. */
 export function subscribeWhenAvailable(
   events: Pick<QueueEvents, 'subscribe' | 'feed'>,
   queue: string,

@@ -1,4 +1,4 @@
-/** Job schedulers: the next job of one is made by whoever takes the one before, as BullMQ's Worker does it. */
+/** Job schedulers: the process that takes a scheduler's job creates the next one, as BullMQ's Worker does. */
 
 import { isLegacyRepeatableJobKey, Job, type JobJson, JobScheduler, type RepeatOptions } from 'bullmq'
 import type { Logger } from 'pino'
@@ -8,8 +8,8 @@ import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gatewa
 import type { Keyspace } from '../redis/keyspace.ts'
 
 /**
- * Resolves with whether the job may be handed out: not while Redis cannot be told of the next one, since this would then be
- * its scheduler's last.
+ * Resolves with whether the job may be handed out. While Redis refuses the next job, it may not: it would be the last job
+ * of its scheduler.
  */
 export type ScheduleNext = (queue: string, json: JobJson, key: string) => Promise<boolean>
 
@@ -28,7 +28,7 @@ export function createSchedulerIteration(
     const { name, data, opts } = Job.fromJSON(scheduler, json, key)
     try {
       await gateway.onAdmin(NEXT, async () => {
-        // Those of BullMQ 5 and before go on no longer, as with a native worker.
+        // Repeatable jobs of BullMQ 5 and older end here, as with a native worker.
         if (isLegacyRepeatableJobKey(id) && !(await scheduler.isJobScheduler(id))) return
         const once = { override: false, producerId: key }
         await scheduler.upsertJobScheduler(
@@ -44,8 +44,8 @@ export function createSchedulerIteration(
     } catch (error) {
       const { code, cause } = error as SluiceError
       if (error instanceof SluiceError && code !== 'INTERNAL') return false
-      // A pattern that nobody can read, for instance. The job itself is as good as any.
-      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'scheduler makes no further job')
+      // The scheduler is broken (an invalid pattern, for example), but this job can be worked.
+      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'scheduler created no further job')
       return true
     }
   }

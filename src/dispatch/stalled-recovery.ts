@@ -1,45 +1,46 @@
 /**
- * Jobs whose lock has run out go back to wait. BullMQ marks what is active at one look, and at the next moves what is marked
- * and no longer locked; nobody looks unless a native worker runs, so it is done here. A look tells when the next lock runs
- * out, so that a queue costs a few looks for the length of a lease; none while nothing is active, or nobody here cares.
+ * Moves jobs whose lock has expired back to wait. BullMQ marks active jobs in one check and moves those that are still
+ * marked and not locked in the next, but only a running native worker checks; here this service does.
+ *
+ * A check reports when the next lock expires, so a queue costs a few checks per lease. A queue without active jobs, or
+ * without workers in this process, costs none.
  */
 
 import { createCommandBuilder } from '../bullmq/command-builder.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
-import { recoverStalledJobs } from '../redis/scripts/recover-stalled.ts'
+import { recoverStalledJobs, type StalledReport } from '../redis/scripts/recover-stalled.ts'
 
 export interface StalledRecovery {
-  /** Somebody wants jobs of this queue, until what is returned is called. */
+  /** A worker of this process waits for jobs of the queue, until the returned function is called. */
   watch(queue: string): () => void
-  /** A job of this queue was taken here, and is held until then, ms since 1970. */
+  /** A job of the queue was taken in this process and is leased until `untilMs`, ms since 1970. */
   noteLeased(queue: string, untilMs: number): void
-  /** A job of this queue was taken somewhere. */
+  /** A job of the queue was taken by any process. */
   noteActive(queue: string): void
   close(): void
 }
 
 interface Watch {
   watchers: number
-  heldUntilMs: number
+  /** When the last lease of this process ends, ms since 1970. */
+  leasedUntilMs: number
   timer: NodeJS.Timeout | undefined
-  /** When the timer fires, ms since 1970. */
-  lookAtMs: number
+  /** When the timer fires, ms since 1970; infinite: it is not set. */
+  checkAtMs: number
 }
 
-/** Of several replicas one looks in this time. */
+/** Only one replica of this service checks a queue within this time. */
 const INTERVAL_MS = 900
-/** The second look, which moves what the first has marked, comes this much later. */
-const AGAIN_MS = 1_000
-/** A lock that was not taken here, of unknown length. */
-const UNKNOWN_MS = 4_000
-const LONGEST_MS = 30_000
-/** Past the end of a lock, for clocks and the way. */
+/** Delay of the second check, which moves what the first has marked. */
+const RECHECK_MS = 1_000
+/** Delay of the check for a job that another process took, whose lock has an unknown length. */
+const FOREIGN_LEASE_MS = 4_000
+const RECHECK_MAX_MS = 30_000
+/** Added to the end of a lock, for clock differences and latency. */
 const MARGIN_MS = 50
-/** Its place among the keys of moveStalledJobsToWait. */
-const STALLED_CHECK_KEY = 3
 
-const LOOK: RedisOperation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
+const CHECK: RedisOperation = { label: 'recoverStalled', priority: 'list', isWrite: true, commands: 1 }
 
 export interface StalledRecoveryDeps {
   keyspace: Keyspace
@@ -60,69 +61,73 @@ export function createStalledRecovery({
   function watchOf(queue: string): Watch {
     let watch = watches.get(queue)
     if (!watch) {
-      watch = { watchers: 0, heldUntilMs: 0, timer: undefined, lookAtMs: Number.POSITIVE_INFINITY }
+      watch = { watchers: 0, leasedUntilMs: 0, timer: undefined, checkAtMs: Number.POSITIVE_INFINITY }
       watches.set(queue, watch)
     }
     return watch
   }
 
-  /** Unless somebody cares, or a look is due: names of queues are callers' to choose. */
-  function forget(queue: string, { watchers, lookAtMs }: Watch): void {
-    if (watchers === 0 && lookAtMs === Number.POSITIVE_INFINITY) watches.delete(queue)
+  /** Clients choose the names of queues, so unused entries must not accumulate. */
+  function forgetUnused(queue: string, { watchers, checkAtMs }: Watch): void {
+    if (watchers === 0 && checkAtMs === Number.POSITIVE_INFINITY) watches.delete(queue)
   }
 
-  function lookAt(queue: string, watch: Watch, atMs: number): void {
-    if (isClosed || atMs >= watch.lookAtMs) return
+  function checkAt(queue: string, watch: Watch, atMs: number): void {
+    if (isClosed || atMs >= watch.checkAtMs) return
     clearTimeout(watch.timer)
-    watch.lookAtMs = atMs
-    watch.timer = setTimeout(() => void look(queue, watch), Math.max(0, atMs - Date.now()))
+    watch.checkAtMs = atMs
+    watch.timer = setTimeout(() => void check(queue, watch), Math.max(0, atMs - Date.now()))
   }
 
-  async function look(queue: string, watch: Watch): Promise<void> {
-    watch.lookAtMs = Number.POSITIVE_INFINITY
-    const next = await send(queue).catch(() => AGAIN_MS)
-    const isWanted = watch.watchers > 0 || watch.heldUntilMs + LONGEST_MS > Date.now()
-    if (next !== undefined && isWanted) lookAt(queue, watch, Date.now() + next)
-    else forget(queue, watch)
+  async function check(queue: string, watch: Watch): Promise<void> {
+    watch.checkAtMs = Number.POSITIVE_INFINITY
+    const recheckMs = await recover(queue).then(recheckDelay, () => RECHECK_MS)
+    const isNeeded = watch.watchers > 0 || watch.leasedUntilMs + RECHECK_MAX_MS > Date.now()
+    if (recheckMs !== undefined && isNeeded) checkAt(queue, watch, Date.now() + recheckMs)
+    else forgetUnused(queue, watch)
   }
 
-  /** After how many ms to look again; `undefined`: nothing is active. */
-  async function send(queue: string): Promise<number | undefined> {
-    const opts = { maxStalledCount, stalledInterval: INTERVAL_MS }
-    const command = await bullmq.recoverStalled(queue, opts)
-    // A clock of our own: that of native workers lets nobody look for half a minute.
-    command.list[STALLED_CHECK_KEY] = keyspace.stalledCheck(queue)
-    const [active, firstMs] = await gateway.onQueue(queue, LOOK, (client) =>
-      recoverStalledJobs(client, command),
-    )
-    if (active === 0) return undefined
-    return firstMs < 0 ? AGAIN_MS : Math.min(Math.max(firstMs + MARGIN_MS, AGAIN_MS), LONGEST_MS)
+  async function recover(queue: string): Promise<StalledReport> {
+    const command = await bullmq.recoverStalled(queue, {
+      maxStalledCount,
+      intervalMs: INTERVAL_MS,
+      // Not BullMQ's key: native workers set that to skip checks for half a minute.
+      checkKey: keyspace.stalledCheck(queue),
+    })
+    return gateway.onQueue(queue, CHECK, (client) => recoverStalledJobs(client, command))
   }
 
   return {
     watch(queue) {
       const watch = watchOf(queue)
       watch.watchers++
-      // For what a process that is no more has left.
-      lookAt(queue, watch, Date.now())
+      // A process that is gone may have left jobs active.
+      checkAt(queue, watch, Date.now())
       return () => {
         watch.watchers--
-        forget(queue, watch)
+        forgetUnused(queue, watch)
       }
     },
     noteLeased(queue, untilMs) {
       const watch = watchOf(queue)
-      watch.heldUntilMs = Math.max(watch.heldUntilMs, untilMs)
-      lookAt(queue, watch, untilMs + MARGIN_MS)
+      watch.leasedUntilMs = Math.max(watch.leasedUntilMs, untilMs)
+      checkAt(queue, watch, untilMs + MARGIN_MS)
     },
     noteActive(queue) {
       const watch = watchOf(queue)
-      // The look that is due will see it.
-      if (watch.lookAtMs === Number.POSITIVE_INFINITY) lookAt(queue, watch, Date.now() + UNKNOWN_MS)
+      // A check that is due covers this job.
+      if (watch.checkAtMs === Number.POSITIVE_INFINITY) checkAt(queue, watch, Date.now() + FOREIGN_LEASE_MS)
     },
     close() {
       isClosed = true
       for (const { timer } of watches.values()) clearTimeout(timer)
     },
   }
+}
+
+/** Time until the next check, ms; `undefined`: no job is active, so none is needed. */
+export function recheckDelay({ activeCount, firstExpiryMs }: StalledReport): number | undefined {
+  if (activeCount === 0) return undefined
+  if (firstExpiryMs < 0) return RECHECK_MS
+  return Math.min(Math.max(firstExpiryMs + MARGIN_MS, RECHECK_MS), RECHECK_MAX_MS)
 }

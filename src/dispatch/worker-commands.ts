@@ -1,6 +1,6 @@
 /**
- * Takes jobs, settles them and keeps them, with BullMQ's own logic (bullmq-worker.ts) and one command of Redis however many
- * jobs of a queue it is about. The lock of a job is BullMQ's, so native workers may work the same queue.
+ * Takes, settles and extends jobs with BullMQ's own logic (command-builder.ts), in one command of Redis for any number of
+ * jobs of a queue. A lease is BullMQ's lock, so native workers may work the same queue.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -8,48 +8,49 @@ import { createCommandBuilder, type LeaseExtension, type TakeOptions } from '../
 import type { BullmqCommand } from '../bullmq/command-recorder.ts'
 import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
-import { asSluiceError, SluiceError } from '../errors.ts'
+import { asSluiceError, type SluiceError } from '../errors.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
-import {
-  type CommandReply,
-  type ConcurrencyCheck,
-  runBullmqCommands,
-} from '../redis/scripts/run-bullmq-commands.ts'
-import type { ConcurrencyLimit, TakeRequest, TakeResult } from './leased-job.ts'
+import { type ConcurrencyCheck, runBullmqCommands } from '../redis/scripts/run-bullmq-commands.ts'
+import type { ConcurrencyLimit, LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
-import { EMPTY_TAKE, errorOfReply, parseTakeReply } from './take-reply.ts'
+import { extendErrorOf, parseTakeReply, settleErrorOf, type TakeReply } from './take-reply.ts'
 
 export interface Settlement {
   lease: JobLease
   outcome: JobOutcome
-  /** For the job's log, before it is settled. */
+  /** A line for the job's log, written before the job is settled. */
   log?: string
 }
 
 export interface SettleResult {
-  /** Of each what it came to: `undefined` when it is done, else why nothing was changed. */
+  /** One entry per item, in order: `undefined` if it was settled, else why nothing was changed. */
   refused: (SluiceError | undefined)[]
-  taken: TakeResult
+  /** `undefined` if nothing was to be taken, or if the take failed. */
+  taken: TakeResult | undefined
+}
+
+export interface Extension {
+  lease: JobLease
+  extension: LeaseExtension
 }
 
 export interface WorkerCommands {
-  /** One command; more when a scheduler's job is among them, or one that must not be worked. Rejects with a SluiceError. */
+  /** Sends one command; more if it took a scheduler's job or a job that must not be worked. Rejects with a SluiceError. */
   take(request: TakeRequest): Promise<TakeResult>
   /**
-   * Settles jobs of one queue, in order, and takes more in the same command. Two commands when one of them has failed
-   * before, since its earlier stack traces are kept. `share`: where the jobs count no longer.
+   * Settles jobs of one queue, in order, and takes `next` in the same command. A job that has failed before costs one more
+   * command, which reads its earlier stack traces. `limit`: the concurrency limit that the jobs no longer count against.
+   * Rejects with a SluiceError if the command failed.
    */
   settle(
     queue: string,
     items: Settlement[],
     next?: TakeRequest,
-    share?: ConcurrencyLimit,
+    limit?: ConcurrencyLimit,
   ): Promise<SettleResult>
-  extend(
-    queue: string,
-    items: { held: JobLease; extension: LeaseExtension }[],
-  ): Promise<(SluiceError | undefined)[]>
+  /** Extends leases of one queue with one command. Resolves with one entry per item, as `SettleResult.refused`. */
+  extend(queue: string, items: Extension[]): Promise<(SluiceError | undefined)[]>
 }
 
 export interface WorkerCommandsDeps {
@@ -58,8 +59,8 @@ export interface WorkerCommandsDeps {
   scheduleNext: ScheduleNext
 }
 
-/** Takes that brought only jobs which must not be worked are followed by so many others. */
-const MOST_ROUNDS = 10
+/** How often a take is repeated while it returns only jobs that must not be worked. */
+const ROUNDS_MAX = 10
 
 const TAKE: RedisOperation = { label: 'takeLeases', priority: 'enqueue', isWrite: true, commands: 1 }
 const SETTLE: RedisOperation = { label: 'settleLeases', priority: 'settle', isWrite: true, commands: 1 }
@@ -77,125 +78,128 @@ export function createWorkerCommands({
     queue: string,
     operation: RedisOperation,
     commands: BullmqCommand[],
-    share?: ConcurrencyCheck,
-  ) => gateway.onQueue(queue, operation, (client) => runBullmqCommands(client, commands, share))
+    check?: ConcurrencyCheck,
+  ) => gateway.onQueue(queue, operation, (client) => runBullmqCommands(client, commands, check))
 
   async function take(request: TakeRequest, round = 1): Promise<TakeResult> {
+    const { queue, concurrencyLimit, leaseMs } = request
     const token = createToken()
-    const command = await bullmq.take(optionsOf(request), token)
-    const [runs] = await send(
-      request.queue,
-      TAKE,
-      [command],
-      checkOf(request.concurrencyLimit, request.leaseMs, []),
-    )
-    const taken = await receive(request, token, runs!)
-    return taken.isOver || round === MOST_ROUNDS ? taken : take(request, round + 1)
+    const command = await bullmq.take(toTakeOptions(request), token)
+    const [runs] = await send(queue, TAKE, [command], toCheck(concurrencyLimit, leaseMs, []))
+    const reply = parseTakeReply(queue, token, runs!)
+    reply.jobs = await selectWorkable(request, reply)
+    const isDone = reply.jobs.length > 0 || reply.rejected.length === 0 || round === ROUNDS_MAX
+    return isDone ? reply : take(request, round + 1)
   }
 
-  async function receive(
-    { queue, concurrencyLimit: share }: TakeRequest,
-    token: string,
-    runs: CommandReply[],
-  ) {
-    const { rejected, scheduled, ...taken } = parseTakeReply(queue, token, runs)
+  /** Creates the next jobs of schedulers and settles jobs that must not be worked. Resolves with the other jobs. */
+  async function selectWorkable(
+    { queue, concurrencyLimit }: TakeRequest,
+    { jobs, scheduled, rejected }: TakeReply,
+  ): Promise<LeasedJob[]> {
     for (const { json, lease } of scheduled) {
       if (await scheduleNext(queue, json, lease.key)) continue
       rejected.push({ lease, outcome: { outcome: 'release' } })
     }
-    // It stalled once too often, or a child failed: nobody is to work it, and nobody but its holder can say so. Where that
-    // cannot be said now, its lock runs out, and whoever takes it then says it.
-    if (rejected.length > 0) await settle(queue, rejected, undefined, share).catch(() => {})
-    const unfit = new Set(rejected.map(({ lease }) => lease.key))
-    const jobs = taken.jobs.filter(({ key }) => !unfit.has(key))
-    return { ...taken, jobs, isOver: jobs.length > 0 || rejected.length === 0 }
+    if (rejected.length === 0) return jobs
+    // Only the lock holder can fail a job. If that fails now, the lock expires and the next process to take the job does it.
+    await settle(queue, rejected, undefined, concurrencyLimit).catch(() => {})
+    const rejectedKeys = new Set(rejected.map(({ lease }) => lease.key))
+    return jobs.filter(({ key }) => !rejectedKeys.has(key))
   }
 
   async function settle(
     queue: string,
     items: Settlement[],
     next?: TakeRequest,
-    share?: ConcurrencyLimit,
+    limit?: ConcurrencyLimit,
   ): Promise<SettleResult> {
     const traces = await readTraces(queue, items)
     const commands: BullmqCommand[] = []
-    /** Of each item: where its command stands, or why it has none. */
-    const places: (number | SluiceError)[] = []
-    for (const index of inOrder(items)) {
-      const { lease: held, outcome, log } = items[index]!
+    /** For each item: the position of its command, or why it has none. */
+    const positions: (number | SluiceError)[] = []
+    for (const index of settleOrder(items)) {
+      const { lease, outcome, log } = items[index]!
       try {
-        if (log !== undefined) commands.push(await bullmq.log(held, log))
-        places[index] = commands.push(await bullmq.settle(held, outcome, traces.get(held.key))) - 1
+        if (log !== undefined) commands.push(await bullmq.log(lease, log))
+        positions[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
       } catch (error) {
-        places[index] = asSluiceError(error)
+        positions[index] = asSluiceError(error)
       }
     }
     const token = createToken()
-    if (next) commands.push(await bullmq.take(optionsOf(next), token))
-    const freed = items.map(({ lease: held }) => held.key)
-    const replies = await send(queue, SETTLE, commands, checkOf(share, next?.leaseMs ?? 0, freed))
-    const refused = places.map((place) =>
-      typeof place === 'number' ? errorOfReply(replies[place]![0]!) : place,
+    if (next) commands.push(await bullmq.take(toTakeOptions(next), token))
+    const freed = items.map(({ lease }) => lease.key)
+    const replies = await send(queue, SETTLE, commands, toCheck(limit, next?.leaseMs ?? 0, freed))
+    const refused = positions.map((position) =>
+      typeof position === 'number' ? settleErrorOf(replies[position]![0]!) : position,
     )
-    // What was settled is settled, whatever became of the rest.
-    const taken = next && (await receive(next, token, replies.at(-1)!).catch(() => undefined))
-    return { refused, taken: taken ?? EMPTY_TAKE }
+    if (!next) return { refused, taken: undefined }
+    try {
+      const reply = parseTakeReply(queue, token, replies.at(-1)!)
+      reply.jobs = await selectWorkable(next, reply)
+      return { refused, taken: reply }
+    } catch {
+      // The jobs are settled, so a failed take is no reason to reject.
+      return { refused, taken: undefined }
+    }
   }
 
-  /** BullMQ adds a trace to those of earlier attempts; a job that never failed has none. */
+  /** BullMQ appends a trace to those of earlier attempts, which only a job that has failed before has. */
   async function readTraces(queue: string, items: Settlement[]): Promise<Map<string, string | undefined>> {
-    const failed = items.filter(
-      ({ lease: held, outcome }) => outcome.outcome === 'fail' && held.attemptsMade > 0,
+    const keys = items.flatMap(({ lease, outcome }) =>
+      outcome.outcome === 'fail' && lease.attemptsMade > 0 ? [lease.key] : [],
     )
-    if (failed.length === 0) return new Map()
-    const operation = { ...TRACES, commands: failed.length }
-    const read = await gateway.onQueue(queue, operation, (client) =>
-      Promise.all(failed.map(({ lease: held }) => client.hget(keyspace.job(queue, held.key), 'stacktrace'))),
+    if (keys.length === 0) return new Map()
+    const operation = { ...TRACES, commands: keys.length }
+    const traces = await gateway.onQueue(queue, operation, (client) =>
+      Promise.all(keys.map((key) => client.hget(keyspace.job(queue, key), 'stacktrace'))),
     )
-    return new Map(failed.map(({ lease: held }, index) => [held.key, read[index] ?? undefined]))
+    return new Map(keys.map((key, index) => [key, traces[index] ?? undefined]))
   }
 
-  return {
-    take: (request) => take(request),
-    settle,
-    async extend(queue, items) {
-      const commands: BullmqCommand[] = []
-      /** Of each item, where its commands stand: first that of the lock. */
-      const places: [number, number][] = []
-      for (const { held, extension } of items) {
-        const own = await bullmq.extend(held, extension)
-        places.push([commands.length, commands.push(...own)])
-      }
-      const replies = await send(queue, EXTEND, commands)
-      return places.map(([from, to]) => {
-        const [locked, ...others] = replies.slice(from, to).map(([run]) => run)
-        if (locked && 'reply' in locked && locked.reply === 0) return new SluiceError('LEASE_LOST')
-        return [locked, ...others].map((run) => run && errorOfReply(run)).find((fault) => fault !== undefined)
-      })
-    },
+  async function extend(queue: string, items: Extension[]): Promise<(SluiceError | undefined)[]> {
+    const commands: BullmqCommand[] = []
+    /** For each item: where its commands begin and end. */
+    const ranges: [number, number][] = []
+    for (const { lease, extension } of items) {
+      const own = await bullmq.extend(lease, extension)
+      ranges.push([commands.length, commands.push(...own)])
+    }
+    const replies = await send(queue, EXTEND, commands)
+    return ranges.map(([from, to]) => extendErrorOf(replies.slice(from, to).map(([run]) => run)))
   }
+
+  return { take: (request) => take(request), settle, extend }
 }
 
-/** Each job that goes back goes before all others, so the first comes last. */
-function inOrder(items: Settlement[]): number[] {
+/** Indexes in the order to settle in. A released job goes to the front of the queue, so the first one is released last. */
+function settleOrder(items: Settlement[]): number[] {
   const released = [...items.keys()].filter((index) => items[index]!.outcome.outcome === 'release')
   const others = [...items.keys()].filter((index) => items[index]!.outcome.outcome !== 'release')
   return [...others, ...released.reverse()]
 }
 
-/** `freed`: jobs that it holds no more. */
-function checkOf(
-  share: ConcurrencyLimit | undefined,
+/** `freed`: keys of the jobs that no longer count against the limit. */
+function toCheck(
+  limit: ConcurrencyLimit | undefined,
   leaseMs: number,
   freed: string[],
 ): ConcurrencyCheck | undefined {
-  if (!share) return undefined
+  if (!limit) return undefined
   const nowMs = Date.now()
-  const { key, owner, limit, revision } = share
-  return { key, owner, limit, revision, nowMs, untilMs: nowMs + leaseMs, freed }
+  return {
+    key: limit.key,
+    owner: limit.owner,
+    revision: limit.revision,
+    limit: limit.limit,
+    nowMs,
+    untilMs: nowMs + leaseMs,
+    freed,
+  }
 }
 
-function optionsOf({ queue, max, leaseMs, worker, concurrencyLimit }: TakeRequest): TakeOptions {
+function toTakeOptions({ queue, max, leaseMs, worker, concurrencyLimit }: TakeRequest): TakeOptions {
   return { queue, max, leaseMs, worker, rateLimit: concurrencyLimit?.rateLimit }
 }
 

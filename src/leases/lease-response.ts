@@ -1,25 +1,28 @@
-/** What a worker is told of a job that it holds. */
+/** Renders a leased job for its worker. */
 import type { LeasedJob } from '../dispatch/leased-job.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
-/** JSON text. Data are not parsed and written again: that would be most of what an answer costs. */
+/** Returns JSON text. The job's data pass through as text: to parse and serialise them would dominate the response. */
 export type RenderLease = (job: LeasedJob, leaseMs: number) => string
 
-/** `onHeld`: is told until when a job of a queue is held. */
+/** `onLeased`: called with the time until which a job of the queue is leased, ms since 1970. */
 export function createLeaseRenderer(
   sealer: LeaseSealer,
-  onHeld: (queue: string, untilMs: number) => void,
+  onLeased: (queue: string, untilMs: number) => void,
 ): RenderLease {
   return (job, leaseMs) => {
-    const { queue, key, name, data, attemptsMade, attempts, takenAtMs, traceparent } = job
-    // From when it was taken: a moment before the lock was set, which is to the worker's good.
-    const untilMs = takenAtMs + leaseMs
-    onHeld(queue, untilMs)
-    const told = {
-      id: `${queue}:${key}`,
-      ...{ name, attempt: attemptsMade + 1, attempts, lease: sealer.seal(job) },
-      ...{ expiresAt: new Date(untilMs).toISOString(), traceparent },
+    // takenAtMs is a moment before the lock was set, so a worker never relies on a lock that has expired.
+    const untilMs = job.takenAtMs + leaseMs
+    onLeased(job.queue, untilMs)
+    const fields = {
+      id: `${job.queue}:${job.key}`,
+      name: job.name,
+      attempt: job.attemptsMade + 1,
+      attempts: job.attempts,
+      lease: sealer.seal(job),
+      expiresAt: new Date(untilMs).toISOString(),
+      traceparent: job.traceparent,
     }
-    return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`
+    return `${JSON.stringify(fields).slice(0, -1)},"data":${job.data}}`
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Leases given back: those of one queue are one command, in the order of the request; each stands alone. What is asked for
- * next is taken in the same command, unless others wait for it: they were here before.
+ * Settles and extends leases of any number of queues. The leases of one queue share one command and keep the order of the
+ * request; each item succeeds or fails alone.
  */
 
 import type { Access } from '../auth/access.ts'
@@ -14,121 +14,132 @@ import type { WorkerCommands } from '../dispatch/worker-commands.ts'
 import { asSluiceError, SluiceError } from '../errors.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
-/** Of an item: the job's id, or why nothing was changed. */
+/** The id of an item's job, or why nothing was changed. There is no id if the lease cannot be read. */
 export type ItemResult = { id: string } | { id?: string; error: SluiceError }
 
-export interface Next {
-  /** Without a queue: that of the first lease. */
+export interface NextTake {
+  /** Without a queue: that of the first lease that can be read. */
   request: Omit<TakeRequest, 'queue'> & { queue: string | undefined }
   waitMs: number
 }
 
+export interface SettleRequest {
+  lease: string
+  outcome: JobOutcome
+}
+
+export interface ExtendRequest {
+  lease: string
+  extension: LeaseExtension
+}
+
 export interface LeaseSettler {
-  /** Of each item what it came to, in order; and what was taken. Rejects only for what is asked wrongly. */
+  /**
+   * Settles the items and takes `next`. Resolves with one result per item, in order, and the jobs that were taken. Rejects
+   * with QUEUE_NOT_FOUND if `access` does not include the queue of `next`; nothing is settled then.
+   */
   settle(
-    items: { lease: string; outcome: JobOutcome }[],
-    next: Next | undefined,
+    items: SettleRequest[],
+    next: NextTake | undefined,
     access: Access,
     signal: AbortSignal,
   ): Promise<{ results: ItemResult[]; jobs: LeasedJob[] }>
-  extend(items: { lease: string; extension: LeaseExtension }[], access: Access): Promise<ItemResult[]>
+  /** Resolves with one result per item, in order. Does not reject. */
+  extend(items: ExtendRequest[], access: Access): Promise<ItemResult[]>
 }
 
 export interface LeaseSettlerDeps {
-  work: WorkerCommands
-  line: Dispatcher
+  commands: Pick<WorkerCommands, 'extend'>
+  dispatcher: Pick<Dispatcher, 'take' | 'settleAndTake'>
   sealer: LeaseSealer
-  /** Called with each job that is another now. */
+  /** Called for each job that may have changed. */
   onWrite(queue: string, key: string): void
 }
 
-interface Opened<Value> {
+interface OpenedItem<Item> {
+  /** Position in the request. */
   index: number
-  held: JobLease
-  value: Value
+  lease: JobLease
+  item: Item
 }
 
-export function createLeaseSettler({ work, line, sealer, onWrite }: LeaseSettlerDeps): LeaseSettler {
-  /** The items that can be read, by queue, in the order in which queues come; of the others it is noted why not. */
-  function open<Value>(items: { lease: string; value: Value }[], access: Access, results: ItemResult[]) {
-    const byQueue = new Map<string, Opened<Value>[]>()
-    for (const [index, { lease, value }] of items.entries()) {
+export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
+  const { commands, dispatcher, sealer, onWrite } = deps
+
+  /** Groups the items whose leases can be read by queue. The others get their error. */
+  function openLeases<Item extends { lease: string }>(items: Item[], access: Access, results: ItemResult[]) {
+    const byQueue = new Map<string, OpenedItem<Item>[]>()
+    for (const [index, item] of items.entries()) {
       try {
-        const held = sealer.open(lease)
-        if (!access.canAccessQueue(held.queue)) throw new SluiceError('JOB_NOT_FOUND')
-        const ofQueue = byQueue.get(held.queue)
-        if (ofQueue) ofQueue.push({ index, held, value })
-        else byQueue.set(held.queue, [{ index, held, value }])
+        const lease = sealer.open(item.lease)
+        if (!access.canAccessQueue(lease.queue)) throw new SluiceError('JOB_NOT_FOUND')
+        const ofQueue = byQueue.get(lease.queue)
+        if (ofQueue) ofQueue.push({ index, lease, item })
+        else byQueue.set(lease.queue, [{ index, lease, item }])
       } catch (error) {
-        results[index] = { error: error as SluiceError }
+        results[index] = { error: asSluiceError(error) }
       }
     }
     return byQueue
   }
 
-  /** Of one queue; a command that failed as a whole has failed for each. */
-  async function each<Value>(
-    opened: Opened<Value>[],
+  /** Records the results of one queue. A command that failed as a whole has failed for each item. */
+  async function record<Item>(
+    opened: OpenedItem<Item>[],
     results: ItemResult[],
-    act: () => Promise<(SluiceError | undefined)[]>,
+    sent: Promise<(SluiceError | undefined)[]>,
   ): Promise<void> {
-    const errors = await act().catch((error: unknown) => opened.map(() => asSluiceError(error)))
-    for (const [at, { index, held }] of opened.entries()) {
-      const id = `${held.queue}:${held.key}`
-      const error = errors[at]
+    const errors = await sent.catch((error: unknown) => opened.map(() => asSluiceError(error)))
+    for (const [position, { index, lease }] of opened.entries()) {
+      const id = `${lease.queue}:${lease.key}`
+      const error = errors[position]
       results[index] = error ? { id, error } : { id }
-      onWrite(held.queue, held.key)
+      onWrite(lease.queue, lease.key)
     }
   }
 
-  return {
-    async settle(items, wanted, access, signal) {
-      const results: ItemResult[] = []
-      const byQueue = open(
-        items.map(({ lease, outcome }) => ({ lease, value: outcome })),
-        access,
-        results,
-      )
-      const queue = wanted?.request.queue ?? [...byQueue.keys()][0]
-      const request = wanted && queue !== undefined ? { ...wanted.request, queue } : undefined
-      if (request && !access.canAccessQueue(request.queue)) throw new SluiceError('QUEUE_NOT_FOUND')
-      const heard = line.version(queue ?? '')
-      let taken: TakeResult | undefined
-      await Promise.all(
-        [...byQueue].map(([name, opened]) =>
-          each(opened, results, async () => {
-            const pairs = opened.map(({ held, value }) => ({ lease: held, outcome: value }))
-            const isNext = name === queue && line.hasNoWaiters(name)
-            const settled = await work.settle(name, pairs, isNext ? request : undefined)
-            if (isNext && request) taken = settled.taken
-            return settled.refused
-          }),
-        ),
-      )
-      if (!request) return { results, jobs: [] }
-      const seen = taken && { taken, version: heard }
-      // What was settled is told, also when there can be nothing next.
-      const next = await line.take(request, wanted!.waitMs, signal, seen).catch(() => EMPTY_TAKE)
-      return { results, jobs: next.jobs }
-    },
-    async extend(items, access) {
-      const results: ItemResult[] = []
-      const byQueue = open(
-        items.map(({ lease, extension }) => ({ lease, value: extension })),
-        access,
-        results,
-      )
-      await Promise.all(
-        [...byQueue].map(([name, opened]) =>
-          each(opened, results, () =>
-            work.extend(
-              name,
-              opened.map(({ held, value }) => ({ held, extension: value })),
-            ),
-          ),
-        ),
-      )
-      return results
-    },
+  async function settle(
+    items: SettleRequest[],
+    next: NextTake | undefined,
+    access: Access,
+    signal: AbortSignal,
+  ): Promise<{ results: ItemResult[]; jobs: LeasedJob[] }> {
+    const results: ItemResult[] = []
+    const byQueue = openLeases(items, access, results)
+    const { waitMs = 0 } = next ?? {}
+    const nextQueue = next?.request.queue ?? [...byQueue.keys()][0]
+    const request = next && nextQueue !== undefined ? { ...next.request, queue: nextQueue } : undefined
+    if (request && !access.canAccessQueue(request.queue)) throw new SluiceError('QUEUE_NOT_FOUND')
+    const taking: Promise<TakeResult>[] = []
+    const settleQueue = async (queue: string, opened: OpenedItem<SettleRequest>[]) => {
+      const settlements = opened.map(({ lease, item }) => ({ lease, outcome: item.outcome }))
+      if (queue !== request?.queue) return (await dispatcher.settleAndTake(queue, settlements)).refused
+      const settled = await dispatcher.settleAndTake(queue, settlements, request, { waitMs, signal })
+      taking.push(settled.taken)
+      return settled.refused
+    }
+    await Promise.all(
+      [...byQueue].map(([queue, opened]) => record(opened, results, settleQueue(queue, opened))),
+    )
+    if (!request) return { results, jobs: [] }
+    // Without a settle command of its queue, or when that failed, the take has not begun yet.
+    const [taken = dispatcher.take(request, waitMs, signal)] = taking
+    // The results are reported even if the take fails.
+    const { jobs } = await taken.catch(() => EMPTY_TAKE)
+    return { results, jobs }
   }
+
+  async function extend(items: ExtendRequest[], access: Access): Promise<ItemResult[]> {
+    const results: ItemResult[] = []
+    const byQueue = openLeases(items, access, results)
+    await Promise.all(
+      [...byQueue].map(([queue, opened]) => {
+        const extensions = opened.map(({ lease, item }) => ({ lease, extension: item.extension }))
+        return record(opened, results, commands.extend(queue, extensions))
+      }),
+    )
+    return results
+  }
+
+  return { settle, extend }
 }

@@ -1,4 +1,4 @@
-/** `POST /queues/:queue/leases`, `POST /leases/settle`, `POST /leases/extend`. Parse, one call of the domain, answer. */
+/** `POST /queues/:queue/leases`, `POST /leases/settle` and `POST /leases/extend`: HTTP workers take, settle and extend jobs. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { assertQueueAccess } from '../auth/access.ts'
@@ -27,32 +27,32 @@ import {
   TakeBody,
 } from './schemas.ts'
 
-export interface LeaseRoutes {
-  line: Dispatcher
+export interface LeaseRoutesDeps {
+  dispatcher: Pick<Dispatcher, 'take' | 'giveBack' | 'isClosing'>
   settler: LeaseSettler
-  describe: RenderLease
+  renderLease: RenderLease
 }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
 
-export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes): Promise<void> {
+export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDeps): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { line, settler, describe } = deps
+  const { dispatcher, settler } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
     schema: {
       operationId: 'takeLeases',
-      summary: 'Take jobs to work on',
+      summary: 'Take jobs',
       description:
-        "The lease is BullMQ's own lock, so native workers may work the same queue. A client that hangs up while it waits takes " +
-        'no job with it; a job whose lease runs out goes to another worker.',
+        "Leases jobs to the worker. A lease is BullMQ's own lock, so native workers may work the same queue. A job whose lease " +
+        'expires goes to another worker. If the client disconnects while it waits, it takes no job.',
       tags: ['work'],
       params: LeaseParams,
       body: TakeBody,
       response: {
-        200: { ...LeasedJobs, description: 'Jobs, now held.' },
-        204: { type: 'null', description: 'There was none.' },
+        200: { ...LeasedJobs, description: 'The leased jobs.' },
+        204: { type: 'null', description: 'No job was available.' },
         ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
       },
     },
@@ -61,10 +61,10 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
       assertQueueAccess(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
       const signal = signalOf(reply)
-      const { jobs } = await line.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
-      if (line.isClosing()) reply.header('connection', 'close')
+      const { jobs } = await dispatcher.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
+      if (dispatcher.isClosing()) reply.header('connection', 'close')
       if (jobs.length === 0) return reply.code(204).send(null)
-      sendJobs(reply, '{', jobs, leaseMs, signal)
+      sendJobs(reply, '{', jobs, leaseMs, signal, deps)
       return reply
     },
   })
@@ -73,13 +73,14 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
     config: { scope: 'work' },
     schema: {
       operationId: 'settleLeases',
-      summary: 'Say what became of jobs, and take the next',
-      description: 'Each item stands alone. With `next` a unit of work is one round trip.',
+      summary: 'Settle jobs, and take the next',
+      description:
+        'Reports the outcome of leased jobs. Each item succeeds or fails alone. With `next`, a worker needs one request per job.',
       tags: ['work'],
       body: SettleBody,
       response: {
-        200: { ...SettleResult, description: 'All are settled.' },
-        207: { ...SettleResult, description: 'Some are not: their leases were lost, or cannot be read.' },
+        200: { ...SettleResult, description: 'All jobs are settled.' },
+        207: { ...SettleResult, description: 'Some jobs are not settled; see `results`.' },
         ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
       },
     },
@@ -94,8 +95,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
         signal,
       )
       setStatus(reply, results)
-      if (line.isClosing()) reply.header('connection', 'close')
-      sendJobs(reply, `{"results":${JSON.stringify(results.map(toResult))},`, jobs, leaseMs, signal)
+      if (dispatcher.isClosing()) reply.header('connection', 'close')
+      sendJobs(reply, `{"results":${JSON.stringify(results.map(toResult))},`, jobs, leaseMs, signal, deps)
       return reply
     },
   })
@@ -104,12 +105,13 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
     config: { scope: 'work' },
     schema: {
       operationId: 'extendLeases',
-      summary: 'Keep jobs, and tell how they get on',
+      summary: 'Extend leases',
+      description: 'Extends leases, and optionally reports progress. Each item succeeds or fails alone.',
       tags: ['work'],
       body: ExtendBody,
       response: {
-        200: { ...ExtendResult, description: 'All are still held.' },
-        207: { ...ExtendResult, description: 'Some are not; of these nothing was written.' },
+        200: { ...ExtendResult, description: 'All leases are extended.' },
+        207: { ...ExtendResult, description: 'Some leases are lost; nothing was written for those jobs.' },
         ...problemResponses(PROBLEMS),
       },
     },
@@ -119,7 +121,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
         lease,
         extension: { leaseMs, progress, log },
       }))
-      const from = Date.now()
+      const nowMs = Date.now()
       const results = await settler.extend(extensions, request.access)
       setStatus(reply, results)
       return {
@@ -127,37 +129,44 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutes):
           ...toResult(result, index),
           ...('error' in result
             ? {}
-            : { expiresAt: new Date(from + extensions[index]!.extension.leaseMs).toISOString() }),
+            : { expiresAt: new Date(nowMs + extensions[index]!.extension.leaseMs).toISOString() }),
         })),
       }
     },
   })
-
-  /** `before`: the beginning of the answer. Jobs that do not reach the client whole go back: it cannot know of them. */
-  function sendJobs(
-    reply: FastifyReply,
-    before: string,
-    jobs: LeasedJob[],
-    leaseMs: number,
-    signal: AbortSignal,
-  ): void {
-    const told = jobs.map((job) => describe(job, leaseMs)).join()
-    const [first] = jobs
-    if (first) signal.addEventListener('abort', () => line.giveBack(first, jobs), { once: true })
-    reply.header('content-type', 'application/json; charset=utf-8').send(`${before}"jobs":[${told}]}`)
-  }
 }
 
-/** Aborted when the client leaves before it has its answer whole. */
+/** `prefix`: the beginning of the response. Jobs of a response that the client does not receive whole are given back. */
+function sendJobs(
+  reply: FastifyReply,
+  prefix: string,
+  jobs: LeasedJob[],
+  leaseMs: number,
+  signal: AbortSignal,
+  { dispatcher, renderLease }: LeaseRoutesDeps,
+): void {
+  const rendered = jobs.map((job) => renderLease(job, leaseMs)).join()
+  const [first] = jobs
+  if (first) onAbort(signal, () => dispatcher.giveBack(first, jobs))
+  reply.header('content-type', 'application/json; charset=utf-8').send(`${prefix}"jobs":[${rendered}]}`)
+}
+
+/** Calls `act` once, also if the signal was aborted before, which fires no further event. */
+function onAbort(signal: AbortSignal, act: () => void): void {
+  if (signal.aborted) act()
+  else signal.addEventListener('abort', act, { once: true })
+}
+
+/** Aborted when the client disconnects before it has received the whole response. */
 function signalOf({ raw, request }: FastifyReply): AbortSignal {
   const controller = new AbortController()
-  const leave = () => controller.abort()
+  const abort = () => controller.abort()
   const { socket } = request.raw
-  raw.once('close', leave)
+  raw.once('close', abort)
   raw.once('finish', () => {
-    // Node says so as well when what it was still writing has failed.
-    if (socket.errored) leave()
-    else raw.removeListener('close', leave)
+    // Node also emits 'finish' when the last write failed.
+    if (socket.errored) abort()
+    else raw.removeListener('close', abort)
   })
   return controller.signal
 }

@@ -1,4 +1,4 @@
-/** The contract of working over HTTP: shapes, bounds and their meaning. */
+/** The schemas of taking, settling and extending leases over HTTP. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
 import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
@@ -9,31 +9,44 @@ const integer = (minimum: number, maximum: number, description: string) =>
   Type.Integer({ minimum, maximum, description })
 
 /** Most jobs that one request takes. */
-const MAX_JOBS = 100
-/** Most leases that one request gives back or extends. */
-const MAX_ITEMS = 100
+const JOBS_MAX = 100
+/** Most leases that one request settles or extends. */
+const ITEMS_MAX = 100
+/** The default length of a lease. */
 export const LEASE_MS = 30_000
 const DAY_MS = 86_400_000
 
 const Max = optional(
-  integer(1, MAX_JOBS, 'Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job.'),
+  integer(
+    1,
+    JOBS_MAX,
+    'Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together.',
+  ),
 )
-const Wait = optional(integer(0, 30, 'Seconds to wait for a job when there is none; 0 if missing.'))
+const Wait = optional(integer(0, 30, 'How long to wait for a job if there is none, seconds; 0 by default.'))
 const LeaseMs = optional(
   integer(
     1_000,
     DAY_MS,
-    `For how long the jobs are held, ms; ${LEASE_MS} if missing. Extend it while you work.`,
+    `How long the jobs are leased, ms; ${LEASE_MS} by default. Extend the lease while you work.`,
   ),
 )
 const WorkerName = optional(
-  Type.String({ minLength: 1, maxLength: 128, description: 'Who works it; BullMQ shows it as processedBy.' }),
+  Type.String({
+    minLength: 1,
+    maxLength: 128,
+    description: 'Name of the worker; BullMQ stores it as processedBy.',
+  }),
 )
 const QueueName = Type.String({
   pattern: QUEUE_PATTERN,
-  description: 'The queue: 1 to 100 of A-Z a-z 0-9 _ - .',
+  description: 'Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - .',
 })
-const LeaseText = Type.String({ minLength: 1, maxLength: 65_536, description: 'As it was given; opaque.' })
+const LeaseText = Type.String({
+  minLength: 1,
+  maxLength: 65_536,
+  description: 'The opaque token that came with the job.',
+})
 
 export const LeaseParams = Type.Object({ queue: QueueName })
 
@@ -43,24 +56,29 @@ export const TakeBody = Type.Object(
 )
 export type TakeBody = Static<typeof TakeBody>
 
-export const LeasedJob = Type.Object(
+const LeasedJob = Type.Object(
   {
-    id: Type.String({ description: '`queue:key`.' }),
-    name: Type.String({ description: 'What kind of job it is.' }),
-    data: Type.Unknown({ description: 'As it was enqueued.' }),
-    attempt: Type.Integer({ description: 'Which attempt this is, from 1.' }),
-    attempts: Type.Integer({ description: 'How many it has in all.' }),
+    id: Type.String({ description: 'Id of the job: `queue:key`.' }),
+    name: Type.String({ description: 'Name of the job.' }),
+    data: Type.Unknown({ description: 'The data of the job, as enqueued.' }),
+    attempt: Type.Integer({ description: 'Number of this attempt, from 1.' }),
+    attempts: Type.Integer({ description: 'Number of attempts that the job has in total.' }),
     lease: Type.String({
-      description: 'What it is settled and extended by: opaque, valid at every replica.',
+      description: 'Opaque token to settle or extend the job with. Every replica of this service accepts it.',
     }),
-    expiresAt: Type.String({ format: 'date-time', description: 'After this another worker may get it.' }),
-    traceparent: optional(Type.String({ description: 'W3C Trace Context of whoever enqueued it.' })),
+    expiresAt: Type.String({
+      format: 'date-time',
+      description: 'End of the lease. After it, another worker may get the job.',
+    }),
+    traceparent: optional(
+      Type.String({ description: 'W3C Trace Context of the client that enqueued the job.' }),
+    ),
   },
   { title: 'LeasedJob' },
 )
 
 export const LeasedJobs = Type.Object(
-  { jobs: Type.Array(LeasedJob, { description: 'In the order in which they are to be worked.' }) },
+  { jobs: Type.Array(LeasedJob, { description: 'The jobs, in the order in which to work them.' }) },
   { title: 'LeasedJobs' },
 )
 
@@ -69,23 +87,24 @@ export const SettleItem = Type.Object(
     lease: LeaseText,
     outcome: Type.Enum(['complete', 'fail', 'retry', 'release'], {
       description:
-        "complete: it is done. fail: it counts as an attempt, and is tried again by the job's backoff while there are any left. " +
-        'retry: it is tried again after `delay`, and this counts for no attempt. release: as if it had not been taken.',
+        'complete: the job is done. fail: the attempt failed; the job is retried after its backoff while attempts are left. ' +
+        'retry: the job is retried after `delay` and loses no attempt. release: the job goes back to the queue and ' +
+        'loses no attempt.',
     }),
-    result: optional(Type.Unknown({ description: 'With complete: any JSON value.' })),
+    result: optional(Type.Unknown({ description: 'With complete: the result of the job, any JSON value.' })),
     error: optional(
       Type.Object(
         {
-          message: Type.String({ maxLength: 65_536, description: 'Why it failed.' }),
-          stack: optional(Type.String({ maxLength: 65_536, description: 'Where.' })),
+          message: Type.String({ maxLength: 65_536, description: 'Why the job failed.' }),
+          stack: optional(Type.String({ maxLength: 65_536, description: 'Stack trace.' })),
         },
-        { ...strict, description: 'With fail.' },
+        { ...strict, description: 'With fail: the error.' },
       ),
     ),
     unrecoverable: optional(
-      Type.Boolean({ description: 'With fail: it is not tried again, however many attempts are left.' }),
+      Type.Boolean({ description: 'With fail: do not retry the job, even if attempts are left.' }),
     ),
-    delay: optional(integer(0, 365 * DAY_MS, 'With retry: ms.')),
+    delay: optional(integer(0, 365 * DAY_MS, 'With retry: delay before the next attempt, ms; 0 by default.')),
   },
   strict,
 )
@@ -93,14 +112,18 @@ export type SettleItem = Static<typeof SettleItem>
 
 export const SettleBody = Type.Object(
   {
-    items: Type.Array(SettleItem, { minItems: 1, maxItems: MAX_ITEMS, description: 'Each stands alone.' }),
+    items: Type.Array(SettleItem, {
+      minItems: 1,
+      maxItems: ITEMS_MAX,
+      description: 'The jobs to settle. Each item succeeds or fails alone.',
+    }),
     next: optional(
       Type.Object(
         { queue: optional(QueueName), max: Max, wait: Wait, leaseMs: LeaseMs, worker: WorkerName },
         {
           ...strict,
           description:
-            'More jobs, in the same round trip; of `queue`, or else of the first item whose lease can be read.',
+            'Take more jobs in the same request: from `queue`, or from the queue of the first item whose lease can be read.',
         },
       ),
     ),
@@ -116,12 +139,18 @@ export const ExtendBody = Type.Object(
         {
           lease: LeaseText,
           leaseMs: LeaseMs,
-          progress: optional(Type.Unknown({ description: 'A number, or any JSON value.' })),
-          log: optional(Type.String({ maxLength: 65_536, description: "A line for the job's log." })),
+          progress: optional(
+            Type.Unknown({ description: 'New progress of the job: a number or any other JSON value.' }),
+          ),
+          log: optional(Type.String({ maxLength: 65_536, description: "Line to add to the job's log." })),
         },
         strict,
       ),
-      { minItems: 1, maxItems: MAX_ITEMS, description: 'Each stands alone.' },
+      {
+        minItems: 1,
+        maxItems: ITEMS_MAX,
+        description: 'The leases to extend. Each item succeeds or fails alone.',
+      },
     ),
   },
   { ...strict, title: 'Extension' },
@@ -129,16 +158,16 @@ export const ExtendBody = Type.Object(
 export type ExtendBody = Static<typeof ExtendBody>
 
 const result = {
-  index: Type.Integer({ description: 'Position in the request, from 0.' }),
+  index: Type.Integer({ description: 'Position of the item in the request, from 0.' }),
   status: Type.Integer({ description: '200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503.' }),
-  id: optional(Type.String({ description: 'Of the job.' })),
+  id: optional(Type.String({ description: 'Id of the job; absent if the lease cannot be read.' })),
   error: optional(Problem),
 }
 
 export const SettleResult = Type.Object(
   {
     results: Type.Array(Type.Object(result), { description: 'One for each item, in order.' }),
-    jobs: Type.Array(LeasedJob, { description: 'What `next` has brought.' }),
+    jobs: Type.Array(LeasedJob, { description: 'The jobs that `next` has taken.' }),
   },
   { title: 'SettlementResult' },
 )
@@ -148,7 +177,7 @@ export const ExtendResult = Type.Object(
     results: Type.Array(
       Type.Object({
         ...result,
-        expiresAt: optional(Type.String({ format: 'date-time', description: 'Until when it is held now.' })),
+        expiresAt: optional(Type.String({ format: 'date-time', description: 'New end of the lease.' })),
       }),
       { description: 'One for each item, in order.' },
     ),

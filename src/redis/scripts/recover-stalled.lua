@@ -1,14 +1,16 @@
--- Jobs whose lock has run out go back to wait, as BullMQ does it (marked at one look, moved at the next); and when to look again.
---   KEYS as BullMQ's moveStalledJobsToWait has them, then the list of active jobs
---   ARGV as BullMQ has them; the second is the key base of the queue
--- Returns {active jobs, until the first of their locks runs out in ms, or -1 when one has none}. Of many jobs the first thousand are looked at.
+-- Moves jobs whose lock has expired back to wait, with BullMQ's own script (which marks a job in one run and moves it in the
+-- next), and reports when to run again.
+--   KEYS and ARGV as BullMQ's moveStalledJobsToWait takes them; ARGV[2] is the base of the queue's keys
+-- Returns {number of active jobs, ms until the first of their locks expires, or -1 if one has no lock}. Only the first thousand
+-- active jobs are checked for the latter.
 local bullmqRedis, bullmqCmsgpack, bullmqCjson = redis, cmsgpack, cjson
 --@bullmq moveStalledJobsToWait
-local MOST = 1000
-local activeKey, base = KEYS[#KEYS], ARGV[2]
+local JOBS_MAX = 1000
+local base = ARGV[2]
+local activeKey = base .. 'active'
 bullmq_moveStalledJobsToWait()(KEYS, ARGV)
 local first = nil
-for _, id in ipairs(redis.call('LRANGE', activeKey, 0, MOST - 1)) do
+for _, id in ipairs(redis.call('LRANGE', activeKey, 0, JOBS_MAX - 1)) do
   local ttl = math.max(-1, redis.call('PTTL', base .. id .. ':lock'))
   if not first or ttl < first then first = ttl end
 end

@@ -3,51 +3,52 @@ import type { Redis } from 'ioredis'
 import type { BullmqCommand } from '../../bullmq/command-recorder.ts'
 import { bullmqScript } from '../../bullmq/script-source.ts'
 import { packTexts, putText } from './msgpack.ts'
-import { bullmqCommandsScript, runScript } from './run-script.ts'
+import { loadScript, runScript } from './run-script.ts'
 
-/** In the order of run-bullmq-commands.lua. */
-const scripts = [
-  'moveToActive',
-  'moveToFinished',
-  'moveToDelayed',
-  'retryJob',
-  'moveJobFromActiveToWait',
-  'extendLock',
-  'updateProgress',
-  'addLog',
-]
+const script = loadScript('run-bullmq-commands')
 
-/** What a run of a command gave, or the text of its error. `isBounded`: see run-bullmq-commands.lua. */
+/** The number and the key count of each of BullMQ's scripts, as run-bullmq-commands.lua expects them. */
+const scriptHeads = new Map(
+  script.bullmqScripts.map((name, index) => [name, { number: index + 1, keyCount: bullmqScript(name).keys }]),
+)
+
+/** The reply of one run of a command, or the text of its error. `isBounded`: the queue limits how many jobs are active. */
 export type CommandReply = { reply: unknown; isBounded: boolean } | { error: string }
 
-/** A bound on the jobs that a consumer holds in all its processes; see run-bullmq-commands.lua. */
+/** The error of a take whose concurrency limit has another revision in Redis. */
+export const LIMIT_REVISED = 'LIMIT_REVISED'
+
+/** A limit on the jobs that one worker leases in all processes together. Times are ms since 1970. */
 export interface ConcurrencyCheck {
+  /** Sorted set of the jobs that the worker leases, scored by when the lease ends. */
   key: string
+  /** Hash whose field `revision` must equal `revision`; otherwise nothing is taken. */
   owner: string
-  nowMs: number
-  untilMs: number
-  limit: number
   revision: string
-  /** Jobs that it holds no more. */
+  limit: number
+  nowMs: number
+  /** When a lease that is taken now ends. */
+  untilMs: number
+  /** Keys of the jobs that the worker no longer leases. */
   freed: string[]
 }
 
-/** One command of Redis. Of each command given, in order, what its runs gave. Rejects as Redis does. */
+/** Sends one command of Redis. Resolves, for each command in order, with the replies of its runs. Rejects as Redis does. */
 export async function runBullmqCommands(
   client: Redis,
   commands: BullmqCommand[],
-  share?: ConcurrencyCheck,
+  check?: ConcurrencyCheck,
 ): Promise<CommandReply[][]> {
   const [first] = commands
   if (!first) return []
   const keys = [String(first.list[0])]
-  const args = [pack(commands)]
-  if (share) {
-    const { key, owner, nowMs, untilMs, limit, revision, freed } = share
+  const args = [packCommands(commands)]
+  if (check) {
+    const { key, owner, nowMs, untilMs, limit, revision, freed } = check
     keys.push(key, owner)
     args.push(packTexts([String(nowMs), String(untilMs), String(limit), revision, ...freed]))
   }
-  const replies = (await runScript(client, bullmqCommandsScript, keys, args)) as [1 | 0, unknown, 1?][][]
+  const replies = (await runScript(client, script, keys, args)) as [1 | 0, unknown, 1?][][]
   return replies.map((runs) =>
     runs.map(([ok, reply, bounded]) =>
       ok === 1 ? { reply, isBounded: bounded === 1 } : { error: String(reply) },
@@ -55,26 +56,28 @@ export async function runBullmqCommands(
   )
 }
 
-/** One msgpack array; numbers up to 127 are one byte, and every argument is a text. */
-function pack(commands: BullmqCommand[]): Buffer {
+/** ARGV[1]: one msgpack array. Numbers are at most 127, so each is one byte; every key and argument is a text. */
+function packCommands(commands: BullmqCommand[]): Buffer {
   let values = 0
   let size = 5
   for (const { list } of commands) {
     values += 5 + list.length
     size += 5
-    // A UTF-16 unit is three bytes at most.
-    for (const one of list) size += 5 + (Buffer.isBuffer(one) ? one.length : 3 * String(one ?? '').length)
+    // A UTF-16 unit takes three bytes at most.
+    for (const value of list)
+      size += 5 + (Buffer.isBuffer(value) ? value.length : 3 * String(value ?? '').length)
   }
   const packed = Buffer.allocUnsafe(size)
   let at = packed.writeUInt8(0xdd, 0)
   at = packed.writeUInt32BE(values, at)
-  for (const { script, list, times, follows } of commands) {
-    packed[at++] = scripts.indexOf(script) + 1
-    packed[at++] = bullmqScript(script).keys
+  for (const { script: name, list, times, follows } of commands) {
+    const { number, keyCount } = scriptHeads.get(name)!
+    packed[at++] = number
+    packed[at++] = keyCount
     packed[at++] = times
     packed[at++] = follows ? 1 : 0
     packed[at++] = list.length
-    for (const one of list) at = putText(packed, at, Buffer.isBuffer(one) ? one : String(one ?? ''))
+    for (const value of list) at = putText(packed, at, Buffer.isBuffer(value) ? value : String(value ?? ''))
   }
   return packed.subarray(0, at)
 }

@@ -1,33 +1,39 @@
 /**
  * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first use, SCRIPT
  * FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
- *
- * A script may include fragments of ours (`--@include`), BullMQ's own scripts, unchanged, from the installed package
- * (`--@bullmq`), and the constants that it shares with the function that calls it (`--@constants`).
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
-import { bullmqKeyNamesAsLua, bullmqScriptAsLua } from '../../bullmq/script-source.ts'
+import { bullmqKeyNamesAsLua, bullmqListAsLua, bullmqScriptAsLua } from '../../bullmq/script-source.ts'
 
 export interface Script {
   readonly text: string
   readonly sha: string
+  /** BullMQ's scripts that it includes, in order. */
+  readonly bullmqScripts: string[]
 }
 
 type ScriptArgument = string | number | Buffer
 
 /**
- * Reads `<name>.lua` from this folder and expands its includes. Call it once, when the module loads. `constants`: what
- * `--@constants` declares as Lua locals.
+ * Reads `<name>.lua` from this folder and expands its directives. Call it once, when the module loads.
+ *   --@include x      a fragment of ours, `x.lua`
+ *   --@bullmq x       a script of BullMQ, unchanged, from the installed package
+ *   --@bullmq-keys x  the names of the keys of such a script
+ *   --@bullmq-list    a table of the included scripts of BullMQ, in order
+ *   --@constants      `constants`, as Lua locals
  */
 export function loadScript(name: string, constants: Record<string, number> = {}): Script {
-  const text = readLua(name)
+  const source = readLua(name)
+  const bullmqScripts = [...source.matchAll(/^--@bullmq (\w+)$/gm)].map(([, script]) => script!)
+  const text = source
     .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
     .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
+    .replace(/^--@bullmq-list$/gm, () => bullmqListAsLua(bullmqScripts))
     .replace(/^--@constants$/m, () => asLuaLocals(constants))
-  return { text, sha: createHash('sha1').update(text).digest('hex') }
+  return { text, sha: createHash('sha1').update(text).digest('hex'), bullmqScripts }
 }
 
 function asLuaLocals(constants: Record<string, number>): string {

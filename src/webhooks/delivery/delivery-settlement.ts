@@ -1,4 +1,4 @@
-/** How a delivery ends for its job: its outcome, and a line in its log where there is something to explain. */
+/** Turns the verdict on a delivery into the outcome of its job, with a line for the job's log where there is more to say. */
 
 import type { JobOutcome } from '../../bullmq/job-outcome.ts'
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
@@ -10,11 +10,21 @@ export interface EndedDelivery extends Settlement {
   lease: LeasedJob
 }
 
-export function settlementOf(job: LeasedJob, answer: DeliveryResult, verdict: Verdict): EndedDelivery {
-  return { lease: job, outcome: outcomeOf(verdict), ...logOf(job, answer, verdict) }
+/** `nowMs`: the time that the line in the job's log starts with, ms since 1970. */
+export function toSettlement(
+  job: LeasedJob,
+  result: DeliveryResult,
+  verdict: Verdict,
+  nowMs: number,
+): EndedDelivery {
+  const outcome = toOutcome(verdict)
+  const message = logMessage(job.attemptsMade, result, verdict)
+  if (message === undefined) return { lease: job, outcome }
+  const log = `${new Date(nowMs).toISOString()} webhook attempt ${job.attemptsMade + 1}: ${message}`
+  return { lease: job, outcome, log }
 }
 
-function outcomeOf(verdict: Verdict): JobOutcome {
+function toOutcome(verdict: Verdict): JobOutcome {
   switch (verdict.kind) {
     case 'complete':
       return { outcome: 'complete', result: verdict.result }
@@ -28,10 +38,8 @@ function outcomeOf(verdict: Verdict): JobOutcome {
   }
 }
 
-/** Of a job that is delivered at once there is nothing to tell that it does not show itself. */
-function logOf({ attemptsMade }: LeasedJob, answer: DeliveryResult, verdict: Verdict): { log?: string } {
-  const isDelivered = verdict.kind === 'complete'
-  if (isDelivered && attemptsMade === 0) return {}
-  const said = isDelivered ? `answered ${answer.status} in ${answer.ms} ms` : verdict.reason
-  return { log: `${new Date().toISOString()} webhook attempt ${attemptsMade + 1}: ${said}` }
+/** `undefined` for a job that is delivered at the first attempt: its log would repeat what the job shows. */
+function logMessage(attemptsMade: number, result: DeliveryResult, verdict: Verdict): string | undefined {
+  if (verdict.kind !== 'complete') return verdict.reason
+  return attemptsMade === 0 ? undefined : `answered ${result.status} in ${result.ms} ms`
 }

@@ -1,264 +1,184 @@
 /**
- * Sends the jobs of a queue to its receiver: takes as many as there is room for, sends each, and settles those that have
- * ended together, in the command that takes the next. It stands in line like every consumer, and holds no connection to Redis.
+ * Delivers the jobs of a queue to the endpoint of its subscription. It waits for jobs in the dispatcher, as every worker does,
+ * and holds no connection to Redis.
  *
- *   room → line → [jobs] → sender → verdict → settled with others, and the next taken in the same command
+ *   intake (takes jobs) → ongoing delivery → verdict → batcher (settles, and takes more in the same command)
+ *   stopping: takes nothing more; deliveries that do not end within the grace period are given back
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
 import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
-import type { WorkerCommands } from '../../dispatch/worker-commands.ts'
 import type { SluiceError } from '../../errors.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
+import { createDeliveryIntake } from './delivery-intake.ts'
+import { createDeliveryRecord, type DeliveryRecordDeps, type DeliveryRecordStats } from './delivery-record.ts'
 import { buildDeliveryRequest } from './delivery-request.ts'
-import { type EndedDelivery, settlementOf } from './delivery-settlement.ts'
+import { type EndedDelivery, toSettlement } from './delivery-settlement.ts'
 import type { DeliverySlots } from './delivery-slots.ts'
+import { BATCH_MAX, deliveryCapacity, replacementFor } from './delivery-state.ts'
 import { createEndpointBreaker, type EndpointStats } from './endpoint-breaker.ts'
-import { judge, type Verdict } from './verdict.ts'
+import { createOngoingDeliveries } from './ongoing-deliveries.ts'
+import { createSettlementBatcher } from './settlement-batcher.ts'
+import { createSlotReservations } from './slot-reservations.ts'
+import { judge } from './verdict.ts'
 import type { DeliveryResult, WebhookClient } from './webhook-client.ts'
 
 export interface DeliveryWorker {
   readonly subscription: Subscription
   stats(): DeliveryWorkerStats
-  /** Takes no more; resolves when those that were sent are settled, or went back after `graceMs`. */
+  /** Takes nothing more. Resolves when every delivery is settled, or was given back after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
 
-/** `retried`: later. */
-export type DeliveryOutcome = 'delivered' | 'retried' | 'failed'
-
-export interface DeliveryWorkerStats extends EndpointStats, Record<DeliveryOutcome, number> {
+export interface DeliveryWorkerStats extends EndpointStats, DeliveryRecordStats {
+  /** Jobs that are leased: on their way, or not settled yet. */
   inFlight: number
-  lastStatus: number | null
 }
 
-export interface DeliveryWorkerDeps {
-  line: Pick<Dispatcher, 'take' | 'hasNoWaiters' | 'giveBack' | 'notify'>
-  work: Pick<WorkerCommands, 'settle'>
-  sender: Pick<WebhookClient, 'send'>
-  places: DeliverySlots
-  onHeld(queue: string, untilMs: number): void
+export interface DeliveryWorkerDeps extends DeliveryRecordDeps {
+  dispatcher: Pick<Dispatcher, 'take' | 'settleAndTake' | 'giveBack' | 'notify'>
+  webhookClient: Pick<WebhookClient, 'send'>
+  slots: DeliverySlots
+  /** A job was taken and is leased until `untilMs`, ms since 1970. */
+  onLeased(queue: string, untilMs: number): void
+  /** A job may have changed. */
   onWrite(queue: string, key: string): void
-  /** A delivery has ended. */
-  onEnded(how: DeliveryOutcome): void
-  /** The receiver wants no more (410), or has failed for too long. */
-  onGone(subscription: Subscription, reason: string): void
-  /** Redis has another revision of the subscription. */
+  /** The subscription has another revision in Redis. */
   onChanged(queue: string): void
-  /** A receiver that has failed for so long is paused, ms; 0: never. */
-  pauseAfterMs: number
   log: Logger
 }
 
-/** A job is held for its deadline and this much more, for settling it while Redis is away for a moment. */
-const MARGIN_MS = 30_000
-const SETTLE_AGAIN_MS = 500
-const TAKE_AGAIN_MS = 1_000
-const ODD_BACKOFF_MS = 5_000
-/** Most jobs that one command takes. */
-const MOST_AT_ONCE = 100
-/** Commands that settle at once: Redis works on one while the answers that belong into the next come in. */
-const MOST_SETTLES = 3
-
-const endings: Record<Verdict['kind'], DeliveryOutcome> = {
-  ...{ complete: 'delivered', retry: 'retried', fail: 'failed', gone: 'failed' },
-}
+/** A lease outlives the delivery's deadline by this much, to settle the job even if Redis is away for a moment. */
+const LEASE_MARGIN_MS = 30_000
 
 export function createDeliveryWorker(
   subscription: Subscription,
   unsealed: Unsealed,
-  share: ConcurrencyLimit,
+  concurrencyLimit: ConcurrencyLimit,
   deps: DeliveryWorkerDeps,
 ): DeliveryWorker {
-  const { line, work, sender, places, onHeld, onWrite, onEnded, onGone, onChanged, pauseAfterMs, log } = deps
+  const { dispatcher, onLeased, onWrite, log } = deps
   const { queue, concurrency, timeoutMs } = subscription
-  const leaseMs = timeoutMs + MARGIN_MS
-  const health = createEndpointBreaker()
-  const stopping = new AbortController()
-  const own = places.join(queue, () => (taking ? line.notify(queue) : void fill()))
-  const onTheirWay = new Map<string, LeasedJob>()
-  const ended: EndedDelivery[] = []
-  /** Jobs that are being settled, in so many commands. */
-  let unsettled = 0
-  let settles = 0
-  let isSettleDue = false
-  const counts = { delivered: 0, retried: 0, failed: 0 }
-  let lastStatus: number | null = null
-  /** While it waits for jobs: ends the wait. */
-  let taking: AbortController | undefined
-  let timer: NodeJS.Timeout | undefined
-  let whenIdle = () => {}
-
-  /** How many jobs there is room for, when so many leave. */
-  function room(leaving = 0): number {
-    if (stopping.signal.aborted) return 0
-    const inFlight = onTheirWay.size + ended.length + unsettled - leaving
-    return Math.min(concurrency - inFlight, health.capacity(inFlight), MOST_AT_ONCE)
-  }
-
-  const requestFor = (max: number): TakeRequest => ({
+  const leaseMs = timeoutMs + LEASE_MARGIN_MS
+  const breaker = createEndpointBreaker()
+  const record = createDeliveryRecord(subscription, breaker, deps)
+  const slots = deps.slots.join(queue, () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill()))
+  const reservations = createSlotReservations(slots, capacity)
+  const ongoing = createOngoingDeliveries({ send: createSend(subscription, unsealed, deps), onEnd })
+  const batcher = createSettlementBatcher({
+    settle,
+    isLeased: ({ lease }) => lease.takenAtMs + leaseMs > Date.now(),
+    onBatchEnd: reservations.returnUnused,
+    onAdvance() {
+      if (inFlight() === 0) onIdle()
+      intake.fill()
+    },
+  })
+  const request: TakeRequest = {
     queue,
-    max,
+    max: BATCH_MAX,
     leaseMs,
     worker: 'webhook',
-    concurrencyLimit: share,
-  })
-  const atItsTurn = { take: () => own.take(room()), give: own.give }
-
-  async function fill(): Promise<void> {
-    if (taking || room() <= 0) {
-      if (health.pauseMs() > 0) later(health.pauseMs())
-      return
-    }
-    taking = new AbortController()
-    try {
-      const signal = AbortSignal.any([stopping.signal, taking.signal])
-      const request = { ...requestFor(MOST_AT_ONCE), capacity: atItsTurn }
-      const taken = await line.take(request, Number.POSITIVE_INFINITY, signal)
-      begin(taken.jobs)
-      if (taken.isLimitRevised) {
-        onChanged(queue)
-        later(TAKE_AGAIN_MS)
-      }
-    } catch {
-      later(TAKE_AGAIN_MS)
-    } finally {
-      taking = undefined
-    }
-    if (!stopping.signal.aborted && timer === undefined) void fill()
+    concurrencyLimit,
+    capacity: reservations.waiting,
   }
+  const intake = createDeliveryIntake({
+    take: (signal) => dispatcher.take(request, Number.POSITIVE_INFINITY, signal),
+    hasCapacity: () => capacity(0) > 0,
+    pauseMs: breaker.pauseMs,
+    onTaken(taken) {
+      begin(taken.jobs)
+      if (taken.isLimitRevised) deps.onChanged(queue)
+    },
+  })
+  let isStopping = false
+  let onIdle = () => {}
 
-  function later(ms: number): void {
-    if (stopping.signal.aborted) return
-    clearTimeout(timer)
-    timer = setTimeout(() => {
-      timer = undefined
-      void fill()
-    }, ms)
+  const inFlight = () => ongoing.count() + batcher.count()
+
+  /** `leaving`: jobs in flight that are about to be settled. A take in progress has asked for all the capacity already. */
+  function capacity(leaving: number): number {
+    if (isStopping || (leaving > 0 && intake.isTaking())) return 0
+    const remaining = inFlight() - leaving
+    return deliveryCapacity(concurrency, remaining, breaker.capacity(remaining))
   }
 
   function begin(jobs: LeasedJob[]): void {
-    if (stopping.signal.aborted) {
-      line.giveBack({ queue, concurrencyLimit: share, capacity: atItsTurn }, jobs)
+    if (isStopping) {
+      dispatcher.giveBack(request, jobs)
       return
     }
     for (const job of jobs) {
-      onTheirWay.set(job.token + job.key, job)
-      onHeld(queue, job.takenAtMs + leaseMs)
-      void send(job)
+      onLeased(queue, job.takenAtMs + leaseMs)
+      ongoing.begin(job)
     }
   }
 
-  async function deliver(job: LeasedJob): Promise<DeliveryResult> {
-    try {
-      return await sender.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
-    } catch (error) {
-      log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be made')
-      return { status: undefined, reason: 'the delivery could not be made', ms: 0 }
-    }
+  function onEnd(job: LeasedJob, result: DeliveryResult): void {
+    slots.give(1)
+    const verdict = judge(result, Date.now())
+    record.add(result, verdict)
+    // A pending take would bring jobs for an endpoint that is to be left alone.
+    if (verdict.kind === 'retry' && breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
+    batcher.add(toSettlement(job, result, verdict, Date.now()))
   }
 
-  async function send(job: LeasedJob): Promise<void> {
-    const answer = await deliver(job)
-    // It went back when this process ended.
-    if (!onTheirWay.delete(job.token + job.key)) return
-    own.give(1)
-    const verdict = judge(answer, Date.now())
-    note(answer, verdict)
-    ended.push(settlementOf(job, answer, verdict))
-    if (isSettleDue) return
-    isSettleDue = true
-    // Those that end in the same turn of the loop are settled together.
-    setImmediate(() => {
-      isSettleDue = false
-      void settle()
-    })
-  }
-
-  function note(answer: DeliveryResult, verdict: Verdict): void {
-    lastStatus = answer.status ?? null
-    const how = endings[verdict.kind]
-    counts[how]++
-    onEnded(how)
-    if (verdict.kind === 'retry') noteFailure(verdict.reason, verdict.afterMs)
-    else if (verdict.kind === 'gone') onGone(subscription, verdict.reason)
-    // A job that is refused is the job's fault, and its receiver is well.
-    else health.succeeded()
-  }
-
-  function noteFailure(reason: string, afterMs: number | undefined): void {
-    health.failed(reason, afterMs)
-    // What it waits for would be sent to a receiver that is to be left alone.
-    if (health.capacity(onTheirWay.size) < MOST_AT_ONCE) taking?.abort()
-    const sinceMs = health.failingSinceMs()
-    if (pauseAfterMs === 0 || sinceMs === undefined || Date.now() - sinceMs < pauseAfterMs) return
-    onGone(subscription, `No delivery has succeeded since ${new Date(sinceMs).toISOString()}: ${reason}`)
-  }
-
-  async function settle(): Promise<void> {
-    if (settles >= MOST_SETTLES || ended.length === 0) return
-    settles++
-    const items = ended.splice(0, MOST_AT_ONCE)
-    unsettled += items.length
-    // One that waits for more already has asked for all there is room for.
-    const max = taking || !line.hasNoWaiters(queue) ? 0 : own.take(room(items.length))
-    let count = 0
-    try {
-      const next = max > 0 ? requestFor(max) : undefined
-      const { refused, taken } = await work.settle(queue, items, next, share)
-      count = taken.jobs.length
-      unsettled -= items.length
-      for (const [index, item] of items.entries()) settled(item, refused[index])
-      begin(taken.jobs)
-    } catch {
-      await sleep(SETTLE_AGAIN_MS)
-      unsettled -= items.length
-      // Those that can still be settled before their locks run out.
-      ended.push(...items.filter(({ lease: held }) => held.takenAtMs + leaseMs > Date.now()))
-    } finally {
-      settles--
-      own.give(max - count)
-    }
-    if (ended.length > 0) void settle()
-    else if (onTheirWay.size + unsettled === 0) whenIdle()
-    void fill()
-  }
-
-  function settled(item: EndedDelivery, error: SluiceError | undefined): void {
-    const { lease: held, outcome } = item
-    onWrite(queue, held.key)
-    if (!error) return
-    log.warn({ queue, job: held.key, reason: error.message }, 'delivery not settled')
-    // Its backoff is one that native workers alone can compute.
-    if (error.code !== 'INVALID_OPTION' || outcome.outcome !== 'fail') return
-    ended.push({ ...item, outcome: { ...outcome, retryAfterMs: ODD_BACKOFF_MS } })
+  async function settle(batch: EndedDelivery[]): Promise<EndedDelivery[]> {
+    const next = { ...request, capacity: reservations.withBatch(batch.length) }
+    const { refused, taken } = await dispatcher.settleAndTake(queue, batch, next)
+    for (const { lease } of batch) onWrite(queue, lease.key)
+    begin((await taken).jobs)
+    return replaceRefused(batch, refused, log)
   }
 
   async function stop(graceMs: number): Promise<void> {
-    stopping.abort()
-    own.leave()
-    clearTimeout(timer)
-    if (onTheirWay.size + ended.length + unsettled === 0) return
-    let grace: NodeJS.Timeout | undefined
-    const isOver = new Promise<void>((resolve) => {
-      whenIdle = resolve
-      grace = setTimeout(resolve, graceMs)
+    isStopping = true
+    intake.stop()
+    slots.leave()
+    if (inFlight() === 0) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, graceMs)
+      onIdle = () => {
+        clearTimeout(timer)
+        resolve()
+      }
     })
-    await isOver
-    clearTimeout(grace)
-    const jobs = [...onTheirWay.values()]
-    onTheirWay.clear()
-    line.giveBack({ queue, concurrencyLimit: share, capacity: atItsTurn }, jobs)
+    dispatcher.giveBack(request, ongoing.abandon())
   }
 
-  void fill()
-  return {
-    subscription,
-    stats: () => ({
-      ...{ inFlight: onTheirWay.size + ended.length + unsettled, ...counts, lastStatus },
-      ...health.stats(),
-    }),
-    stop,
+  intake.fill()
+  const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
+  return { subscription, stats, stop }
+}
+
+/** What to settle instead of the deliveries that were refused. */
+function replaceRefused(
+  batch: EndedDelivery[],
+  refused: (SluiceError | undefined)[],
+  log: Logger,
+): EndedDelivery[] {
+  return batch.flatMap((delivery, index) => {
+    const error = refused[index]
+    if (!error) return []
+    const { queue, key } = delivery.lease
+    log.warn({ queue, job: key, reason: error.message }, 'delivery not settled')
+    return replacementFor(delivery, error) ?? []
+  })
+}
+
+/** Sends one job. A delivery that cannot be sent is retried, as one without a response. */
+function createSend(
+  subscription: Subscription,
+  unsealed: Unsealed,
+  { webhookClient, log }: Pick<DeliveryWorkerDeps, 'webhookClient' | 'log'>,
+): (job: LeasedJob) => Promise<DeliveryResult> {
+  const { queue } = subscription
+  return async (job) => {
+    try {
+      return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
+    } catch (error) {
+      log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be sent')
+      return { status: undefined, reason: 'the delivery could not be sent', ms: 0 }
+    }
   }
 }

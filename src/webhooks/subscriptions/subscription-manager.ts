@@ -6,10 +6,10 @@
 
 import { SluiceError } from '../../errors.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
+import type { DeliveryOutcome } from '../delivery/delivery-record.ts'
 import { createDeliverySlots } from '../delivery/delivery-slots.ts'
 import {
   createDeliveryWorker,
-  type DeliveryOutcome,
   type DeliveryWorker,
   type DeliveryWorkerDeps,
   type DeliveryWorkerStats,
@@ -51,7 +51,7 @@ export interface DeliveryTotals extends Record<DeliveryOutcome, number> {
 export interface SubscriptionManagerDeps
   extends Pick<
     DeliveryWorkerDeps,
-    'line' | 'work' | 'sender' | 'onHeld' | 'onWrite' | 'pauseAfterMs' | 'log'
+    'dispatcher' | 'webhookClient' | 'onLeased' | 'onWrite' | 'pauseAfterMs' | 'log'
   > {
   keyspace: Keyspace
   store: SubscriptionStore
@@ -79,7 +79,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   let timer: NodeJS.Timeout | undefined
   let isStopped = false
 
-  const places = createDeliverySlots(maxInFlight)
+  const slots = createDeliverySlots(maxInFlight)
   const totals = { delivered: 0, retried: 0, failed: 0 }
   const onEnded = (how: DeliveryOutcome) => void totals[how]++
 
@@ -162,7 +162,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
     )
   }
 
-  const runnerDeps: DeliveryWorkerDeps = { ...deps, places, onEnded, onGone, onChanged }
+  const runnerDeps: DeliveryWorkerDeps = { ...deps, slots, onEnded, onGone, onChanged }
 
   function existing(subscription: Subscription | undefined): Subscription {
     if (subscription) return subscription
@@ -180,7 +180,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
       apply(queue, undefined)
     },
     statsOf: (queue) => runners.get(queue)?.stats(),
-    stats: () => ({ subscriptions: known.size, inFlight: places.inUse(), ...totals }),
+    stats: () => ({ subscriptions: known.size, inFlight: slots.inUse(), ...totals }),
     troubles() {
       return [...known.values()].flatMap(({ queue, paused }) => {
         if (paused) return [{ queue, reason: `is paused: ${paused.reason}` }]

@@ -1,0 +1,73 @@
+/** The takes of one queue that wait for jobs, in the order in which they came. Each resolves exactly once. */
+import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
+import { EMPTY_TAKE } from './take-reply.ts'
+
+export interface PendingTake {
+  readonly request: TakeRequest
+  resolve(taken: TakeResult): void
+  /** The worker has left, or its time is up. */
+  hasEnded: boolean
+}
+
+export interface PendingTakes extends Iterable<PendingTake> {
+  count(): number
+  /** Resolves with what `hand` brings, or without jobs when the time is up or the signal is aborted. */
+  add(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
+  /** Jobs for a take that has ended meanwhile are given back. */
+  hand(take: PendingTake, taken: TakeResult): void
+  /** Resolves every take without jobs. */
+  endAll(): void
+}
+
+export interface PendingTakesDeps {
+  giveBack(request: TakeRequest, jobs: LeasedJob[]): void
+  /** A take was added (1) or removed (-1). */
+  onChange(change: 1 | -1): void
+}
+
+export function createPendingTakes({ giveBack, onChange }: PendingTakesDeps): PendingTakes {
+  const takes = new Set<PendingTake>()
+
+  function remove(take: PendingTake): void {
+    if (takes.delete(take)) onChange(-1)
+  }
+
+  function end(take: PendingTake): void {
+    take.hasEnded = true
+    take.resolve(EMPTY_TAKE)
+    remove(take)
+  }
+
+  function add(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult> {
+    return new Promise((resolve) => {
+      const leave = () => end(take)
+      const timeout = waitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(leave, waitMs)
+      const take: PendingTake = {
+        request,
+        hasEnded: false,
+        resolve(taken) {
+          clearTimeout(timeout)
+          signal.removeEventListener('abort', leave)
+          resolve(taken)
+        },
+      }
+      signal.addEventListener('abort', leave, { once: true })
+      takes.add(take)
+      onChange(1)
+    })
+  }
+
+  return {
+    count: () => takes.size,
+    [Symbol.iterator]: () => takes.values(),
+    add,
+    hand(take, taken) {
+      remove(take)
+      if (take.hasEnded) giveBack(take.request, taken.jobs)
+      else take.resolve(taken)
+    },
+    endAll() {
+      for (const take of [...takes]) end(take)
+    },
+  }
+}

@@ -1,0 +1,33 @@
+/** Decisions of a delivery worker, as functions of plain values: how many jobs it may take, and what it does after a failure. */
+import type { SluiceError } from '../../errors.ts'
+import type { EndedDelivery } from './delivery-settlement.ts'
+
+/** Most jobs that one command takes or settles. */
+export const BATCH_MAX = 100
+
+/** Replaces a backoff that only native workers can compute. */
+const REPLACEMENT_BACKOFF_MS = 5_000
+
+/**
+ * How many more jobs to take; not positive: none. `inFlight` counts every job that is leased, `endpointCapacity` is what the
+ * endpoint breaker allows.
+ */
+export function deliveryCapacity(concurrency: number, inFlight: number, endpointCapacity: number): number {
+  return Math.min(concurrency - inFlight, endpointCapacity, BATCH_MAX)
+}
+
+/** Whether an endpoint has failed for so long that its subscription is paused. `pauseAfterMs` of 0: never. */
+export function hasFailedTooLong(
+  failingSinceMs: number | undefined,
+  pauseAfterMs: number,
+  nowMs: number,
+): failingSinceMs is number {
+  return pauseAfterMs > 0 && failingSinceMs !== undefined && nowMs - failingSinceMs >= pauseAfterMs
+}
+
+/** What to settle instead of a refused delivery; `undefined`: nothing can be done about it. */
+export function replacementFor(delivery: EndedDelivery, error: SluiceError): EndedDelivery | undefined {
+  const { outcome } = delivery
+  if (error.code !== 'INVALID_OPTION' || outcome.outcome !== 'fail') return undefined
+  return { ...delivery, outcome: { ...outcome, retryAfterMs: REPLACEMENT_BACKOFF_MS } }
+}

@@ -1,0 +1,62 @@
+/** What the replies of BullMQ's scripts mean: empty takes, revised limits, refused settlements, lost leases. */
+import t from 'tap'
+import { recheckDelay } from '../../src/dispatch/stalled-recovery.ts'
+import { EMPTY_TAKE, extendErrorOf, parseTakeReply, settleErrorOf } from '../../src/dispatch/take-reply.ts'
+import { LIMIT_REVISED } from '../../src/redis/scripts/run-bullmq-commands.ts'
+
+const reply = (value: unknown, isBounded = false) => ({ reply: value, isBounded })
+const taken = (id: string, ...fields: string[]) =>
+  reply([['name', 'n', 'data', '{"a":1}', 'timestamp', '5', 'atm', '1', ...fields], id, 0, 0])
+
+t.test('a take without runs met the limit of its worker', async (t) => {
+  t.match(parseTakeReply('q', 't', []), { jobs: [], isLimitReached: true, isLimitRevised: false })
+})
+
+t.test('an empty run says when to take again', async (t) => {
+  const parsed = parseTakeReply('q', 't', [reply([0, 0, 250, 1_700_000_000_000], true)])
+  t.match(parsed, { ...EMPTY_TAKE, limitedMs: 250, nextAtMs: 1_700_000_000_000, isBounded: true })
+})
+
+t.test('a revised limit is a result, any other error of the first run is thrown', async (t) => {
+  t.match(parseTakeReply('q', 't', [{ error: LIMIT_REVISED }]), { jobs: [], isLimitRevised: true })
+  t.throws(() => parseTakeReply('q', 't', [{ error: 'ERR broken' }]), { code: 'INTERNAL' })
+  const { jobs } = parseTakeReply('q', 't', [taken('a'), { error: 'ERR broken' }])
+  t.same(
+    jobs.map(({ key }) => key),
+    ['a'],
+    'jobs of earlier runs are leased',
+  )
+})
+
+t.test('a job of a scheduler and one that must not be worked are marked', async (t) => {
+  const parsed = parseTakeReply('q', 't', [taken('s', 'rjk', 'every'), taken('d', 'defa', 'a child failed')])
+  t.match(
+    parsed.scheduled.map(({ lease }) => lease.key),
+    ['s'],
+  )
+  t.match(parsed.rejected, [
+    { lease: { key: 'd' }, outcome: { outcome: 'fail', error: { message: 'a child failed' } } },
+  ])
+})
+
+t.test('codes of refused settlements', async (t) => {
+  t.equal(settleErrorOf(reply(0)), undefined)
+  t.match(settleErrorOf(reply(-1)), { code: 'JOB_NOT_FOUND' })
+  t.match(settleErrorOf(reply(-4)), { code: 'WRONG_STATE' })
+  t.match(settleErrorOf(reply(-9)), { code: 'WRONG_STATE' })
+  t.match(settleErrorOf(reply(-2)), { code: 'LEASE_LOST' })
+})
+
+t.test('an extension is lost with its lock, and fails with the first of its writes that does', async (t) => {
+  t.equal(extendErrorOf([reply(1), reply(0)]), undefined)
+  t.match(extendErrorOf([reply(0), undefined]), { code: 'LEASE_LOST' })
+  t.match(extendErrorOf([reply(1), reply(-1)]), { code: 'JOB_NOT_FOUND' })
+})
+
+t.test('the next check for stalled jobs follows the first lock that expires', async (t) => {
+  t.equal(recheckDelay({ activeCount: 0, firstExpiryMs: -1 }), undefined)
+  t.equal(recheckDelay({ activeCount: 1, firstExpiryMs: -1 }), 1_000, 'a job without a lock')
+  t.equal(recheckDelay({ activeCount: 1, firstExpiryMs: 20 }), 1_000)
+  t.equal(recheckDelay({ activeCount: 1, firstExpiryMs: 5_000 }), 5_050)
+  t.equal(recheckDelay({ activeCount: 1, firstExpiryMs: 86_400_000 }), 30_000)
+})
