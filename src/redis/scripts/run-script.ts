@@ -16,13 +16,12 @@ export interface Script {
 
 type ScriptArgument = string | number | Buffer
 
-export const enqueueScript = load('enqueue')
-export const readJobsScript = load('read-jobs')
-export const listJobsScript = load('list-jobs')
-export const inspectStreamsScript = load('inspect-streams')
-export const bullmqCommandsScript = load('run-bullmq-commands')
-export const recoverStalledScript = load('recover-stalled')
-export const putSubscriptionScript = load('put-subscription')
+export const enqueueScript = loadScript('enqueue')
+export const readJobsScript = loadScript('read-jobs')
+export const listJobsScript = loadScript('list-jobs')
+export const inspectStreamsScript = loadScript('inspect-streams')
+export const bullmqCommandsScript = loadScript('run-bullmq-commands')
+export const recoverStalledScript = loadScript('recover-stalled')
 
 /** One EVALSHA; two commands when the server has to be told the text first. */
 export async function runScript(
@@ -39,7 +38,8 @@ export async function runScript(
   }
 }
 
-function load(name: string): Script {
+/** Reads `<name>.lua` and inserts what its `--@include` and `--@bullmq` lines name. */
+export function loadScript(name: string): Script {
   const text = read(name)
     .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => read(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
