@@ -1,6 +1,6 @@
 /**
- * The workers of the demo: BullMQ's own, on the same Redis, in a process that knows nothing of Sluice. Each kind of job
- * does something small and real with its data; bad data fail as they would in earnest.
+ * The workers of the demo: plain BullMQ workers on the same Redis, in a process that does not use Sluice.
+ * Each kind of job does something small with its data; invalid data makes it fail, as in production.
  */
 import { createHash } from 'node:crypto'
 import { type Job, UnrecoverableError, Worker } from 'bullmq'
@@ -8,7 +8,7 @@ import { type Job, UnrecoverableError, Worker } from 'bullmq'
 const [socket = '', prefix = '', ...queues] = process.argv.slice(2)
 const CONCURRENCY = 8
 
-/** Card numbers with which payment providers test a refusal and a passing fault. */
+/** Card numbers that payment providers use to test a decline and a temporary failure. */
 const DECLINED = '4000000000000002'
 const FAILS_AT_FIRST = '4000000000000119'
 
@@ -16,7 +16,7 @@ type Processor = (job: Job) => Promise<unknown>
 
 const processors: Record<string, Processor> = {
   'welcome-email': async ({ data }: Job<{ to: string; name: string; locale: string }>) => {
-    if (!data.to.includes('@')) throw new Error(`${data.to} is no address`)
+    if (!data.to.includes('@')) throw new Error(`${data.to} is not an email address`)
     const text = `To: ${data.to}\nContent-Language: ${data.locale}\n\nWelcome, ${data.name}!\n`
     return { messageId: sha256(text).slice(0, 24), bytes: Buffer.byteLength(text) }
   },
@@ -27,7 +27,7 @@ const processors: Record<string, Processor> = {
     const thumbnails: { width: number; height: number; hash: string }[] = []
     for (const target of widths) {
       const scaled = { width: target, height: Math.round((height * target) / width) }
-      // There is no picture, but as many bytes to go through as its thumbnail would have.
+      // There is no image; this hashes as many bytes as its thumbnail would have.
       const hash = sha256(Buffer.alloc(scaled.width * scaled.height * 3, image)).slice(0, 16)
       thumbnails.push({ ...scaled, hash })
       await job.updateProgress(Math.round((100 * thumbnails.length) / widths.length))
@@ -40,7 +40,7 @@ const processors: Record<string, Processor> = {
   ) => {
     const { card, currency, items } = job.data
     if (card === DECLINED) throw new UnrecoverableError('The card was declined')
-    if (card === FAILS_AT_FIRST && job.attemptsMade === 0) throw new Error('The bank did not answer')
+    if (card === FAILS_AT_FIRST && job.attemptsMade === 0) throw new Error('The bank did not respond')
     return { currency, chargedCents: sum(items.map(({ cents, quantity }) => cents * quantity)) }
   },
 
@@ -59,24 +59,24 @@ const workers = queues.map((queue) => {
     queue,
     (job: Job) => {
       const processor = processors[job.name]
-      if (!processor) throw new UnrecoverableError(`Nobody works jobs called ${job.name}`)
+      if (!processor) throw new UnrecoverableError(`There is no processor for jobs named ${job.name}`)
       return processor(job)
     },
     { connection: { path: socket }, prefix, concurrency: CONCURRENCY },
   )
-  // Without a listener BullMQ's 'error' would end the process; a broken connection is made anew.
+  // An 'error' event without a listener would end the process; BullMQ reconnects by itself.
   worker.on('error', (error) => console.error(`worker of ${queue}: ${error.message}`))
   return worker
 })
 
-/** BullMQ's `close` may be called twice: it gives the same promise. */
+/** BullMQ's `close` may be called twice; it returns the same promise. */
 async function close(): Promise<void> {
   await Promise.allSettled(workers.map((worker) => worker.close()))
   process.exit()
 }
 process.on('SIGTERM', close)
 process.on('SIGINT', close)
-// The demo is gone, however it ended: nobody is left to stop this one.
+// The demo has ended, so nothing else would stop this process.
 process.on('disconnect', close)
 
 await Promise.all(workers.map((worker) => worker.waitUntilReady()))

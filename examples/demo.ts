@@ -1,7 +1,8 @@
 /**
- * `npm run demo`: starts the service with its private Redis and, as another process, plain BullMQ workers; enqueues the
- * jobs of orders.ndjson over HTTP, follows each to its end, tells what happened, and stops what it started. Exit code 1
- * when any job ends otherwise than it should. Everything it says about the service it has from HTTP.
+ * `npm run demo`: starts the service with its embedded Redis and, in another process, plain BullMQ workers.
+ * It enqueues the jobs of orders.ndjson over HTTP, polls each until it has finished, prints a summary and
+ * stops what it started. The exit code is 1 if any job ends in an unexpected state. Every figure about the
+ * service comes from its HTTP API.
  */
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -35,15 +36,15 @@ interface Stats {
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const PREFIX = 'bull'
-/** So many go one by one, by POST /jobs; the rest by POST /jobs/batch. */
+/** Jobs sent one by one with POST /jobs; the rest go with POST /jobs/batch. */
 const SINGLES = 60
 const BATCH_SIZE = 120
-/** The service says 1 s, 2 s, 4 s …, as the job gets older; a demo is not that patient. */
+/** The service's Retry-After grows with the age of a job (1 s, 2 s, 4 s …); the demo polls more often. */
 const MAX_PAUSE_MS = 1_000
-/** Everything but the stopping, which has its own. */
+/** For everything except stopping, which has its own timeout. */
 const TIMEOUT_MS = 45_000
 const STOP_TIMEOUT_MS = 5_000
-/** A longer path of a socket the service would move elsewhere (see src/redis/embedded.ts). */
+/** The service moves a socket with a longer path elsewhere (see src/redis/embedded/embedded-redis.ts). */
 const MAX_SOCKET_PATH = 103
 
 const interrupted = new AbortController()
@@ -55,7 +56,9 @@ const signal = AbortSignal.any([interrupted.signal, AbortSignal.timeout(TIMEOUT_
 interface Child {
   name: string
   child: ChildProcess
-  /** Before this it may not know what to do with a signal: a service that only starts would leave its Redis behind. */
+  /**
+   * Resolves when the child handles signals; a service that is still starting would leave its Redis behind.
+   */
   started: Promise<unknown>
 }
 
@@ -67,10 +70,10 @@ try {
   process.exitCode = (await run()) ? 0 : 1
 } catch (error) {
   const { message } = signal.aborted ? (signal.reason as Error) : (error as Error)
-  console.error(`\nThe demo did not get to its end: ${message}`)
+  console.error(`\nThe demo failed: ${message}`)
   process.exitCode = 1
 } finally {
-  // The workers first: they need the Redis that ends with the service.
+  // The workers first: their Redis stops with the service.
   for (const child of children.reverse()) await stop(child)
   if (dataDir) await rm(dataDir, { recursive: true, force: true })
 }
@@ -81,29 +84,29 @@ async function run(): Promise<boolean> {
   dataDir = await makeDataDir()
   const url = await startService(dataDir)
   await startWorkers(join(dataDir, 'redis.sock'), [...new Set(jobs.map((job) => job.queue))])
-  console.log(`The service listens at ${url}, BullMQ workers wait on its Redis.`)
+  console.log(`The service listens at ${url}; BullMQ workers are connected to its Redis.`)
 
   const began = performance.now()
   const stored = await enqueue(url, jobs)
   console.log(
-    `Enqueued ${jobs.length} jobs in ${elapsedMs(began)} ms: ${SINGLES} by POST /jobs, the rest by POST /jobs/batch.`,
+    `Enqueued ${jobs.length} jobs in ${elapsedMs(began)} ms: ${SINGLES} with POST /jobs, the rest with POST /jobs/batch.`,
   )
   const ids = [...new Set(stored.map(({ id }) => id))]
-  const ended = await followAll(url, ids)
+  const finished = await followAll(url, ids)
   const tookS = (elapsedMs(began) / 1000).toFixed(1)
 
   const whileRunning = { ...counted }
   const before = await getJson<Stats>(`${url}/stats`)
-  await Promise.all(ids.map((id) => poll(url, id, ended.get(id)!.etag)))
+  await Promise.all(ids.map((id) => poll(url, id, finished.get(id)!.etag)))
   const after = await getJson<Stats>(`${url}/stats`)
 
-  const wrong = jobs.flatMap((job, index) => problemOf(job, ended.get(stored[index]!.id)!.job))
-  const deduplicated = stored.filter((answer) => answer.deduplicated).length
+  const problems = jobs.flatMap((job, index) => problemOf(job, finished.get(stored[index]!.id)!.job))
+  const deduplicated = stored.filter((job) => job.deduplicated).length
   const expectedDuplicates = countDuplicates(jobs)
   if (deduplicated !== expectedDuplicates)
-    wrong.push(`${deduplicated} jobs were deduplicated instead of ${expectedDuplicates}`)
+    problems.push(`${deduplicated} jobs were deduplicated instead of ${expectedDuplicates}`)
 
-  const finals = [...ended.values()].map(({ job }) => job)
+  const finals = [...finished.values()].map(({ job }) => job)
   const failed = finals.filter((job) => job.state === 'failed')
   const extraPolls = counted.polls - whileRunning.polls
   printTable([
@@ -112,22 +115,26 @@ async function run(): Promise<boolean> {
     ['completed', finals.length - failed.length],
     ['failed', failed.length],
     ...failed.map((job): Row => [`  ${job.name}`, job.error?.message ?? '']),
-    ['polls until all had ended', whileRunning.polls],
-    ['  answered 304', whileRunning.notModified],
-    ['  answered from memory', whileRunning.fromMemory],
-    ['polls of ended jobs, once each', extraPolls],
-    ['  answered 304', counted.notModified - whileRunning.notModified],
-    ['  answered from memory', counted.fromMemory - whileRunning.fromMemory],
-    ['  Redis commands they cost', total(after.commandsSent) - total(before.commandsSent)],
-    ['Redis commands in all', total(after.commandsSent)],
+    ['polls until all had finished', whileRunning.polls],
+    ['  not modified (304)', whileRunning.notModified],
+    ['  served from memory', whileRunning.fromMemory],
+    ['polls of finished jobs, once each', extraPolls],
+    ['  not modified (304)', counted.notModified - whileRunning.notModified],
+    ['  served from memory', counted.fromMemory - whileRunning.fromMemory],
+    ['  Redis commands for these polls', total(after.commandsSent) - total(before.commandsSent)],
+    ['Redis commands in total', total(after.commandsSent)],
     ...Object.entries(after.commandsSent).map(([name, count]): Row => [`  ${name}`, count]),
     ['jobs per enqueue command', after.batching.meanBatchSize],
-    ['Redis connections held', `${after.pool.created} of ${after.pool.budget} allowed`],
+    ['Redis connections open', `${after.pool.created} of ${after.pool.budget} allowed`],
     ['took', `${tookS} s`],
   ])
-  for (const problem of wrong) console.log(`WRONG: ${problem}`)
-  console.log(wrong.length === 0 ? 'Every job ended as it should.' : `${wrong.length} things are wrong.`)
-  return wrong.length === 0
+  for (const problem of problems) console.log(`UNEXPECTED: ${problem}`)
+  console.log(
+    problems.length === 0
+      ? 'Every job ended as expected.'
+      : `${problems.length} unexpected results, see above.`,
+  )
+  return problems.length === 0
 }
 
 async function makeDataDir(): Promise<string> {
@@ -137,38 +144,39 @@ async function makeDataDir(): Promise<string> {
   return mkdtemp('/tmp/sluice-demo-')
 }
 
-/** Resolves to its address, which it logs when it listens. */
+/** Resolves to the URL that the service logs when it listens. */
 async function startService(folder: string): Promise<string> {
   const child = spawn(process.execPath, ['dist/server.js'], {
     cwd: root,
     env: {
       ...process.env,
       ...{ NODE_ENV: 'development', HOST: '127.0.0.1', PORT: '0', DATA_DIR: folder, QUEUE_PREFIX: PREFIX },
-      // Empty, so that an address in the environment or in .env does not bring the demo to somebody's real queues.
+      // Empty, so that a REDIS_URL in the environment or .env does not connect the demo to real queues.
       REDIS_URL: '',
       ...{ LOG_LEVEL: 'info', LOG_REQUESTS: 'none', SHUTDOWN_TIMEOUT: String(STOP_TIMEOUT_MS) },
     },
     stdio: ['ignore', 'pipe', 'inherit'],
-    // A group of its own, so that Ctrl-C reaches the demo alone, which ends the workers before the service.
+    // Its own process group, so that Ctrl-C reaches only the demo, which stops the workers before the
+    // service.
     detached: true,
   })
-  const said: string[] = []
+  const logged: string[] = []
   const listening = new Promise<string>((resolve) => {
-    // The reader stays for good, since a service that nobody reads would block on a full pipe.
+    // Never closed: the service would block once the pipe is full.
     createInterface({ input: child.stdout }).on('line', (line) => {
       const message = messageOf(line)
-      said.push(message)
+      logged.push(message)
       const address = /^Server listening at (\S+)$/.exec(message)?.[1]
       if (address) resolve(address)
     })
   })
   children.push({ name: 'the service', child, started: listening })
-  const ended = once(child, 'exit').then(([code]) => {
-    throw new Error(`the service ended with code ${code}:\n  ${said.join('\n  ')}`)
+  const exited = once(child, 'exit').then(([code]) => {
+    throw new Error(`the service exited with code ${code}:\n  ${logged.join('\n  ')}`)
   })
-  // It also ends at the end of the demo, when nobody waits for this any more.
-  ended.catch(() => {})
-  return untilAborted(Promise.race([listening, ended]))
+  // The service also exits at the end of the demo, when this promise is no longer awaited.
+  exited.catch(() => {})
+  return untilAborted(Promise.race([listening, exited]))
 }
 
 async function startWorkers(socket: string, queues: string[]): Promise<void> {
@@ -178,19 +186,19 @@ async function startWorkers(socket: string, queues: string[]): Promise<void> {
   })
   const started = once(child, 'message')
   children.push({ name: 'the workers', child, started })
-  const ended = once(child, 'exit').then(([code]) => {
-    throw new Error(`the workers ended with code ${code}`)
+  const exited = once(child, 'exit').then(([code]) => {
+    throw new Error(`the workers exited with code ${code}`)
   })
-  ended.catch(() => {})
-  await untilAborted(Promise.race([started, ended]))
+  exited.catch(() => {})
+  await untilAborted(Promise.race([started, exited]))
 }
 
 async function enqueue(url: string, jobs: NewJob[]): Promise<{ id: string; deduplicated: boolean }[]> {
-  const singles = jobs.slice(0, SINGLES).map((job) => post<Answer>(`${url}/jobs`, job))
-  const stored: Answer[] = await Promise.all(singles)
+  const singles = jobs.slice(0, SINGLES).map((job) => post<EnqueueReply>(`${url}/jobs`, job))
+  const stored: EnqueueReply[] = await Promise.all(singles)
   for (let at = SINGLES; at < jobs.length; at += BATCH_SIZE) {
     const part = jobs.slice(at, at + BATCH_SIZE)
-    const { results } = await post<{ results: Answer[] }>(`${url}/jobs/batch`, { jobs: part })
+    const { results } = await post<{ results: EnqueueReply[] }>(`${url}/jobs/batch`, { jobs: part })
     stored.push(...results)
   }
   const refused = stored.findIndex(({ status = 201 }) => status >= 400)
@@ -198,73 +206,73 @@ async function enqueue(url: string, jobs: NewJob[]): Promise<{ id: string; dedup
   return stored
 }
 
-interface Answer {
+interface EnqueueReply {
   id: string
   deduplicated: boolean
-  /** Of an item of a batch. */
+  /** Only for an item of a batch. */
   status?: number
 }
 
-interface Ended {
+interface Finished {
   job: Job
   etag: string
 }
 
-async function followAll(url: string, ids: string[]): Promise<Map<string, Ended>> {
-  const ended = new Map<string, Ended>()
-  const tell = () => console.log(`  ${ended.size} of ${ids.length} have ended, ${counted.polls} polls`)
-  const teller = setInterval(tell, 1_000)
+async function followAll(url: string, ids: string[]): Promise<Map<string, Finished>> {
+  const finished = new Map<string, Finished>()
+  const report = () => console.log(`  ${finished.size} of ${ids.length} finished, ${counted.polls} polls`)
+  const timer = setInterval(report, 1_000)
   try {
-    await Promise.all(ids.map(async (id) => ended.set(id, await follow(url, id))))
+    await Promise.all(ids.map(async (id) => finished.set(id, await follow(url, id))))
   } finally {
-    clearInterval(teller)
+    clearInterval(timer)
   }
-  tell()
-  return ended
+  report()
+  return finished
 }
 
-/** Asks for one job until it has ended, no sooner than the service says, and for no more than what changed. */
-async function follow(url: string, id: string): Promise<Ended> {
+/** Polls one job until it has finished, honouring Retry-After and sending the ETag of the last response. */
+async function follow(url: string, id: string): Promise<Finished> {
   let etag: string | undefined
   while (true) {
-    const answer = await poll(url, id, etag)
-    etag = answer.headers.get('etag') ?? undefined
-    const job = answer.status === 200 ? ((await answer.json()) as Job) : undefined
+    const response = await poll(url, id, etag)
+    etag = response.headers.get('etag') ?? undefined
+    const job = response.status === 200 ? ((await response.json()) as Job) : undefined
     if (etag && (job?.state === 'completed' || job?.state === 'failed')) return { job, etag }
-    const retryAfterMs = 1_000 * Number(answer.headers.get('retry-after') ?? 1)
+    const retryAfterMs = 1_000 * Number(response.headers.get('retry-after') ?? 1)
     await sleep(Math.min(retryAfterMs, MAX_PAUSE_MS), undefined, { signal })
   }
 }
 
 async function poll(url: string, id: string, etag: string | undefined): Promise<Response> {
   const headers: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
-  const answer = await fetch(`${url}/jobs/${encodeURIComponent(id)}`, { headers, signal })
-  if (answer.status !== 200 && answer.status !== 304)
-    throw new Error(`GET /jobs/${id} answered ${answer.status}: ${await answer.text()}`)
+  const response = await fetch(`${url}/jobs/${encodeURIComponent(id)}`, { headers, signal })
+  if (response.status !== 200 && response.status !== 304)
+    throw new Error(`GET /jobs/${id} answered ${response.status}: ${await response.text()}`)
   counted.polls++
-  if (answer.status === 304) counted.notModified++
-  if (answer.headers.get('cache-status')?.startsWith('sluice; hit')) counted.fromMemory++
-  return answer
+  if (response.status === 304) counted.notModified++
+  if (response.headers.get('cache-status')?.startsWith('sluice; hit')) counted.fromMemory++
+  return response
 }
 
 async function post<T>(url: string, body: unknown): Promise<T> {
   const headers = { 'content-type': 'application/json' }
-  const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body), signal })
-  if (!answer.ok) throw new Error(`POST ${url} answered ${answer.status}: ${await answer.text()}`)
-  return (await answer.json()) as T
+  const response = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body), signal })
+  if (!response.ok) throw new Error(`POST ${url} answered ${response.status}: ${await response.text()}`)
+  return (await response.json()) as T
 }
 
 async function getJson<T>(url: string): Promise<T> {
-  const answer = await fetch(url, { signal })
-  return (await answer.json()) as T
+  const response = await fetch(url, { signal })
+  return (await response.json()) as T
 }
 
-/** What should have become of a job, judged by its data alone. */
+/** Compares a finished job with the outcome that its data implies. */
 function problemOf(job: NewJob, { id, state, result, error }: Job): string[] {
   const { card, to, width } = job.data
-  const isHopeless =
+  const mustFail =
     card === '4000000000000002' || width === 0 || (to !== undefined && !String(to).includes('@'))
-  const expected = isHopeless ? 'failed' : 'completed'
+  const expected = mustFail ? 'failed' : 'completed'
   if (state !== expected) return [`${id} (${job.name}) is ${state} instead of ${expected}: ${error?.message}`]
   if (state === 'completed' && result === null) return [`${id} (${job.name}) completed without a result`]
   return state === 'failed' && !error?.message ? [`${id} (${job.name}) failed without a reason`] : []
@@ -297,12 +305,12 @@ async function stop({ name, child, started }: Child): Promise<void> {
   const exited = once(child, 'exit')
   await Promise.race([started, exited, sleep(STOP_TIMEOUT_MS, undefined, { ref: false })])
   if (child.exitCode !== null || child.signalCode !== null) return
-  const impatient = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS + 1_000)
+  const killTimer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS + 1_000)
   child.kill('SIGTERM')
   const [code, killedBy] = (await exited) as [number | null, string | null]
-  clearTimeout(impatient)
+  clearTimeout(killTimer)
   if (code !== 0) {
-    console.error(`${name} did not stop in order: ${killedBy ?? `exit code ${code}`}`)
+    console.error(`${name} did not stop cleanly: ${killedBy ?? `exit code ${code}`}`)
     process.exitCode = 1
   }
 }

@@ -1,9 +1,9 @@
 /**
- * `npx tsx examples/follow.ts`: a page at http://127.0.0.1:8080 that enqueues a job and follows it and its queue by
- * EventSource. A page may only speak to where it came from, so this passes on what it asks of the service, as an
- * application's own backend or its reverse proxy would: bytes as they come, nothing held back, and gone when the browser is.
- * SLUICE_URL says where the service is (http://127.0.0.1:3000), PORT where the page is. With REDIS_URL or REDIS_SOCKET
- * (data/redis.sock, when the service runs its own) a BullMQ worker does the jobs of QUEUE (emails); without, they wait.
+ * `npx tsx examples/follow.ts`: a page at http://127.0.0.1:8080 that enqueues a job and follows it and its
+ * queue with EventSource. Browsers restrict a page to its own origin, so this server proxies its requests to
+ * the service, unbuffered, as an application's backend or reverse proxy would. SLUICE_URL is the service
+ * (http://127.0.0.1:3000), PORT the port of the page. With REDIS_URL or REDIS_SOCKET (data/redis.sock for the
+ * embedded Redis) a BullMQ worker processes the jobs of QUEUE (emails); without them the jobs wait.
  */
 import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
@@ -16,44 +16,44 @@ const service = new URL(process.env['SLUICE_URL'] ?? 'http://127.0.0.1:3000')
 const port = Number(process.env['PORT'] ?? 8080)
 const page = await readFile(new URL('./follow.html', import.meta.url))
 
-/** Nothing else: to a URL parser `//other.host/` is another server. */
-const PASSED_ON = /^\/(jobs|queues)([/?]|$)/
+/** Only these paths: a URL parser would take `//other.host/` for another server. */
+const PROXIED = /^\/(jobs|queues)([/?]|$)/
 
-function passOn(incoming: IncomingMessage, answer: ServerResponse): void {
+function proxy(incoming: IncomingMessage, outgoing: ServerResponse): void {
   const { method, headers, url } = incoming
-  const outgoing = request(
+  const upstream = request(
     new URL(url!, service),
     { method: method!, headers: { ...headers, host: service.host } },
     (response) => {
-      answer.writeHead(response.statusCode!, response.headers)
-      answer.flushHeaders()
-      // A stream that breaks off there breaks off here, or the browser would never come back. Either end may leave.
-      pipeline(response, answer, () => {})
+      outgoing.writeHead(response.statusCode!, response.headers)
+      outgoing.flushHeaders()
+      // When the upstream breaks off, so does this response; otherwise the browser would never reconnect.
+      pipeline(response, outgoing, () => {})
     },
   )
-  outgoing.on('error', (error) => {
-    if (answer.headersSent) {
-      answer.destroy()
+  upstream.on('error', (error) => {
+    if (outgoing.headersSent) {
+      outgoing.destroy()
       return
     }
-    answer.writeHead(502, { 'content-type': 'application/problem+json' })
-    answer.end(JSON.stringify({ title: `The service cannot be reached: ${error.message}`, status: 502 }))
+    outgoing.writeHead(502, { 'content-type': 'application/problem+json' })
+    outgoing.end(JSON.stringify({ title: `The service is unreachable: ${error.message}`, status: 502 }))
   })
-  answer.on('close', () => outgoing.destroy())
-  incoming.pipe(outgoing)
+  outgoing.on('close', () => upstream.destroy())
+  incoming.pipe(upstream)
 }
 
-const server = createServer((incoming, answer) => {
-  if (PASSED_ON.test(incoming.url!)) return passOn(incoming, answer)
+const server = createServer((incoming, outgoing) => {
+  if (PROXIED.test(incoming.url!)) return proxy(incoming, outgoing)
   const isPage = incoming.url === '/'
-  answer.writeHead(isPage ? 200 : 404, { 'content-type': 'text/html; charset=utf-8' })
-  answer.end(isPage ? page : 'There is nothing here.')
+  outgoing.writeHead(isPage ? 200 : 404, { 'content-type': 'text/html; charset=utf-8' })
+  outgoing.end(isPage ? page : 'Not found')
 })
 server.listen(port, '127.0.0.1', () => {
-  console.log(`http://127.0.0.1:${port} shows the jobs of ${service.origin}`)
+  console.log(`http://127.0.0.1:${port} follows the jobs of ${service.origin}`)
 })
 
-/** Takes three seconds, and says how far it is. */
+/** Takes three seconds and reports its progress. */
 async function work(job: Job): Promise<{ sent: boolean }> {
   for (let progress = 10; progress <= 100; progress += 10) {
     await sleep(300)
@@ -64,11 +64,11 @@ async function work(job: Job): Promise<{ sent: boolean }> {
 
 const socket = REDIS_SOCKET ?? (REDIS_URL?.startsWith('unix:') ? new URL(REDIS_URL).pathname : undefined)
 if (socket !== undefined || REDIS_URL !== undefined) {
-  const connection = { ...(socket === undefined ? { url: REDIS_URL! } : { path: socket }) }
+  const connection = socket === undefined ? { url: REDIS_URL! } : { path: socket }
   const worker = new Worker(QUEUE, work, { connection, prefix: QUEUE_PREFIX, concurrency: 4 })
-  worker.on('error', ({ message }) => console.error(`The worker: ${message}`))
-  console.log(`A worker does the jobs of ${QUEUE}.`)
-  // A job that it has begun it ends.
+  worker.on('error', ({ message }) => console.error(`worker: ${message}`))
+  console.log(`A worker processes the jobs of ${QUEUE}.`)
+  // BullMQ finishes active jobs first.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => worker.close().finally(() => process.exit()))
   }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# `examples/worker-pull.sh COMMAND [ARGUMENT...]`: a worker that speaks nothing but HTTP; it needs bash, curl and jq.
-# One job at a time: the command gets its data on stdin, as JSON, and JOB_ID, JOB_NAME and JOB_ATTEMPT as variables. What
-# it writes to stdout is the result: JSON if it is one JSON value, otherwise text. Exit code 0 completes the job, 100
-# fails it for good, any other fails it, so that it is tried again by its attempts; stderr says why.
-# While it runs the lease is extended. A job whose lease was lost goes to another worker, so it may be done twice: let
-# that do no harm. On SIGTERM and SIGINT the command is ended, its job is released, and the exit code is 0.
+# `examples/worker-pull.sh COMMAND [ARGUMENT...]`: a worker that needs only bash, curl and jq.
+# It works one job at a time. COMMAND gets the data as JSON on stdin, and JOB_ID, JOB_NAME and JOB_ATTEMPT as variables.
+# Its stdout is the result: JSON if it is one JSON value, otherwise text. Exit code 0 completes the job, 100 fails it
+# permanently, and any other code fails the attempt, so that the job is retried if it has more; stderr is the reason.
+# The lease is extended while COMMAND runs. A job whose lease is lost goes to another worker and may run twice, so the
+# command should be idempotent. SIGTERM and SIGINT end the command, release its job and exit with 0.
 # Settings: SLUICE_URL (http://127.0.0.1:3000), SLUICE_KEY (an API key with the scope `work`), QUEUE (default),
 # LEASE_MS (30000). Try it: QUEUE=texts examples/worker-pull.sh wc -c
 set -u
@@ -25,15 +25,15 @@ kill_after_s=5
 umask 077
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
-# In a file, since anybody can read what stands on a command line.
+# In a file, because command lines are visible to every user of the machine.
 echo "${SLUICE_KEY:+authorization: Bearer $SLUICE_KEY}" >"$tmp/key"
 jq -n --arg queue "${QUEUE:-default}" --argjson leaseMs "$lease_ms" --arg worker "$HOSTNAME:$$" \
   '{$queue, max: 1, $leaseMs, $worker}' >"$tmp/next" || exit 1
 jq --argjson wait "$wait_s" 'del(.queue) + {$wait}' "$tmp/next" >"$tmp/take"
 leases=/queues/$(jq -r '.queue | @uri' "$tmp/next")/leases
 
-stopping='' # since when, s
-endable=''  # the child that a signal ends, or with a minus its process group
+stopping='' # since when, in seconds
+endable=''  # the child that a signal ends; with a minus, its process group
 failures=0
 
 stop() {
@@ -42,7 +42,7 @@ stop() {
 }
 trap stop TERM INT
 
-# await PID: gives its exit code. A signal interrupts `wait`, which then goes on.
+# await PID: returns its exit code. A signal interrupts `wait`, so it is called again.
 await() {
   local code
   while :; do
@@ -52,7 +52,7 @@ await() {
   done
 }
 
-# await_endable PID: as above, but a signal ends it, also one that came just before.
+# await_endable PID: the same, but a signal ends the child, even one that arrived just before.
 await_endable() {
   endable=$1
   [ -z "$stopping" ] || stop
@@ -60,61 +60,62 @@ await_endable() {
   endable=''
 }
 
-# post NAME PATH TIMEOUT_S: sends $tmp/NAME, and leaves $tmp/NAME.answer, .head and .status.
-# It becomes curl, so that a signal to it is one to curl: call it with & or in ( ).
+# post NAME PATH TIMEOUT_S: sends $tmp/NAME and writes $tmp/NAME.reply, .head and .status.
+# It replaces itself with curl, so that a signal reaches curl: call it with & or in ( ).
 post() {
   rm -f "$tmp/$1."*
   exec curl --silent --show-error --max-time "$3" --header 'content-type: application/json' --header "@$tmp/key" \
-    --data-binary "@$tmp/$1" --dump-header "$tmp/$1.head" --output "$tmp/$1.answer" --write-out '%{http_code}' \
+    --data-binary "@$tmp/$1" --dump-header "$tmp/$1.head" --output "$tmp/$1.reply" --write-out '%{http_code}' \
     "$url$2" >"$tmp/$1.status"
 }
 
-# status_of NAME: 000 if there was no answer.
+# status_of NAME: the HTTP status, 000 without a response.
 status_of() {
   local status=''
   [ ! -f "$tmp/$1.status" ] || read -r status <"$tmp/$1.status"
   echo "${status:-000}"
 }
 
-# pause NAME: for as long as its answer says, else longer each time; and never all workers until the same moment.
+# pause NAME: waits for Retry-After, or exponentially longer, with jitter so that workers spread out.
 pause() {
   local seconds
   touch "$tmp/$1.head"
-  seconds=$(awk -v failures="$failures" -v most="$max_pause_s" -v seed="$RANDOM" '
-    tolower($1) == "retry-after:" { asked = $2 + 0 }
+  seconds=$(awk -v failures="$failures" -v longest="$max_pause_s" -v seed="$RANDOM" '
+    tolower($1) == "retry-after:" { wanted = $2 + 0 }
     END {
       srand(seed)
       backoff = 0.25 * 2 ^ failures
-      print (asked ? asked * (1 + rand() / 4) : (backoff < most ? backoff : most) * (0.5 + rand() / 2))
+      print (wanted ? wanted * (1 + rand() / 4) : (backoff < longest ? backoff : longest) * (0.5 + rand() / 2))
     }' "$tmp/$1.head")
   failures=$((failures < 10 ? failures + 1 : 10))
-  # At the end there is no time to lose.
+  # While stopping, the grace period is short.
   [ -z "$stopping" ] || seconds=0.5
-  echo "$1: status $(status_of "$1"), again in $seconds s" >&2
+  echo "$1: status $(status_of "$1"), retrying in $seconds s" >&2
   sleep "$seconds" &
   if [ -z "$stopping" ]; then await_endable $!; else await $!; fi
 }
 
-# Leaves a job in $tmp/job, if there is one.
+# take: writes the job to $tmp/job, if there is one.
 take() {
   post take "$leases" $((wait_s + timeout_s)) &
   await_endable $!
   case $(status_of take) in
-    200) jq '.jobs[0]' "$tmp/take.answer" >"$tmp/job" ;;
+    200) jq '.jobs[0]' "$tmp/take.reply" >"$tmp/job" ;;
     204) ;;
     000 | 408 | 425 | 429 | 5??)
       [ -n "$stopping" ] || pause take
       return
       ;;
     *)
-      echo "The service refuses this worker: $(cat "$tmp/take.answer")" >&2
+      echo "The service refused the request: $(cat "$tmp/take.reply")" >&2
       exit 1
       ;;
   esac
   failures=0
 }
 
-# In the background, until it is ended, or the worker is, or the lease is lost; sooner again when it failed.
+# keep_lease: runs in the background until it is killed, the worker ends or the lease is lost. After a failed request it
+# tries again sooner.
 keep_lease() {
   local wait_s=$third_s
   while sleep "$wait_s" && kill -0 $$ 2>/dev/null; do
@@ -123,13 +124,13 @@ keep_lease() {
     wait_s=$third_s
     case $(status_of extend) in
       200) ;;
-      207) jq -e '.results[0].error.retryable' "$tmp/extend.answer" >"$tmp/extend.again" || return ;;
+      207) jq -e '.results[0].error.retryable' "$tmp/extend.reply" >"$tmp/extend.again" || return ;;
       *) wait_s=$tenth_s ;;
     esac
   done
 }
 
-# work COMMAND...: leaves in $tmp/outcome what became of the job. The command leads a process group, to end all of it.
+# work COMMAND...: writes the outcome of the job to $tmp/outcome. The command leads a process group, which a signal ends.
 work() {
   local pid code tenths
   {
@@ -154,11 +155,11 @@ work() {
   fi
   endable=''
   cat "$tmp/stderr" >&2
-  [ -n "$stopping" ] || note_outcome "$code"
+  [ -n "$stopping" ] || write_outcome "$code"
 }
 
-# note_outcome EXIT_CODE
-note_outcome() {
+# write_outcome EXIT_CODE: turns the exit code, $tmp/stdout and $tmp/stderr into $tmp/outcome.
+write_outcome() {
   if [ "$1" -eq 0 ]; then
     jq -Rs '{outcome: "complete", result: (. as $text | try fromjson catch ($text | rtrimstr("\n")))}' "$tmp/stdout"
   else
@@ -167,12 +168,12 @@ note_outcome() {
   fi >"$tmp/outcome"
 }
 
-# Tells what became of the job, and takes the next in the same request; leaves it in $tmp/job, or nothing.
+# settle: settles the job and takes the next one in the same request; writes it to $tmp/job, or empties that file.
 settle() {
   local next
   : >"$tmp/taken"
   while [ -z "$stopping" ] || [ $((SECONDS - stopping)) -lt "$timeout_s" ]; do
-    # It does not wait for a job, since the answer also says what became of this one.
+    # Without `wait`, because the response also has the result of this job.
     if [ -n "$stopping" ] || [ -s "$tmp/taken" ]; then next=/dev/null; else next=$tmp/next; fi
     jq -n --slurpfile job "$tmp/job" --slurpfile outcome "$tmp/outcome" --slurpfile next "$next" \
       '{items: [$outcome[0] + {lease: $job[0].lease}]} + if $next == [] then {} else {next: $next[0]} end' \
@@ -181,28 +182,28 @@ settle() {
     await $!
     case $(status_of settle) in
       200 | 207)
-        jq '.jobs[0] // empty' "$tmp/settle.answer" >>"$tmp/taken"
+        jq '.jobs[0] // empty' "$tmp/settle.reply" >>"$tmp/taken"
         failures=0
         [ "$(status_of settle)" = 207 ] || break
-        # With 409 LEASE_LOST another worker has the job, or will: this result is dropped.
-        jq -r '.results[0] | "\(.id): \(.error.detail)"' "$tmp/settle.answer" >&2
-        jq -e '.results[0].error.retryable' "$tmp/settle.answer" >/dev/null || break
+        # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
+        jq -r '.results[0] | "\(.id): \(.error.detail)"' "$tmp/settle.reply" >&2
+        jq -e '.results[0].error.retryable' "$tmp/settle.reply" >/dev/null || break
         pause settle
         ;;
       000 | 408 | 425 | 429 | 5??) pause settle ;;
       *)
-        echo "Refused: $(cat "$tmp/settle.answer")" >&2
-        # A result that is refused, since it is too large perhaps, fails; if even that is refused, the job is let go.
+        echo "Refused: $(cat "$tmp/settle.reply")" >&2
+        # A refused result (it may be too large) fails the job; a refused failure is dropped.
         grep -q '"outcome": "complete"' "$tmp/outcome" || break
         echo 'The result was refused' >"$tmp/stderr"
-        note_outcome 1
+        write_outcome 1
         ;;
     esac
   done
   mv "$tmp/taken" "$tmp/job"
 }
 
-echo "Working ${QUEUE:-default} of $url" >&2
+echo "Working on ${QUEUE:-default} at $url" >&2
 : >"$tmp/job"
 while [ -z "$stopping" ] || [ -s "$tmp/job" ]; do
   if [ ! -s "$tmp/job" ]; then

@@ -1,14 +1,14 @@
 /**
- * A receiver of jobs: verifies the signature, does the work, and answers with what came of it. Anything that speaks HTTP
- * can be one; the signature is Standard Webhooks', so every language has a library for it.
+ * A webhook endpoint: verifies the signature, does the work and responds with the result. Any HTTP server can
+ * be one; signatures follow Standard Webhooks, which has libraries for most languages.
  *
  *   1. PORT=4000 WEBHOOK_SECRET=whsec_… npx tsx examples/worker-push.ts
  *   2. curl -X PUT localhost:3000/queues/default/subscription -H 'content-type: application/json' \
  *        -d '{"url":"http://127.0.0.1:4000/jobs","secret":"whsec_…"}'
  *
- * The service sends to the public internet only: for a receiver on this machine start it with
- * WEBHOOK_ALLOW_CIDRS=127.0.0.0/8. A secret is `whsec_` and the base64 of 24 to 64 random bytes, or comes with the answer to
- * the PUT when none is sent.
+ * By default the service delivers to public addresses only. For an endpoint on this machine start it with
+ * WEBHOOK_ALLOW_CIDRS=127.0.0.0/8. A secret is `whsec_` and the base64 of 24 to 64 random bytes; without one
+ * in the PUT, the service generates it and returns it in the response.
  */
 import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
@@ -18,7 +18,7 @@ interface Job {
   id: string
   queue: string
   name: string
-  /** From 1. */
+  /** Starts at 1. */
   attempt: number
   attempts: number
   data: unknown
@@ -28,29 +28,29 @@ const webhook = new Webhook(process.env['WEBHOOK_SECRET'] ?? '')
 const PORT = Number(process.env['PORT'] ?? 4_000)
 const MAX_BYTES = 2_000_000
 
-/** Your work. It may come twice for one job, when an answer was lost: `webhook-id` is then the same. */
+/** Your work. A job is delivered again when a response was lost; `webhook-id` is then the same. */
 async function work({ data }: Job): Promise<object> {
   const text = JSON.stringify(data)
   return { sha256: createHash('sha256').update(text).digest('hex'), bytes: Buffer.byteLength(text) }
 }
 
 const server = createServer(async (request, response) => {
-  const answer = (status: number, body: object) =>
+  const respond = (status: number, body: object) =>
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
   const body = await read(request).catch(() => undefined)
-  if (body === undefined) return answer(413, { error: 'too large' })
+  if (body === undefined) return respond(413, { error: 'The body is too large' })
   let job: Job
   try {
-    // Also refuses what is older than five minutes.
+    // Also rejects requests that are older than five minutes.
     job = webhook.verify(body, request.headers as Record<string, string>) as Job
   } catch {
-    return answer(401, { error: 'not signed by the service' })
+    return respond(401, { error: 'The signature is missing or invalid' })
   }
   try {
-    return answer(200, await work(job))
+    return respond(200, await work(job))
   } catch (error) {
-    // 5xx: try again. 422: never again. 429 or 503 with Retry-After: not before then.
-    return answer(500, { error: (error as Error).message })
+    // 5xx: the job is retried. 422: it is not. 429 or 503 with Retry-After: it is retried no sooner.
+    return respond(500, { error: (error as Error).message })
   }
 })
 
@@ -59,7 +59,7 @@ async function read(request: IncomingMessage): Promise<string> {
   let bytes = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length
-    if (bytes > MAX_BYTES) throw new Error('too large')
+    if (bytes > MAX_BYTES) throw new Error('The body is too large')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString()
@@ -67,7 +67,7 @@ async function read(request: IncomingMessage): Promise<string> {
 
 server.listen(PORT, '127.0.0.1', () => {
   const { port } = server.address() as { port: number }
-  console.log(`receiving at http://127.0.0.1:${port}/jobs`)
+  console.log(`Listening at http://127.0.0.1:${port}/jobs`)
 })
-// What is being worked is answered first; the service sends the rest again.
+// Requests in flight are answered first; the service redelivers everything else.
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => server.close())

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""`python3 examples/worker_pull.py`: a worker that speaks nothing but HTTP. Copy it, and put your work into `work`.
+"""`python3 examples/worker_pull.py`: a worker that needs nothing but HTTP. Copy it and replace `work` with your own.
 
-  take (long poll) → work, while leases are extended → settle what is done, taking as many more by the same request
+  take (long poll) → work, while leases are extended → settle finished jobs and take new ones in the same request
 
-A job whose lease was lost goes to another worker, so it may be done twice: let that do no harm. On SIGTERM and SIGINT
-no more jobs are taken, those in hand may be finished within GRACE_MS (10000), the rest are released, and the exit code
-is 0.
+A job whose lease is lost goes to another worker and may run twice, so `work` should be idempotent. SIGTERM and SIGINT
+stop taking: leased jobs may finish within GRACE_MS (10000), the rest are released, and the exit code is 0.
 Settings: SLUICE_URL (http://127.0.0.1:3000), SLUICE_KEY (an API key with the scope `work`), QUEUE (default),
 CONCURRENCY (10 threads; at most 100), LEASE_MS (30000). It needs Python 3.9 and nothing else.
 """
@@ -32,11 +31,11 @@ GRACE_S = int(os.environ.get("GRACE_MS", "10000")) / 1000
 WAIT_S = 20
 TIMEOUT_S = 10
 MAX_PAUSE_S = 10
-TERMS = {"leaseMs": LEASE_MS, "worker": f"{socket.gethostname()}:{os.getpid()}"}
+LEASE_OPTIONS = {"leaseMs": LEASE_MS, "worker": f"{socket.gethostname()}:{os.getpid()}"}
 
 
 class Job:
-    """Set `progress` to tell how far the work is. `cancelled`: the result is not wanted any more, so stop."""
+    """Set `progress` to report it with the next extension. `cancelled`: the result is no longer wanted, so stop."""
 
     def __init__(self, leased):
         self.id, self.name, self.data = leased["id"], leased["name"], leased["data"]
@@ -45,7 +44,7 @@ class Job:
         self.cancelled = threading.Event()
         self.outcome = None
 
-    def told(self):
+    def progress_field(self):
         return {} if self.progress is None else {"progress": self.progress}
 
 
@@ -54,12 +53,12 @@ class UnrecoverableError(Exception):
 
 
 def work(job):
-    """Your work. What it returns is the result; what it raises fails the job: it is tried again by its attempts."""
+    """Your work. The return value is the result; an error fails the attempt, and the job is retried if it has more."""
     data = job.data if isinstance(job.data, dict) else {}
-    if data.get("fail") == "for good":
-        raise UnrecoverableError("It was to fail for good")
+    if data.get("fail") == "permanently":
+        raise UnrecoverableError("Failed permanently as requested")
     if data.get("fail"):
-        raise RuntimeError("It was to fail")
+        raise RuntimeError("Failed as requested")
     sleep_ms = data.get("sleepMs", 0)
     for slept_ms in range(0, sleep_ms, 100):
         job.progress = round(100 * slept_ms / sleep_ms)
@@ -69,8 +68,8 @@ def work(job):
     return {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
 
 
-# Jobs in hand, by lease, until they are settled; with an outcome once they are done. Touched only under `changed`.
-held = {}
+# Leased jobs by lease token, until they are settled; a finished job has an outcome. Guarded by `changed`.
+leases = {}
 changed = threading.Condition()
 inbox = queue.SimpleQueue()
 stopping = threading.Event()
@@ -85,7 +84,7 @@ class HttpError(Exception):
 
 
 class Connection:
-    """Kept alive from one request to the next; each thread has its own."""
+    """A keep-alive connection; each thread has its own."""
 
     def __init__(self):
         kind = http.client.HTTPSConnection if SERVICE.scheme == "https" else http.client.HTTPConnection
@@ -103,33 +102,33 @@ class Connection:
             response = self.http.getresponse()
             text = response.read().decode("utf-8", "replace")
         except Exception:
-            self.http.close()  # The next request opens it again.
+            self.http.close()  # The next request reopens it.
             raise
         if not 200 <= response.status < 300:
             raise HttpError(response.status, response.getheader("retry-after", ""), text)
         return json.loads(text or '{"jobs":[]}')
 
-    def hang_up(self):
-        """Called by another thread: ends the request under way."""
+    def abort(self):
+        """Called from another thread: ends the request in flight."""
         try:
             self.http.sock.shutdown(socket.SHUT_RDWR)
         except (AttributeError, OSError):
-            pass  # There was none.
+            pass  # Nothing is in flight.
 
 
 def take_jobs(service):
-    """Takes jobs while there is room for any."""
+    """Takes jobs while there is capacity."""
     failures = 0
     while True:
         with changed:
-            changed.wait_for(lambda: len(held) < CONCURRENCY or stopping.is_set())
-            body = {**TERMS, "max": CONCURRENCY - len(held), "wait": WAIT_S}
+            changed.wait_for(lambda: len(leases) < CONCURRENCY or stopping.is_set())
+            body = {**LEASE_OPTIONS, "max": CONCURRENCY - len(leases), "wait": WAIT_S}
         if stopping.is_set():
             return
         try:
-            answer = service.post(f"/queues/{quote(QUEUE, safe='')}/leases", body, WAIT_S + TIMEOUT_S)
+            reply = service.post(f"/queues/{quote(QUEUE, safe='')}/leases", body, WAIT_S + TIMEOUT_S)
             failures = 0
-            begin(answer["jobs"])
+            start(reply["jobs"])
         except Exception as error:
             if stopping.is_set():
                 return
@@ -139,10 +138,10 @@ def take_jobs(service):
             failures += 1
 
 
-def begin(jobs):
+def start(jobs):
     with changed:
         for leased in jobs:
-            job = held[leased["lease"]] = Job(leased)
+            job = leases[leased["lease"]] = Job(leased)
             if stopping.is_set():
                 job.outcome = {"outcome": "release"}
             else:
@@ -155,9 +154,10 @@ def work_jobs():
         job = inbox.get()
         outcome = outcome_of(job)
         with changed:
-            # The lease was lost: there is nothing to say, but room for another. What was released stays so.
+            # If the lease was lost there is nothing to settle, only capacity for another job.
+            # A released job stays released.
             if job.cancelled.is_set() and not job.outcome:
-                held.pop(job.lease, None)
+                leases.pop(job.lease, None)
             job.outcome = job.outcome or outcome
             changed.notify_all()
 
@@ -165,81 +165,81 @@ def work_jobs():
 def outcome_of(job):
     try:
         result = work(job)
-        json.dumps(result, allow_nan=False)  # What JSON cannot say raises here, where it fails this job alone.
+        json.dumps(result, allow_nan=False)  # Fails only this job if JSON cannot express it.
         return {"outcome": "complete", "result": result}
-    except BaseException as error:  # A thread that ended would be missed.
+    except BaseException as error:  # Nothing may end the thread.
         return failure_of(error)
 
 
 def failure_of(error):
     stack = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    told = {"message": str(error)[:10_000] or type(error).__name__, "stack": stack[-10_000:]}
-    return {"outcome": "fail", "error": told, "unrecoverable": isinstance(error, UnrecoverableError)}
+    described = {"message": str(error)[:10_000] or type(error).__name__, "stack": stack[-10_000:]}
+    return {"outcome": "fail", "error": described, "unrecoverable": isinstance(error, UnrecoverableError)}
 
 
 def settle_jobs(service):
-    """Settles what is done; what gets done while one request is under way goes together into the next."""
-    failures, most = 0, 100
+    """Settles finished jobs in batches; jobs that finish during a request go into the next one."""
+    failures, batch_max = 0, 100
     while True:
         with changed:
-            while not (done := [job for job in held.values() if job.outcome][:most]):
-                most = 100
+            while not (finished := [job for job in leases.values() if job.outcome][:batch_max]):
+                batch_max = 100
                 changed.wait()
         try:
-            tell(service, done)
+            settle_batch(service, finished)
             failures = 0
         except Exception as error:
             if not is_refusal(error):
                 pause(error, failures)
                 failures += 1
-            elif len(done) > 1:
-                most = 1  # Together they may have been too large.
-            elif done[0].outcome["outcome"] == "complete":
-                done[0].outcome = failure_of(error)
+            elif len(finished) > 1:
+                batch_max = 1  # The batch may have been too large.
+            elif finished[0].outcome["outcome"] == "complete":
+                finished[0].outcome = failure_of(error)
             else:
                 with changed:
-                    held.pop(done[0].lease, None)  # Not even its failure is accepted: it is let go.
+                    leases.pop(finished[0].lease, None)  # Its failure is refused too: drop it.
 
 
-def tell(service, done):
-    """Raises when some have to be told again."""
-    body = {"items": [{"lease": job.lease, **job.outcome} for job in done]}
+def settle_batch(service, finished):
+    """Raises when some jobs have to be settled again."""
+    body = {"items": [{"lease": job.lease, **job.outcome} for job in finished]}
     if not stopping.is_set():
-        # It does not wait for jobs, since the answer also says what became of these.
-        body["next"] = {**TERMS, "queue": QUEUE, "max": len(done)}
-    answer = service.post("/leases/settle", body, TIMEOUT_S)
-    is_left = False
+        # Without `wait`, because the response also has the results of these jobs.
+        body["next"] = {**LEASE_OPTIONS, "queue": QUEUE, "max": len(finished)}
+    reply = service.post("/leases/settle", body, TIMEOUT_S)
+    must_retry = False
     with changed:
-        for job, result in zip(done, answer["results"]):
+        for job, result in zip(finished, reply["results"]):
             error = result.get("error")
-            # With 409 LEASE_LOST another worker has the job, or will: this result is dropped.
+            # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
             if error:
                 log(f"{job.id}: {error['detail']}")
             if error and error["retryable"]:
-                is_left = True
+                must_retry = True
             else:
-                held.pop(job.lease, None)
-        begin(answer["jobs"])
-    if is_left:
+                leases.pop(job.lease, None)
+        start(reply["jobs"])
+    if must_retry:
         raise OSError("Some jobs could not be settled yet")
 
 
 def keep_leases(service):
-    """Extends all that is in hand, also what waits to be settled; sooner again when that failed."""
+    """Extends the leases of all jobs, also of those that wait to be settled; sooner after a failed request."""
     wait_s = LEASE_MS / 3000
     while True:
         time.sleep(wait_s)
         wait_s = LEASE_MS / 3000
         with changed:
-            kept = [job for job in held.values() if not job.cancelled.is_set()][:100]
+            kept = [job for job in leases.values() if not job.cancelled.is_set()][:100]
         if not kept:
             continue
-        items = [{"lease": job.lease, "leaseMs": LEASE_MS, **job.told()} for job in kept]
+        items = [{"lease": job.lease, "leaseMs": LEASE_MS, **job.progress_field()} for job in kept]
         try:
             results = service.post("/leases/extend", {"items": items}, LEASE_MS / 3000)["results"]
             for job, result in zip(kept, results):
                 if "error" in result and not result["error"]["retryable"]:
-                    # Of one that is done it may only mean that it has just been settled.
+                    # A finished job may just have been settled, which ends its lease too.
                     if not job.outcome:
                         log(f"{job.id}: {result['error']['detail']}")
                     job.cancelled.set()
@@ -249,17 +249,17 @@ def keep_leases(service):
 
 
 def is_refusal(error):
-    """The same request would be refused again."""
+    """Whether the same request would be refused again."""
     return isinstance(error, HttpError) and error.status < 500 and error.status not in (408, 425, 429)
 
 
 def pause(error, failures):
-    """As long as the service says; else longer each time, to MAX_PAUSE_S. Never all workers until the same moment."""
+    """Waits for Retry-After, or exponentially longer up to MAX_PAUSE_S, with jitter so that workers spread out."""
     backoff_s = min(MAX_PAUSE_S, 0.25 * 2 ** min(failures, 10)) * random.uniform(0.5, 1)
     pause_s = getattr(error, "retry_after_s", 0) * random.uniform(1, 1.25) or backoff_s
-    log(f"{error!r}; again in {pause_s:.1f} s")
+    log(f"{error!r}; retrying in {pause_s:.1f} s")
     if stopping.is_set():
-        time.sleep(min(pause_s, 0.5))  # At the end there is no time to lose.
+        time.sleep(min(pause_s, 0.5))  # While stopping, the grace period is short.
     else:
         stopping.wait(pause_s)
 
@@ -279,7 +279,7 @@ def main():
         threading.Thread(target=target, args=[Connection()], daemon=True).start()
     for _ in range(CONCURRENCY):
         threading.Thread(target=work_jobs, daemon=True).start()
-    log(f"Working {QUEUE} of {SERVICE.geturl()}, {CONCURRENCY} jobs at a time")
+    log(f"Working on {QUEUE} at {SERVICE.geturl()}, {CONCURRENCY} jobs at a time")
     while not signals and not refused.is_set():
         time.sleep(0.1)
 
@@ -287,16 +287,16 @@ def main():
     with changed:
         changed.notify_all()
     for _ in range(10):
-        taking.hang_up()
+        taking.abort()
         taker.join(0.1)
     with changed:
-        changed.wait_for(lambda: not held, GRACE_S)
-        for job in held.values():
+        changed.wait_for(lambda: not leases, GRACE_S)
+        for job in leases.values():
             job.outcome = job.outcome or {"outcome": "release"}
             job.cancelled.set()
         changed.notify_all()
-        changed.wait_for(lambda: not held, 5)
-    # At once, also while work goes on that does not heed `cancelled`.
+        changed.wait_for(lambda: not leases, 5)
+    # Exits at once, even while a job ignores `cancelled`.
     sys.stdout.flush()
     os._exit(1 if refused.is_set() else 0)
 

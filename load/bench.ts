@@ -1,6 +1,7 @@
 /**
- * The instruments: a private Redis, a target in a process of its own, autocannon against it, and what a request cost
- * both of them in CPU time and Redis commands. Times on a shared machine are weather; CPU time and counts are climate.
+ * Starts a target in its own process, drives it with autocannon and measures what a request costs the target
+ * and Redis in CPU time and commands. Latencies vary on a shared machine; CPU time and command counts are
+ * reproducible.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -8,7 +9,7 @@ import autocannon from 'autocannon'
 import type { Redis } from 'ioredis'
 import type { ProcessCost } from './targets/serve.ts'
 
-/** CPU time of the server in µs, and the commands that clients sent (a script counts once, what it calls does not). */
+/** CPU time of redis-server in µs, and the commands that clients sent; a script counts as one command. */
 export async function redisCost(
   client: Redis,
 ): Promise<{ cpuUs: number; commands: number; connections: number }> {
@@ -27,7 +28,7 @@ export async function redisCost(
     'client|id',
     'client|unblock',
     'xread',
-    // BullMQ's getJob. (Of the scripts only those of workers call it, and no target has workers.)
+    // BullMQ's getJob. Only worker scripts also call it, and no target has workers.
     'hgetall',
   ])
   return {
@@ -51,7 +52,7 @@ export interface Target {
 export async function startTarget(name: string, env: Record<string, string>): Promise<Target> {
   const file = new URL(`./targets/${name}.js`, import.meta.url)
   const child = fork(file, {
-    // Keys only where a scenario brings them.
+    // No API keys unless the scenario sets a file.
     env: { ...process.env, NODE_ENV: 'production', API_KEYS_FILE: '/nowhere/keys.json', ...env },
     execArgv: ['--expose-gc', ...profiling(name)],
   })
@@ -75,7 +76,7 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
   }
 }
 
-/** `PROFILE=dir`: each target leaves a CPU profile there. */
+/** `PROFILE=dir` makes each target write a CPU profile there. */
 function profiling(name: string): string[] {
   const dir = process.env['PROFILE']
   return dir
@@ -86,7 +87,7 @@ function profiling(name: string): string[] {
 async function reply(child: ChildProcess): Promise<unknown> {
   const exit = new AbortController()
   const ended = once(child, 'exit', { signal: exit.signal }).then(() => {
-    throw new Error('the target ended')
+    throw new Error('The target exited')
   })
   ended.catch(() => {})
   const [message] = (await Promise.race([once(child, 'message'), ended])) as [unknown]
@@ -96,7 +97,7 @@ async function reply(child: ChildProcess): Promise<unknown> {
 
 export interface Measure {
   target: string
-  /** What is varied within a scenario: `50 connections`. */
+  /** The variant within the scenario, such as `50 connections`. */
   setting: string
   requestsPerS: number
   p50Ms: number
@@ -105,16 +106,16 @@ export interface Measure {
   nodeUs: number
   redisUs: number
   commands: number
-  /** To Redis, of the target alone. */
+  /** The target's connections to Redis. */
   connections: number
   rssMb: number
   errors: number
 }
 
-/** autocannon's options, with a path instead of a whole URL. */
+/** autocannon's options, with a path instead of a URL. */
 export type Load = Omit<autocannon.Options, 'url'> & { path?: string }
 
-/** One measured load. Figures are per request; `redis` is left out for a target without one. */
+/** Runs and measures one load. Costs are per request; `redis` is `undefined` for a target without Redis. */
 export async function measure(target: Target, redis: Redis | undefined, load: Load): Promise<Measure> {
   const before = await costs(target, redis)
   const result = await autocannon({ ...load, url: target.url + (load.path ?? '') })
@@ -130,7 +131,7 @@ export async function measure(target: Target, redis: Redis | undefined, load: Lo
     nodeUs: (after.node.cpuUs - before.node.cpuUs) / requests,
     redisUs: (after.redis.cpuUs - before.redis.cpuUs) / requests,
     commands: (after.redis.commands - before.redis.commands) / requests,
-    // One is the measurement's own.
+    // One connection belongs to the measurement.
     connections: Math.max(0, after.redis.connections - 1),
     rssMb: Math.round(after.node.rssBytes / 1_048_576),
     errors: result.errors + result.non2xx,

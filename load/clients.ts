@@ -1,32 +1,33 @@
 /**
- * HTTP clients by the thousand, each on a socket of its own, cheap enough not to be what is measured: they know
- * GET, POST, Content-Length and nothing else.
+ * Thousands of HTTP clients, each on its own socket. They support only GET, POST and Content-Length, so that
+ * their own cost does not dominate the measurement.
  */
 import { connect, type Socket } from 'node:net'
 
-export interface Answer {
+export interface HttpResponse {
   status: number
   etag: string | undefined
   body: string
 }
 
-/** One request at a time. */
+/** Sends one request at a time. */
 export interface Client {
-  get(path: string, etag?: string): Promise<Answer>
-  /** JSON text. */
-  post(path: string, body: string): Promise<Answer>
+  get(path: string, etag?: string): Promise<HttpResponse>
+  /** `body`: JSON text. */
+  post(path: string, body: string): Promise<HttpResponse>
   close(): void
 }
 
 /**
- * Opens them a few hundred at a time, so that the listener's backlog holds. Each asks for `first` at once: a server hangs
- * up on a connection over which nothing has been asked for some seconds, and what is made once for a connection is made.
+ * Opens clients a few hundred at a time, within the listener's backlog. Each requests `first` at once: a
+ * server closes connections without a request after a few seconds, and the cost of a new connection is not
+ * measured.
  */
 export async function openClients(url: string, count: number, first: string): Promise<Client[]> {
   const clients: Client[] = []
   while (clients.length < count) {
-    const some = Math.min(250, count - clients.length)
-    const opened = await Promise.all(Array.from({ length: some }, () => openClient(url)))
+    const size = Math.min(250, count - clients.length)
+    const opened = await Promise.all(Array.from({ length: size }, () => openClient(url)))
     await Promise.all(opened.map((client) => client.get(first)))
     clients.push(...opened)
   }
@@ -41,38 +42,38 @@ async function openClient(url: string): Promise<Client> {
     socket.once('connect', resolve)
     socket.once('error', reject)
   })
-  let pending: { resolve(answer: Answer): void; reject(error: Error): void } | undefined
-  readAnswers(
+  let pending: { resolve(response: HttpResponse): void; reject(error: Error): void } | undefined
+  readResponses(
     socket,
-    (answer) => {
-      const asked = pending
+    (response) => {
+      const request = pending
       pending = undefined
-      asked?.resolve(answer)
+      request?.resolve(response)
     },
     (error) => pending?.reject(error),
   )
-  const ask = (requestText: string) =>
-    new Promise<Answer>((resolve, reject) => {
-      if (pending) throw new Error('a client asks for one thing at a time')
+  const send = (requestText: string) =>
+    new Promise<HttpResponse>((resolve, reject) => {
+      if (pending) throw new Error('A client sends one request at a time')
       pending = { resolve, reject }
       socket.write(requestText)
     })
   return {
     get(path, etag) {
       const condition = etag === undefined ? '' : `If-None-Match: ${etag}\r\n`
-      return ask(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)
+      return send(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${condition}\r\n`)
     },
     post(path, body) {
       const head = `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\n`
-      return ask(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+      return send(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
     },
     close: () => void socket.destroy(),
   }
 }
 
-function readAnswers(
+function readResponses(
   socket: Socket,
-  onAnswer: (answer: Answer) => void,
+  onResponse: (response: HttpResponse) => void,
   onEnd: (error: Error) => void,
 ): void {
   let text = ''
@@ -86,9 +87,9 @@ function readAnswers(
       if (text.length < end + 4 + length) return
       const body = text.slice(end + 4, end + 4 + length)
       text = text.slice(end + 4 + length)
-      onAnswer({ status, etag: /\r\netag: (\S+)/i.exec(head)?.[1], body })
+      onResponse({ status, etag: /\r\netag: (\S+)/i.exec(head)?.[1], body })
     }
   })
   socket.on('error', onEnd)
-  socket.on('close', () => onEnd(new Error('the service closed the connection')))
+  socket.on('close', () => onEnd(new Error('The service closed the connection')))
 }

@@ -1,60 +1,61 @@
 /**
- * Requests by the clock, whatever becomes of those before: users do not wait for each other. A request for which no client
- * is free at its time is counted and not sent, as by a caller whose own connections are all busy.
+ * An open-loop load: requests are sent at a fixed rate, independent of earlier responses, as real users do. A
+ * request for which no client is free is counted but not sent, as by a caller whose connection pool is
+ * exhausted.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
-import type { Answer, Client } from './clients.ts'
+import type { Client, HttpResponse } from './clients.ts'
 
 export interface OpenLoop {
   clients: Client[]
-  ask(client: Client): Promise<Answer>
-  /** Infinity: as soon as a client is free, which is a closed loop. */
+  send(client: Client): Promise<HttpResponse>
+  /** Infinity sends as soon as a client is free, which makes it a closed loop. */
   ratePerS: number
   seconds: number
 }
 
-export interface Offered {
+export interface OfferedLoad {
   sent: number
-  /** No client was free. */
+  /** Requests for which no client was free. */
   unsent: number
-  /** How long each answer took, µs, by its status; 0: the connection ended without one. */
-  answers: Map<number, RecordableHistogram>
+  /** Latency by status, µs; status 0 means that the connection ended without a response. */
+  latencies: Map<number, RecordableHistogram>
   seconds: number
-  /** From the last request to the last answer. */
+  /** From the last request to the last response. */
   drainMs: number
 }
 
 const TICK_MS = 1
 
-export async function offer({ clients, ask, ratePerS, seconds }: OpenLoop): Promise<Offered> {
+export async function offer({ clients, send, ratePerS, seconds }: OpenLoop): Promise<OfferedLoad> {
   const free = [...clients]
-  const answers: Offered['answers'] = new Map()
-  const underWay = new Set<Promise<void>>()
+  const latencies: OfferedLoad['latencies'] = new Map()
+  const inFlight = new Set<Promise<void>>()
   let sent = 0
   let unsent = 0
 
-  function note(status: number, tookMs: number): void {
-    let histogram = answers.get(status)
+  function record(status: number, tookMs: number): void {
+    let histogram = latencies.get(status)
     if (!histogram) {
       histogram = createHistogram()
-      answers.set(status, histogram)
+      latencies.set(status, histogram)
     }
     histogram.record(Math.max(1, Math.round(tookMs * 1_000)))
   }
 
-  function send(client: Client): void {
+  function start(client: Client): void {
     const sentAt = performance.now()
     sent++
-    const asked = ask(client)
+    const request = send(client)
       .then(
         ({ status }) => {
-          note(status, performance.now() - sentAt)
+          record(status, performance.now() - sentAt)
           free.push(client)
         },
-        () => note(0, performance.now() - sentAt),
+        () => record(0, performance.now() - sentAt),
       )
-      .then(() => void underWay.delete(asked))
-    underWay.add(asked)
+      .then(() => void inFlight.delete(request))
+    inFlight.add(request)
   }
 
   const isClosed = ratePerS === Number.POSITIVE_INFINITY
@@ -63,17 +64,17 @@ export async function offer({ clients, ask, ratePerS, seconds }: OpenLoop): Prom
     const due = isClosed ? free.length : Math.floor((ratePerS * elapsedMs) / 1_000) - sent - unsent
     for (let i = 0; i < due; i++) {
       const client = free.shift()
-      if (client) send(client)
+      if (client) start(client)
       else unsent++
     }
     await new Promise((resolve) => (isClosed ? setImmediate(resolve) : setTimeout(resolve, TICK_MS)))
   }
   const lastSentAt = performance.now()
-  await Promise.all(underWay)
+  await Promise.all(inFlight)
   return {
     sent,
     unsent,
-    answers,
+    latencies,
     seconds: (lastSentAt - began) / 1_000,
     drainMs: performance.now() - lastSentAt,
   }

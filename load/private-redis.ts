@@ -1,4 +1,7 @@
-/** A redis-server of one's own, for a test or a benchmark: on a unix socket, nothing on disk, gone when it is stopped. */
+/**
+ * A private redis-server for a test or benchmark: on a unix socket, without persistence, removed when it is
+ * stopped.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,12 +10,12 @@ import { startEmbeddedRedis } from '../src/redis/embedded/embedded-redis.ts'
 
 export interface PrivateRedis {
   socket: string
-  /** A plain client, for looking at what is really there; closed with the server. */
+  /** A plain client to inspect the data; closed with the server. */
   client: Redis
   stop(): Promise<void>
 }
 
-/** `args`: further lines for redis-server, such as `--maxmemory`. */
+/** `args`: more arguments for redis-server, such as `--maxmemory`. */
 export async function startRedis(args: string[] = []): Promise<PrivateRedis> {
   const dataDir = await mkdtemp(join(tmpdir(), 'sluice-'))
   const server = await startEmbeddedRedis({

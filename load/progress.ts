@@ -1,4 +1,4 @@
-/** One line on stderr that says what is measured now; it is written over where there is a terminal. */
+/** A status line on stderr, rewritten in place; silent without a terminal. */
 const { stderr } = process
 
 export function progress(text: string): void {

@@ -1,4 +1,4 @@
-/** What a run was, and where runs are kept: `load/results/`, a file for each, in the repository. */
+/** Saved runs: one JSON file for each in `load/results/`, committed to the repository. */
 import { execFileSync } from 'node:child_process'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { cpus, totalmem } from 'node:os'
@@ -59,7 +59,7 @@ export async function saveRun(run: Run): Promise<string> {
   return file
 }
 
-/** The newest last. What JSON has no word for (a figure that was not measured) is null there. */
+/** Oldest first. A figure that was not measured (NaN) is null in the file. */
 export async function loadRuns(): Promise<Run[]> {
   const names = (await readdir(resultsDir).catch(() => [])).filter((name) => name.endsWith('.json')).sort()
   return Promise.all(

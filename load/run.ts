@@ -1,7 +1,8 @@
 /**
- * `npm run load`: every scenario. `-- --only hot`: those whose name holds the word. `-- --save`: keeps the figures in
- * load/results/. `-- --report`: writes the report of the newest ones there, and measures nothing. `-- --quick`: a smoke
- * test of a minute. Exits with 1 on errors of a target; a goal that is missed is said, not punished: a machine may be slow.
+ * `npm run load` runs every scenario. `-- --only hot` selects those whose name contains the word, `-- --save`
+ * saves the figures in load/results/, `-- --report` only writes the report of saved runs, `-- --quick` is a
+ * smoke test of a minute. The exit code is 1 if requests failed; missed goals are only printed, because the
+ * machine may be slow.
  */
 import { parseArgs } from 'node:util'
 import type { Measure } from './bench.ts'
@@ -33,7 +34,8 @@ if (args.report) await report()
 else await measureAll(args.quick ? quick : full)
 
 async function measureAll(effort: Effort): Promise<void> {
-  if (effort.isQuick) console.log('quick: whether it works at all; too short for any figure to mean much')
+  if (effort.isQuick)
+    console.log('Quick run: it only shows that the scenarios work; its figures mean little.')
   const run = await describeRun(effort.rounds, effort.seconds)
   for (const scenario of scenarios) {
     const { name, shows } = scenario
@@ -45,7 +47,7 @@ async function measureAll(effort: Effort): Promise<void> {
     show(result)
     run.scenarios.push(result)
   }
-  if (args.save) console.log(`\nkept in ${await saveRun(run)}`)
+  if (args.save) console.log(`\nSaved to ${await saveRun(run)}`)
   failOnErrors(run)
 }
 
@@ -69,6 +71,6 @@ function failOnErrors({ scenarios: results }: Run): void {
 
 async function report(): Promise<void> {
   const runs = await loadRuns()
-  if (runs.length === 0) throw new Error('No run is kept. Make one: npm run load -- --save')
-  console.log(`wrote ${await writeReport(runs)}`)
+  if (runs.length === 0) throw new Error('No saved run. Create one with npm run load -- --save.')
+  console.log(`Wrote ${await writeReport(runs)}`)
 }

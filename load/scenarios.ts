@@ -1,4 +1,4 @@
-/** Every scenario of `npm run load`, in the order in which they run. */
+/** The scenarios of `npm run load`, in the order in which they run. */
 import { burst } from './scenarios/burst.ts'
 import { claims } from './scenarios/claims.ts'
 import { batch, payloads, single } from './scenarios/enqueue.ts'

@@ -1,4 +1,4 @@
-/** How figures are shown, on the terminal and in the report. */
+/** Formats figures for the terminal and the report. */
 import type { Measure } from './bench.ts'
 import type { Goal } from './scenarios/scenario.ts'
 
@@ -27,7 +27,7 @@ export function sentence(goal: Goal): string {
   return `${isMet(goal) ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound})`
 }
 
-/** Empty for what was not measured: NaN, which is null in a file. */
+/** Empty for a figure that was not measured: NaN, or null once it was saved. */
 export function round(value: number | null): number | string {
   if (value === null || Number.isNaN(value)) return ''
   return value >= 100 ? Math.round(value) : Math.round(value * 100) / 100

@@ -1,6 +1,6 @@
 /**
- * The workers in examples/, each as its reader would run it: a process of its own that knows nothing but a URL and a key.
- * What takes longest is the shell's, which works one job at a time, so the three run side by side.
+ * The workers in examples/, each as a user runs it: in its own process, with only a URL and an API key. The
+ * three run in parallel because the shell worker, which works one job at a time, takes long.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -9,6 +9,7 @@ import { accessSync, constants } from 'node:fs'
 import { createServer } from 'node:http'
 import { delimiter, join } from 'node:path'
 import t, { type Test } from 'tap'
+import { errorTable } from '../src/errors.ts'
 import { eventually, startApp } from './helpers/app.ts'
 import { startAppWithKeys } from './helpers/keys.ts'
 import { startRedis } from './helpers/redis.ts'
@@ -16,12 +17,12 @@ import { startRedis } from './helpers/redis.ts'
 const LEASE_MS = 3_000
 const GRACE_MS = 800
 
-/** The work of the shell's worker: what the two others do in their own language. */
+/** The command of the shell worker: the same work as the two others do in their own language. */
 const SHELL_WORK = `
   data=$(cat)
   eval "$(jq -r '@sh "fail=\\(.fail) ms=\\(.sleepMs // 0) plain=\\(.plain)"' <<<"$data")"
-  [ "$fail" != 'for good' ] || { echo 'It was to fail for good' >&2; exit 100; }
-  [ "$fail" != true ] || { echo 'It was to fail' >&2; exit 1; }
+  [ "$fail" != permanently ] || { echo 'Failed permanently as requested' >&2; exit 100; }
+  [ "$fail" != true ] || { echo 'Failed as requested' >&2; exit 1; }
   [ "$ms" = 0 ] || sleep "$(awk -v ms="$ms" 'BEGIN { print ms / 1000 }')"
   [ "$plain" != true ] || { echo "$JOB_NAME $JOB_ATTEMPT of $JOB_ID"; exit; }
   hash=$(printf %s "$data" | { sha256sum 2>/dev/null || shasum -a 256; })
@@ -32,22 +33,31 @@ interface Example {
   command: string
   args: string[]
   needs: string[]
-  /** It works several jobs at once, tells progress, and finishes what is nearly done before it ends. */
+  /** Whether it works several jobs at once, reports progress and finishes jobs within the grace period. */
   isConcurrent: boolean
 }
 
 const examples: Example[] = [
   {
-    ...{ name: 'worker-pull.ts', needs: [], isConcurrent: true },
-    ...{ command: process.execPath, args: ['--import', 'tsx', 'examples/worker-pull.ts'] },
+    name: 'worker-pull.ts',
+    needs: [],
+    isConcurrent: true,
+    command: process.execPath,
+    args: ['--import', 'tsx', 'examples/worker-pull.ts'],
   },
   {
-    ...{ name: 'worker_pull.py', needs: ['python3'], isConcurrent: true },
-    ...{ command: 'python3', args: ['examples/worker_pull.py'] },
+    name: 'worker_pull.py',
+    needs: ['python3'],
+    isConcurrent: true,
+    command: 'python3',
+    args: ['examples/worker_pull.py'],
   },
   {
-    ...{ name: 'worker-pull.sh', needs: ['bash', 'curl', 'jq'], isConcurrent: false },
-    ...{ command: 'examples/worker-pull.sh', args: ['bash', '-c', SHELL_WORK] },
+    name: 'worker-pull.sh',
+    needs: ['bash', 'curl', 'jq'],
+    isConcurrent: false,
+    command: 'examples/worker-pull.sh',
+    args: ['bash', '-c', SHELL_WORK],
   },
 ]
 
@@ -57,7 +67,7 @@ t.jobs = examples.length
 
 for (const example of examples) {
   const missing = example.needs.filter((program) => !isOnPath(program))
-  const skip = missing.length > 0 && `there is no ${missing.join(', no ')} here`
+  const skip = missing.length > 0 && `not installed: ${missing.join(', ')}`
   t.test(example.name, { skip, buffered: true }, (t) => testExample(t, example))
 }
 
@@ -71,76 +81,95 @@ async function testExample(t: Test, example: Example): Promise<void> {
       n,
       text: `Straße ${n}`,
     }))
-    const ids = await Promise.all(data.map((one) => add(one)))
+    const ids = await Promise.all(data.map((item) => add(item)))
     const jobs = await Promise.all(ids.map(ended))
     t.match(
       jobs,
-      data.map((one) => ({ state: 'completed', result: digestOf(one), attemptsMade: 1 })),
+      data.map((item) => ({ state: 'completed', result: digestOf(item), attemptsMade: 1 })),
     )
   })
 
-  await t.test('a failure is tried again by attempts and backoff; an unrecoverable one is not', async (t) => {
+  await t.test('a failed job is retried after its backoff; an unrecoverable one is not', async (t) => {
     const began = performance.now()
     const again = await add({ fail: true }, { attempts: 3, backoff: { type: 'fixed', delay: 200 } })
-    const never = await add({ fail: 'for good' }, { attempts: 3 })
-    t.match(await ended(again), { state: 'failed', attemptsMade: 3, error: { message: /It was to fail$/ } })
-    t.ok(performance.now() - began >= 400, 'it waited twice')
-    t.match(await ended(never), { state: 'failed', attemptsMade: 1, error: { message: /for good$/ } })
+    const never = await add({ fail: 'permanently' }, { attempts: 3 })
+    t.match(await ended(again), {
+      state: 'failed',
+      attemptsMade: 3,
+      error: { message: /Failed as requested$/ },
+    })
+    t.ok(performance.now() - began >= 400, 'both backoffs passed')
+    t.match(await ended(never), {
+      state: 'failed',
+      attemptsMade: 1,
+      error: { message: /Failed permanently as requested$/ },
+    })
   })
 
-  await t.test('work that outlasts its lease is done once, since the lease is extended', async (t) => {
-    const id = await add({ sleepMs: LEASE_MS + 1_000 })
-    const job = await ended(id)
-    t.match(job, { state: 'completed' })
-    t.equal(await service.field(id, 'ats'), '1', 'it was taken once')
-    if (example.isConcurrent) t.ok(job.progress > 0 && job.progress < 100, 'its progress was told')
-  })
+  await t.test(
+    'a job that takes longer than its lease runs once, because the lease is extended',
+    async (t) => {
+      const id = await add({ sleepMs: LEASE_MS + 1_000 })
+      const job = await ended(id)
+      t.match(job, { state: 'completed' })
+      t.equal(await service.field(id, 'ats'), '1', 'taken once')
+      if (example.isConcurrent) t.ok(job.progress > 0 && job.progress < 100, 'progress was reported')
+    },
+  )
 
-  await t.test('a result whose lease was lost is dropped, and the worker goes on', async (t) => {
+  await t.test('the result of a lost lease is dropped, and the worker continues', async (t) => {
     const lost = await add({ sleepMs: 600 })
     await service.untilActive(lost)
-    await service.giveToAnother(lost)
+    await service.stealLease(lost)
     const next = await add({ sleepMs: 900 })
     t.match(await ended(next), { state: 'completed' })
-    t.match(await service.look(lost), { state: 'active', result: null })
-    t.match(worker.said(), `${lost}: The lease is not held any more`)
+    t.match(await service.readJob(lost), { state: 'active', result: null })
+    t.match(worker.output(), `${lost}: ${errorTable.LEASE_LOST.title}`)
   })
 
-  await t.test('what is done while the service is away is told when it is back', async (t) => {
+  await t.test('jobs that finish while the service is down are settled when it is back', async (t) => {
     const ids = await Promise.all([1, 2, 3].map((n) => add({ n, sleepMs: 300 })))
     await service.untilActive(ids[0]!)
-    const asked = await service.restart()
+    const requestTimes = await service.restart()
     t.match(
       await Promise.all(ids.map(ended)),
       ids.map(() => ({ state: 'completed' })),
     )
-    const pauses = [...asked.values()].flatMap((times) => times.slice(1).map((time, at) => time - times[at]!))
-    t.ok(pauses.length > 0, 'it asked again')
-    t.ok(Math.min(...pauses) >= 990, `not before Retry-After: ${pauses.map(Math.round)} ms`)
+    const pauses = [...requestTimes.values()].flatMap((times) =>
+      times.slice(1).map((time, at) => time - times[at]!),
+    )
+    t.ok(pauses.length > 0, 'requests were repeated')
+    t.ok(Math.min(...pauses) >= 990, `Retry-After was honoured: ${pauses.map(Math.round)} ms`)
   })
 
   if (!example.isConcurrent) {
-    await t.test('what is not JSON is a text', async (t) => {
+    await t.test('output that is not JSON becomes a string result', async (t) => {
       const id = await add({ plain: true })
       t.match(await ended(id), { result: `n 1 of ${id}` })
     })
   }
 
-  await t.test('on SIGTERM what cannot be finished is released, and it ends with 0', async (t) => {
+  await t.test('on SIGTERM unfinished jobs are released, and the worker exits with 0', async (t) => {
     const short = example.isConcurrent ? await add({ sleepMs: 300 }) : undefined
     const long = await add({ sleepMs: 20_000 })
     await service.untilActive(long)
-    // Its answer may still be on the way, and a job that nobody has heard of comes back with its lease's end alone.
+    // The reply may still be in flight; a job that never reached the worker returns only when its lease
+    // expires.
     await new Promise((resolve) => setTimeout(resolve, 500))
     const began = performance.now()
     worker.child.kill('SIGTERM')
     t.same(await worker.exited, [0, null])
     const ms = Math.round(performance.now() - began)
     t.ok(ms < GRACE_MS + 2_000, `it took ${ms} ms`)
-    t.match(await service.look(long), { state: 'waiting', attemptsMade: 0 })
-    if (short) t.match(await service.look(short), { state: 'completed' }, 'what could be finished is')
+    t.match(await service.readJob(long), { state: 'waiting', attemptsMade: 0 })
+    if (short)
+      t.match(
+        await service.readJob(short),
+        { state: 'completed' },
+        'a job within the grace period is finished',
+      )
   })
-  if (!t.passing()) t.comment(worker.said())
+  if (!t.passing()) t.comment(worker.output())
 }
 
 function startWorker(t: Test, { command, args }: Example, { url, key }: { url: string; key: string }) {
@@ -150,20 +179,20 @@ function startWorker(t: Test, { command, args }: Example, { url, key }: { url: s
     env: { PATH, HOME, ...settings, LEASE_MS: `${LEASE_MS}`, GRACE_MS: `${GRACE_MS}`, CONCURRENCY: '8' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let said = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (said += data))
+  let output = ''
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data))
   const exited = once(child, 'exit')
   t.teardown(() => end(child, exited))
-  return { child, exited, said: () => said }
+  return { child, exited, output: () => output }
 }
 
-/** A worker that a test has left behind still gets to end what it has started itself. */
+/** A worker that a failed test left running gets time to stop its own children. */
 async function end(child: ChildProcess, exited: Promise<unknown>): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   child.kill('SIGTERM')
-  const impatient = setTimeout(() => child.kill('SIGKILL'), 3_000)
+  const killTimer = setTimeout(() => child.kill('SIGKILL'), 3_000)
   await exited
-  clearTimeout(impatient)
+  clearTimeout(killTimer)
 }
 
 interface Job {
@@ -174,9 +203,9 @@ interface Job {
   error: { message: string } | null
 }
 
-/** The service on a port that it keeps, and what a test wants of it. */
+/** The service on a port that it keeps across a restart, with helpers for the tests. */
 async function startService(t: Test) {
-  const settings = { SECRET: 'the same before and after a restart' }
+  const settings = { SECRET: 'the-same-before-and-after-a-restart' }
   const grants = {
     worker: { scopes: ['work' as const] },
     sender: { scopes: ['enqueue' as const, 'read' as const] },
@@ -190,43 +219,50 @@ async function startService(t: Test) {
   async function add(data: object, opts: object = {}): Promise<string> {
     const body = JSON.stringify({ queue: 'q', name: 'n', data, opts })
     const json = { ...headers, 'content-type': 'application/json' }
-    const answer = await fetch(`${url}/jobs`, { method: 'POST', headers: json, body })
-    return ((await answer.json()) as { id: string }).id
+    const response = await fetch(`${url}/jobs`, { method: 'POST', headers: json, body })
+    return ((await response.json()) as { id: string }).id
   }
 
-  const ask = async (id: string, query = '', more = {}) =>
+  const getJob = async (id: string, query = '', more = {}) =>
     (await (await fetch(`${url}/jobs/${id}${query}`, { headers: { ...headers, ...more } })).json()) as Job
-  /** As it is in Redis. */
-  const look = (id: string) => ask(id, '', { 'cache-control': 'no-cache' })
+  /** The job as stored in Redis, not from the cache. */
+  const readJob = (id: string) => getJob(id, '', { 'cache-control': 'no-cache' })
 
-  /** Away, then there and without time, then away, then back. Gives when it was asked meanwhile, by path. */
+  /**
+   * Down, then overloaded (503), then down, then back. Returns the times of the requests it got meanwhile, by
+   * path.
+   */
   async function restart(): Promise<Map<string, number[]>> {
-    const asked = new Map<string, number[]>()
+    const requestTimes = new Map<string, number[]>()
     await app.http.close()
     const busy = createServer((request, reply) => {
-      const times = asked.get(request.url!) ?? []
-      // Leases are extended before they run out, whatever the service says.
-      if (request.url !== '/leases/extend') asked.set(request.url!, [...times, performance.now()])
+      const times = requestTimes.get(request.url!) ?? []
+      // Extensions cannot wait for Retry-After, because the leases would expire.
+      if (request.url !== '/leases/extend') requestTimes.set(request.url!, [...times, performance.now()])
       reply.writeHead(503, { 'retry-after': '1' }).end()
     })
     busy.listen(port, '127.0.0.1')
-    await eventually(() => [...asked.values()].some((times) => times.length > 1))
+    await eventually(() => [...requestTimes.values()].some((times) => times.length > 1))
     busy.close()
     busy.closeAllConnections()
     await once(busy, 'close')
     const { http } = await startApp(redis, { ...settings, QUEUE_PREFIX: prefix, API_KEYS_FILE: path })
     t.teardown(() => http.close())
     await http.listen({ host: '127.0.0.1', port })
-    return asked
+    return requestTimes
   }
 
   const keyOf = (id: string) => `${prefix}:${id}`
   return {
-    ...{ url, key: secrets.worker, add, look, restart },
-    ended: (id: string) => ask(id, '?wait=30'),
-    untilActive: (id: string) => eventually(async () => (await look(id)).state === 'active'),
+    url,
+    key: secrets.worker,
+    add,
+    readJob,
+    restart,
+    ended: (id: string) => getJob(id, '?wait=30'),
+    untilActive: (id: string) => eventually(async () => (await readJob(id)).state === 'active'),
     field: (id: string, name: string) => redis.client.hget(keyOf(id), name),
-    giveToAnother: (id: string) => redis.client.set(`${keyOf(id)}:lock`, 'another'),
+    stealLease: (id: string) => redis.client.set(`${keyOf(id)}:lock`, 'another'),
   }
 }
 

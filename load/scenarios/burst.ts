@@ -1,4 +1,4 @@
-/** Many ask at the same moment for what is not in memory. */
+/** Many clients request statuses that are not in the cache, all at once. */
 import { Queue } from 'bullmq'
 import { startTarget, type Target } from '../bench.ts'
 import { openClients } from '../clients.ts'
@@ -8,7 +8,7 @@ import { job, type Scenario } from './scenario.ts'
 export const burst: Scenario = {
   name: 'cold burst',
   shows:
-    'Ten thousand ask for one job at once, a thousand for a job each, and twenty polls of one that does not change.',
+    'Ten thousand clients request one job at once, a thousand request one job each, and one client polls an unchanged job twenty times.',
   async run(effort) {
     const count = effort.isQuick ? 1_000 : 10_000
     const redis = await startRedis()
@@ -19,31 +19,31 @@ export const burst: Scenario = {
       const keys = Array.from({ length: 1_001 }, (_, i) => `job-${i}`)
       await queue.addBulk(keys.map((jobId) => ({ name: job.name, data: job.data, opts: { jobId } })))
       let wrong = 0
-      const ask = async (index: number, key: string, etag?: string) => {
-        const { status, ...answer } = await clients[index]!.get(`/jobs/load:${key}`, etag)
+      const getJob = async (index: number, key: string, etag?: string) => {
+        const { status, ...response } = await clients[index]!.get(`/jobs/load:${key}`, etag)
         if (status !== (etag === undefined ? 200 : 304)) wrong++
-        return answer.etag
+        return response.etag
       }
-      const looksOf = async (work: () => Promise<unknown>) => {
-        const before = await looks(target)
+      const readsOf = async (work: () => Promise<unknown>) => {
+        const before = await redisReads(target)
         await work()
-        return (await looks(target)) - before
+        return (await redisReads(target)) - before
       }
-      const one = await looksOf(() => Promise.all(clients.map((_, i) => ask(i, keys[0]!))))
-      const distinct = await looksOf(() =>
-        Promise.all(keys.slice(1).map((key, i) => ask(i % clients.length, key))),
+      const one = await readsOf(() => Promise.all(clients.map((_, i) => getJob(i, keys[0]!))))
+      const distinct = await readsOf(() =>
+        Promise.all(keys.slice(1).map((key, i) => getJob(i % clients.length, key))),
       )
-      const etag = await ask(0, keys[0]!)
-      const polls = await looksOf(async () => {
-        for (let i = 0; i < 20; i++) await ask(0, keys[0]!, etag)
+      const etag = await getJob(0, keys[0]!)
+      const polls = await readsOf(async () => {
+        for (let i = 0; i < 20; i++) await getJob(0, keys[0]!, etag)
       })
       return {
         rows: [],
         goals: [
-          { what: `looks in Redis for ${count} who ask for one job`, measured: one, atMost: 1 },
-          { what: 'looks, and so writes to the socket, for 1,000 jobs', measured: distinct, atMost: 10 },
-          { what: 'looks for 20 polls with an ETag', measured: polls, atMost: 0 },
-          { what: 'answers that were not as they should be', measured: wrong, atMost: 0 },
+          { what: `Redis reads for ${count} concurrent requests of one job`, measured: one, atMost: 1 },
+          { what: 'Redis reads for concurrent requests of 1,000 jobs', measured: distinct, atMost: 10 },
+          { what: 'Redis reads for 20 polls with an ETag', measured: polls, atMost: 0 },
+          { what: 'unexpected responses', measured: wrong, atMost: 0 },
         ],
       }
     } finally {
@@ -54,7 +54,7 @@ export const burst: Scenario = {
   },
 }
 
-async function looks(target: Target): Promise<number> {
+async function redisReads(target: Target): Promise<number> {
   const stats = (await (await fetch(`${target.url}/stats`)).json()) as {
     commandsSent: Record<string, number>
   }

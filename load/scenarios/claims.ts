@@ -1,6 +1,6 @@
 /**
- * What the field reports say they gained or hoped for, each measured: `shared` and `naive` are their "before". Counts,
- * but for the one that speaks of time.
+ * Measures each gain that the field reports claim or hope for; `shared` and `naive` are their "before". All
+ * figures are counts except one, which is a time.
  */
 import { type Load, measure, median, redisCost, startTarget, type Target } from '../bench.ts'
 import { type Client, openClients } from '../clients.ts'
@@ -19,12 +19,12 @@ const POLLS = 100
 const JOBS = 1_000
 const COPIES = 5
 const PROBES = 40
-const HELD = 50
+const ENQUEUERS = 50
 
 export const claims: Scenario = {
   name: 'claims',
   shows:
-    'What the field reports gained or hoped for, against a shared connection and against one for each request.',
+    'The gains that the field reports claim or hope for, compared with one shared connection and with one connection per request.',
   async run({ isQuick }) {
     const ours = await open('ours')
     const shared = await open('shared')
@@ -32,36 +32,51 @@ export const claims: Scenario = {
     const uncached = await open('ours', { HEALTH_TTL: '0' })
     try {
       const goals: Goal[] = []
-      const less = (what: string, before: number, after: number, atLeast: number) => {
-        const text = `${what}: ${round(after)} instead of ${round(before)}, less by %`
+      const addReduction = (what: string, before: number, after: number, atLeast: number) => {
+        const text = `${what}: ${round(after)} instead of ${round(before)}, reduction in %`
         goals.push({ what: text, measured: (1 - after / before) * 100, atLeast })
       }
       progress('claims · polls')
-      less(
+      addReduction(
         `Redis requests of ${POLLED_JOBS * POLLS} polls`,
         await commandsOf(shared, () => poll(shared)),
         await commandsOf(ours, () => poll(ours)),
         90,
       )
       progress('claims · jobs')
-      less('Redis requests per job, 50 at once', await perJob(shared), await perJob(ours), 50)
+      addReduction('Redis requests per job, 50 at once', await perJob(shared), await perJob(ours), 50)
       progress('claims · time')
-      less('ms of a status in memory (median)', await millisecondsOf(naive), await millisecondsOf(ours), 80)
+      addReduction(
+        'ms to read a cached status (median)',
+        await millisecondsOf(naive),
+        await millisecondsOf(ours),
+        80,
+      )
       progress('claims · health')
-      less(
+      addReduction(
         `Redis requests of ${PROBES} health checks`,
         await commandsOf(uncached, () => probe(uncached)),
         await commandsOf(ours, () => probe(ours)),
         75,
       )
       progress('claims · connections')
-      less(`connections while ${HELD} enqueue`, await connectionsOf(naive), await connectionsOf(ours), 60)
+      addReduction(
+        `Redis connections while ${ENQUEUERS} clients enqueue`,
+        await connectionsOf(naive),
+        await connectionsOf(ours),
+        60,
+      )
       progress('claims · copies')
-      less(`jobs stored of ${JOBS} that are sent ${COPIES} times`, JOBS * COPIES, await copiesOf(ours), 80)
+      addReduction(
+        `jobs stored when ${JOBS} jobs are each sent ${COPIES} times`,
+        JOBS * COPIES,
+        await copiesOf(ours),
+        80,
+      )
       progress('claims · a day')
       const day = await commandsOfADay(ours, isQuick ? 2 : 6)
       goals.push({
-        what: 'Redis requests of a day on which somebody polls all the time',
+        what: 'Redis requests in a day of continuous polling',
         measured: day,
         atMost: 100_000,
       })
@@ -84,7 +99,7 @@ async function open(name: string, env: Record<string, string> = {}): Promise<Sub
 async function commandsOf({ redis }: Subject, work: () => Promise<unknown>): Promise<number> {
   const before = await redisCost(redis.client)
   await work()
-  // The look itself is one.
+  // The measurement itself is one command.
   return (await redisCost(redis.client)).commands - before.commands - 1
 }
 
@@ -101,7 +116,7 @@ async function withClients<T>(
   }
 }
 
-/** As browsers do: each asks again and again for its job, which changes no more often than jobs do. */
+/** Each client polls its own job, as browsers do. */
 async function poll(subject: Subject): Promise<void> {
   await add(subject.redis, POLLED_JOBS)
   await withClients(subject, POLLED_JOBS, (clients) =>
@@ -134,13 +149,13 @@ async function probe({ target }: Subject): Promise<void> {
   for (let n = 0; n < PROBES; n++) await (await fetch(`${target.url}/health`)).text()
 }
 
-/** The most that were open at any of the looks. */
+/** The largest number of connections in any sample. */
 async function connectionsOf({ target, redis }: Subject): Promise<number> {
   let most = 0
   let isOver = false
   const loaded = measure(target, undefined, {
     ...post(job),
-    connections: HELD,
+    connections: ENQUEUERS,
     amount: JOBS,
     sampleInt: 50,
   }).then(() => {
@@ -155,7 +170,7 @@ async function connectionsOf({ target, redis }: Subject): Promise<number> {
   return most
 }
 
-/** A client that repeats what it has sent, under the id that it chose. */
+/** A client that resends its jobs with the same ids. */
 async function copiesOf({ target, redis }: Subject): Promise<number> {
   const jobs = Array.from({ length: JOBS }, (_, i) => ({
     ...job,
@@ -168,7 +183,7 @@ async function copiesOf({ target, redis }: Subject): Promise<number> {
   return redis.client.llen('bull:copies:wait')
 }
 
-/** What listening costs all day, and the looks of the report's own pace: a job a minute, asked for every two seconds. */
+/** The commands of a day with the field report's load: a job a minute, polled every two seconds. */
 async function commandsOfADay(subject: Subject, seconds: number): Promise<number> {
   const listening = await withClients(subject, 1, async ([client]) =>
     commandsOf(subject, async () => {
@@ -178,7 +193,7 @@ async function commandsOfADay(subject: Subject, seconds: number): Promise<number
       }
     }),
   )
-  // Stored, active, progress, completed: each is a look, and storing it is one more.
+  // Each of stored, active, progress and completed costs a read, and storing the job is one more command.
   const jobsADay = 24 * 60
   return Math.round((listening / seconds) * 86_400 + jobsADay * 5)
 }

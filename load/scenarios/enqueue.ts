@@ -1,4 +1,4 @@
-/** Jobs in: one at a time, small and large, and by the batch. */
+/** Enqueueing: single jobs, small and large payloads, and batches. */
 import { Queue } from 'bullmq'
 import { type Measure, measure, median, medianOf, startTarget } from '../bench.ts'
 import { startRedis } from '../private-redis.ts'
@@ -9,7 +9,8 @@ const post = { path: '/jobs', method: 'POST' as const, headers: json }
 
 export const single: Scenario = {
   name: 'single enqueue',
-  shows: 'What one POST /jobs costs, beside a route that stores nothing and one that calls queue.add.',
+  shows:
+    'The cost of one POST /jobs, compared with a route that stores nothing and one that calls queue.add.',
   async run(effort) {
     const counts = effort.isQuick ? [50] : [1, 50, 500]
     const settings = counts.map((connections): Setting => {
@@ -39,7 +40,7 @@ export const single: Scenario = {
 
 export const payloads: Scenario = {
   name: 'payloads',
-  shows: 'The same with jobs of 100 bytes, 10 KB and 200 KB: where the size costs, it costs all alike.',
+  shows: 'Single enqueues of 100 bytes, 10 KB and 200 KB.',
   async run(effort) {
     const sizes: [name: string, bytes: number][] = effort.isQuick
       ? [['10 KB', 10_240]]
@@ -67,7 +68,7 @@ export const payloads: Scenario = {
 export const batch: Scenario = {
   name: 'batch',
   shows:
-    "POST /jobs/batch over HTTP, four at a time, beside BullMQ's own addBulk called directly, in process. Rates are of batches.",
+    "POST /jobs/batch, four requests in flight, compared with BullMQ's addBulk called in process. Rates count batches.",
   async run(effort) {
     const rows: Measure[] = []
     const goals: Goal[] = []
@@ -75,9 +76,9 @@ export const batch: Scenario = {
       const { ours, direct } = await compareBatches(size, effort)
       rows.push(ours, direct)
       goals.push({
-        what: `jobs a second in batches of ${size}: ${ours.requestsPerS * size} against ${direct.requestsPerS * size}`,
+        what: `jobs per second in batches of ${size}: ${ours.requestsPerS * size} against ${direct.requestsPerS * size}`,
         measured: ours.requestsPerS / direct.requestsPerS,
-        // What HTTP costs is shared by few where batches are small.
+        // Small batches have few jobs to spread the cost of HTTP over.
         atLeast: size >= 500 ? 1.1 : 0,
       })
     }
@@ -124,13 +125,20 @@ async function compareBatches(size: number, effort: Effort) {
   }
 }
 
-/** It is called in the process of the load, so nothing but its rate can be told. */
+/** addBulk runs in the process of the load generator, so only its rate can be measured. */
 const unmeasured = {
-  ...{ p50Ms: Number.NaN, p99Ms: Number.NaN, p999Ms: Number.NaN, nodeUs: Number.NaN, redisUs: Number.NaN },
-  ...{ commands: Number.NaN, connections: Number.NaN, rssMb: Number.NaN, errors: 0 },
+  p50Ms: Number.NaN,
+  p99Ms: Number.NaN,
+  p999Ms: Number.NaN,
+  nodeUs: Number.NaN,
+  redisUs: Number.NaN,
+  commands: Number.NaN,
+  connections: Number.NaN,
+  rssMb: Number.NaN,
+  errors: 0,
 }
 
-/** Jobs a second, four calls in flight as over HTTP. */
+/** Jobs per second with four calls in flight, as over HTTP. */
 async function addBulkFor(queue: Queue, size: number, ms: number): Promise<number> {
   const began = performance.now()
   let added = 0

@@ -1,4 +1,4 @@
-/** What it costs to ask who is there: keys, scopes, queues, a rate, the lag of the event loop, the fill of Redis. */
+/** The cost of the guards: API keys with scopes, queues and a rate limit, event loop lag, Redis memory. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ const off = { MAX_EVENT_LOOP_DELAY: '0', REDIS_MEMORY_WATERMARK: '0' }
 export const guards: Scenario = {
   name: 'guards',
   shows:
-    'A hot read and an enqueue with an API key that has a rate and queues, and every other guard on; beside the same requests without any.',
+    'A hot read and an enqueue with all guards on, including an API key with queues and a rate limit, compared with the same requests without guards.',
   async run(effort) {
     const folder = await mkdtemp(join(tmpdir(), 'sluice-'))
     try {
@@ -25,7 +25,7 @@ export const guards: Scenario = {
         { label: 'guards off', target: 'ours', env: () => ({ ...off, ...env }), ...more },
         { label: 'guards on', target: 'ours', env: () => ({ API_KEYS_FILE: file, ...env }), ...more },
       ]
-      // The same bytes to both: what is compared is the service, not the length of its requests.
+      // Both sides get the same bytes, so that only the work of the guards differs.
       const headers = { ...json, authorization: `Bearer ${secret}` }
       const read: Load = { path: '/jobs/load:job-0', headers, connections: 50 }
       const prepare: Side['prepare'] = (redis) => add(redis, 1).then(() => ({}))
@@ -47,7 +47,7 @@ export const guards: Scenario = {
         rows.push(...measured)
         const [without, withAll] = [of('guards off'), of('guards on')]
         goals.push({
-          what: `${name}: Node CPU with guards, against without`,
+          what: `${name}: Node CPU with guards on, against off`,
           measured: withAll.nodeUs / without.nodeUs,
           atMost: 1.15,
         })

@@ -1,11 +1,11 @@
-/** Nobody asks for anything. */
+/** A service without requests. */
 import { redisCost, startTarget } from '../bench.ts'
 import { startRedis } from '../private-redis.ts'
 import { job, json, type Scenario } from './scenario.ts'
 
 export const idle: Scenario = {
   name: 'idle with 50 queues',
-  shows: 'What the service costs Redis while nobody asks for anything.',
+  shows: 'What the service costs Redis while it gets no requests.',
   async run(effort) {
     const redis = await startRedis()
     const ours = await startTarget('ours', { REDIS_SOCKET: redis.socket })
@@ -20,12 +20,12 @@ export const idle: Scenario = {
       const before = await redisCost(redis.client)
       await new Promise((resolve) => setTimeout(resolve, effort.seconds * 1_000))
       const after = await redisCost(redis.client)
-      // One of each is the measurement's own: the command, and the connection that sends it.
+      // One command and one connection belong to the measurement.
       return {
         rows: [],
         goals: [
           {
-            what: 'Redis commands a second',
+            what: 'Redis commands per second',
             measured: (after.commands - before.commands - 1) / effort.seconds,
             atMost: 1,
           },

@@ -1,11 +1,10 @@
-/** What an application does all day: most ask, some enqueue. */
-
+/** The usual mix of an application: mostly status reads, some enqueues. */
 import { add } from './read.ts'
 import { compare, job, json, type Scenario } from './scenario.ts'
 
 export const mixed: Scenario = {
   name: 'mixed',
-  shows: 'Seven of ten requests ask for one of 200 jobs, three enqueue; fifty connections.',
+  shows: 'Seven of ten requests read one of 200 jobs and three enqueue, over fifty connections.',
   async run(effort) {
     const post = { method: 'POST' as const, path: '/jobs', headers: json, body: JSON.stringify(job) }
     const get = (i: number) => ({ method: 'GET' as const, path: `/jobs/load:job-${i % 200}` })
@@ -25,7 +24,7 @@ export const mixed: Scenario = {
       goals: [
         { what: 'rate, against shared', measured: ours.requestsPerS / shared.requestsPerS, atLeast: 1.5 },
         {
-          what: 'Redis commands a request, against shared',
+          what: 'Redis commands per request, against shared',
           measured: ours.commands / shared.commands,
           atMost: 0.1,
         },

@@ -1,21 +1,21 @@
-/** More than it can do: by the clock, five times what it does at most. */
+/** Overload: jobs offered in an open loop at five times the maximum rate. */
 import { Queue } from 'bullmq'
 import { type Measure, redisCost, startTarget, type Target } from '../bench.ts'
 import { type Client, openClients } from '../clients.ts'
-import { type Offered, offer } from '../open-loop.ts'
+import { type OfferedLoad, offer } from '../open-loop.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { round } from '../tables.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
 
 const TIMES = 5
-/** Those that find what it can do at most. */
+/** Clients of the closed loop that finds the maximum rate. */
 const FEW = 100
 
 export const overload: Scenario = {
   name: 'overload',
   shows:
-    'Jobs offered by the clock at five times the rate it can take: how many it still takes, how long they wait, and whether each job that was acknowledged is there.',
+    'Jobs offered at five times the maximum rate, regardless of responses: how many are accepted, how long they take, and whether every acknowledged job is stored.',
   async run({ isQuick, seconds }) {
     const runs: Overloaded[] = []
     for (const name of isQuick ? ['ours'] : ['ours', 'shared', 'bare']) {
@@ -42,7 +42,7 @@ interface Overloaded {
   half: Costed
   five: Costed
   after: Costed
-  /** Jobs that are in Redis in the end. */
+  /** Jobs in Redis at the end. */
   stored: number
 }
 
@@ -53,20 +53,20 @@ async function overloaded(
   seconds: number,
 ): Promise<Overloaded> {
   const body = JSON.stringify(job)
-  const ask = (client: Client) => client.post('/jobs', body)
+  const send = (client: Client) => client.post('/jobs', body)
   const load = async (setting: string, ratePerS: number, some: Client[]) => {
     progress(`overload · ${target.name} · ${setting}`)
-    return costOf(target, redis, setting, () => offer({ clients: some, ask, ratePerS, seconds }))
+    return costOf(target, redis, setting, () => offer({ clients: some, send, ratePerS, seconds }))
   }
   const atFullSpeed = Number.POSITIVE_INFINITY
   const few = clients.slice(0, FEW)
   await load('warm-up', atFullSpeed, few)
   await redis.client.flushall()
-  const peak = await load('as fast as it answers', atFullSpeed, few)
+  const peak = await load('maximum rate', atFullSpeed, few)
   const capacity = peak.row.requestsPerS
-  const half = await load('half of that', capacity / 2, few)
-  const five = await load(`${TIMES} times that`, TIMES * capacity, clients)
-  const after = await load('as fast as it answers, right after', atFullSpeed, few)
+  const half = await load('half of it', capacity / 2, few)
+  const five = await load(`${TIMES} times it`, TIMES * capacity, clients)
+  const after = await load('maximum rate, right after', atFullSpeed, few)
   const stored = await new Queue('load', { connection: redis.client }).getWaitingCount()
   return { peak, half, five, after, stored }
 }
@@ -80,42 +80,46 @@ function judge({ peak, half, five, after, stored }: Overloaded, last: Overloaded
   const capacity = peak.row.requestsPerS
   return [
     {
-      what: `jobs taken a second, against the most it can (offered ${sent + unsent}, for ${unsent} no client was free)`,
+      what: `jobs accepted per second, against the maximum (${sent + unsent} offered, of which ${unsent} found no free client)`,
       measured: five.row.requestsPerS / capacity,
       atLeast: 0.9,
     },
-    { what: 'and right after', measured: after.row.requestsPerS / capacity, atLeast: 0.9 },
+    { what: 'the same right after the overload', measured: after.row.requestsPerS / capacity, atLeast: 0.9 },
     {
-      what: `p99 against p50 at half of what it can (${last.half.row.target}: ${round(spread(last.half))})`,
+      what: `p99 against p50 at half the maximum rate (${last.half.row.target}: ${round(spread(last.half))})`,
       measured: spread(half),
       atMost: 3,
     },
-    { what: 'jobs acknowledged and not there', measured: Math.max(0, acknowledged - stored), atMost: 0 },
+    { what: 'jobs acknowledged but not stored', measured: Math.max(0, acknowledged - stored), atMost: 0 },
     {
-      what: 'jobs there that nobody was told of',
+      what: 'jobs stored without an acknowledgement',
       measured: Math.max(0, stored - acknowledged - unanswered),
       atMost: 0,
     },
-    { what: 'the last answer after the last request, ms', measured: Math.round(drainMs), atMost: 1_000 },
+    {
+      what: 'time from the last request to the last response, ms',
+      measured: Math.round(drainMs),
+      atMost: 1_000,
+    },
   ]
 }
 
 interface Costed {
   row: Measure
-  offered: Offered
+  offered: OfferedLoad
 }
 
-/** Rates and times are of the jobs that were taken, costs are for each answer. */
+/** Rates and latencies cover accepted jobs; costs are per response. */
 async function costOf(
   target: Target,
   redis: PrivateRedis,
   setting: string,
-  work: () => Promise<Offered>,
+  work: () => Promise<OfferedLoad>,
 ): Promise<Costed> {
   const before = { node: await target.cost(), redis: await redisCost(redis.client) }
   const offered = await work()
   const after = { node: await target.cost(), redis: await redisCost(redis.client) }
-  const taken = offered.answers.get(201)
+  const taken = offered.latencies.get(201)
   const ms = (percentile: number) => Math.round((taken?.percentile(percentile) ?? Number.NaN) / 100) / 10
   const answered = offered.sent - count(offered, 0)
   const row: Measure = {
@@ -130,12 +134,12 @@ async function costOf(
     commands: (after.redis.commands - before.redis.commands) / answered,
     connections: Math.max(0, after.redis.connections - 1),
     rssMb: Math.round(after.node.rssBytes / 1_048_576),
-    // 503 is an answer: not now.
+    // 503 is a valid response under overload.
     errors: answered - count(offered, 201) - count(offered, 503) + count(offered, 0),
   }
   return { row, offered }
 }
 
-function count({ answers }: Offered, status: number): number {
-  return answers.get(status)?.count ?? 0
+function count({ latencies }: OfferedLoad, status: number): number {
+  return latencies.get(status)?.count ?? 0
 }

@@ -1,6 +1,6 @@
 /**
- * A thousand clients poll a thousand jobs that native BullMQ workers are processing: what a poll costs, how old its
- * answer is, and whether a job ever seems to go back.
+ * A thousand clients poll a thousand jobs while native BullMQ workers process them: what a poll costs, how
+ * stale its response is, and whether a job ever appears to move backwards.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,7 +11,7 @@ import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { type Effort, job, type Scenario } from './scenario.ts'
 
-/** Time between an answer and the next poll of a client, ms. */
+/** Time between a response and the client's next poll, ms. */
 const THINK_MS = 200
 
 interface Poll {
@@ -22,8 +22,11 @@ interface Poll {
 }
 
 interface Round extends Measure {
-  answersPerCpuS: number
-  /** Of all answers, ms: how long the first change that it does not show was made before it was asked for. */
+  responsesPerCpuS: number
+  /**
+   * For each response, ms: how long before the request the first change happened that the response does not
+   * show.
+   */
   staleness: number[]
   backward: number
 }
@@ -31,7 +34,7 @@ interface Round extends Measure {
 export const pollers: Scenario = {
   name: 'pollers',
   shows:
-    'Clients that poll while native workers process their jobs: what a poll costs, and how old an answer is.',
+    'Clients poll while native workers process their jobs: what a poll costs, and how stale a response is.',
   async run(effort) {
     const count = effort.isQuick ? 100 : 1_000
     const sides = ['ours', 'ours, with ETag', 'shared', 'naive']
@@ -46,24 +49,25 @@ export const pollers: Scenario = {
     const rows = sides.map((side) => middleOf(rounds[side]!))
     const [ours, , , naive] = rows as [Round, Round, Round, Round]
     const stale = rounds['ours']!.flatMap(({ staleness }) => staleness).sort((a, b) => a - b)
-    const at = (share: number) => stale[Math.min(stale.length - 1, Math.floor(stale.length * share))] ?? 0
+    const at = (fraction: number) =>
+      stale[Math.min(stale.length - 1, Math.floor(stale.length * fraction))] ?? 0
     const old = stale.filter((ms) => ms > 0)
     return {
-      rows: rows.map(({ staleness, backward, answersPerCpuS, ...measure }): Measure => measure),
+      rows: rows.map(({ staleness, backward, responsesPerCpuS, ...measure }): Measure => measure),
       goals: [
         { what: 'Redis commands per poll', measured: ours.commands, atMost: 0.02 },
         {
-          what: 'answers per CPU second, against naive',
-          measured: ours.answersPerCpuS / naive.answersPerCpuS,
+          what: 'responses per CPU second, against naive',
+          measured: ours.responsesPerCpuS / naive.responsesPerCpuS,
           atLeast: 10,
         },
         {
-          what: `staleness p99, ms (${old.length} of ${stale.length} answers were not the newest)`,
+          what: `staleness p99, ms (${old.length} of ${stale.length} responses were stale)`,
           measured: at(0.99),
           atMost: 100,
         },
         { what: 'staleness max, ms', measured: at(1), atMost: 300 },
-        { what: 'steps back', measured: ours.backward, atMost: 0 },
+        { what: 'jobs that appeared to move backwards', measured: ours.backward, atMost: 0 },
       ],
     }
   },
@@ -90,7 +94,8 @@ async function runSide(side: string, count: number, effort: Effort): Promise<Rou
       cpuUs: after.node.cpuUs - before.node.cpuUs,
       commands: after.commands - before.commands,
       rssMb: Math.round(after.node.rssBytes / 1_048_576),
-      ...{ seconds, errors: errors.count },
+      seconds,
+      errors: errors.count,
     })
   } finally {
     for (const client of clients) client.close()
@@ -106,7 +111,7 @@ async function addJobs(redis: PrivateRedis, count: number): Promise<string[]> {
   return keys
 }
 
-/** So many at once that the jobs last as long as the round. */
+/** Chooses a concurrency at which the jobs last as long as the round. */
 async function startWorkers(redis: PrivateRedis, seconds: number, count: number) {
   const concurrency = Math.ceil(count / 20)
   const child = fork(new URL('../targets/worker.js', import.meta.url), {
@@ -141,16 +146,16 @@ async function poll(
   await pause(Math.random() * THINK_MS)
   while (performance.now() < until) {
     const sentAtMs = performance.timeOrigin + performance.now()
-    const answer = await client.get(`/jobs/load:${key}`, withEtag ? etag : undefined)
-    if (answer.status === 200) rank = rankOf(JSON.parse(answer.body))
-    else if (answer.status !== 304) errors.count++
-    etag = answer.etag
+    const response = await client.get(`/jobs/load:${key}`, withEtag ? etag : undefined)
+    if (response.status === 200) rank = rankOf(JSON.parse(response.body))
+    else if (response.status !== 304) errors.count++
+    etag = response.etag
     polls.push({ key, sentAtMs, tookMs: performance.timeOrigin + performance.now() - sentAtMs, rank })
     await pause(THINK_MS)
   }
 }
 
-/** As the workers count: 0 not begun, 1 active, 2 half-way, 3 completed. */
+/** The workers' ranks: 0 not started, 1 active, 2 half-way, 3 completed. */
 function rankOf({ state, progress }: { state: string; progress: unknown }): number {
   if (state === 'completed') return 3
   if (state === 'active') return progress === 50 ? 2 : 1
@@ -191,14 +196,15 @@ function judge(target: string, polls: Poll[], changes: [string, number, number][
     connections: Number.NaN,
     rssMb: costs.rssMb,
     errors: costs.errors,
-    answersPerCpuS: (polls.length / costs.cpuUs) * 1e6,
-    ...{ staleness, backward },
+    responsesPerCpuS: (polls.length / costs.cpuUs) * 1e6,
+    staleness,
+    backward,
   }
 }
 
 /**
- * Of ours, what the service itself has counted: the workers' commands are not among them. Of the others Redis cannot
- * tell them apart, and it is not told.
+ * The service's own count, which excludes the workers' commands. For other targets Redis cannot separate the
+ * two, so the count is NaN.
  */
 async function commandsOf(target: Target): Promise<number> {
   if (target.name !== 'ours') return Number.NaN

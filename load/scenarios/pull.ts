@@ -1,6 +1,6 @@
 /**
- * Workers that pull over HTTP, and a native one, each on a Redis of its own; how they are measured: work.ts. The HTTP
- * workers run in the process of the load, which shares the machine with the rest.
+ * HTTP workers compared with a native worker, each on its own Redis, measured by work.ts. The HTTP workers
+ * run in the process of the load generator, on the same machine as everything else.
  */
 import { startTarget } from '../bench.ts'
 import { type Client, openClients } from '../clients.ts'
@@ -26,7 +26,7 @@ const MAX = 50
 export const pull: Scenario = {
   name: 'pull',
   shows:
-    'Workers that settle their jobs and take the next in the same request, beside a native BullMQ worker with a concurrency of 50. Rates and costs are of jobs, times of requests.',
+    'HTTP workers that settle jobs and take the next ones in the same request, compared with a native BullMQ worker with a concurrency of 50. Rates and costs are per job, latencies per request.',
   async run(effort) {
     const { sides, end } = await openSides()
     try {
@@ -52,18 +52,21 @@ async function openSides() {
     return user + system
   }
   const lone: Side = {
-    ...{ label: 'ours', setting: '1 worker, max 1', target, redis, jobsPerS: 500, outsideUs },
+    label: 'ours',
+    setting: '1 worker, max 1',
+    target,
+    redis,
+    jobsPerS: 500,
+    outsideUs,
     work: () => pullAll(clients.slice(0, 1), 1),
   }
   const many: Side = {
-    ...{
-      label: 'ours',
-      setting: `${WORKERS} workers, max ${MAX}`,
-      target,
-      redis,
-      jobsPerS: 10_000,
-      outsideUs,
-    },
+    label: 'ours',
+    setting: `${WORKERS} workers, max ${MAX}`,
+    target,
+    redis,
+    jobsPerS: 10_000,
+    outsideUs,
     work: () => pullAll(clients, MAX),
   }
   const end = async () => {
@@ -82,25 +85,27 @@ async function pullAll(clients: Client[], max: number): Promise<Worked> {
 }
 
 async function pullUntilEmpty(client: Client, max: number, worked: Worked): Promise<void> {
-  let leases = await ask(client, '/queues/load/leases', { max }, worked)
+  let leases = await requestLeases(client, '/queues/load/leases', { max }, worked)
   while (leases.length > 0) {
     const items = leases.map((lease) => ({ lease, outcome: 'complete', result: { done: true } }))
-    leases = await ask(client, '/leases/settle', { items, next: { max } }, worked)
+    leases = await requestLeases(client, '/leases/settle', { items, next: { max } }, worked)
   }
 }
 
-/** The leases that the answer brings. After an answer that is none, its worker ends, and the jobs it leaves are missed. */
-async function ask(client: Client, path: string, body: object, worked: Worked): Promise<string[]> {
+/**
+ * The leases in the response; none after an error, which ends the worker, so that its jobs count as wrong.
+ */
+async function requestLeases(client: Client, path: string, body: object, worked: Worked): Promise<string[]> {
   const sentAt = performance.now()
-  const answer = await client.post(path, JSON.stringify(body))
+  const response = await client.post(path, JSON.stringify(body))
   worked.requests++
   worked.tookMs.push(performance.now() - sentAt)
-  if (answer.status === 204) return []
-  if (answer.status !== 200) {
+  if (response.status === 204) return []
+  if (response.status !== 200) {
     worked.errors++
     return []
   }
-  const { results = [], jobs } = JSON.parse(answer.body) as {
+  const { results = [], jobs } = JSON.parse(response.body) as {
     results?: { status: number }[]
     jobs: { id: string; lease: string }[]
   }
@@ -112,22 +117,22 @@ async function ask(client: Client, path: string, body: object, worked: Worked): 
 function judge(one: Round, all: Round, native: Round): Goal[] {
   return [
     {
-      what: 'HTTP requests per job at max 1, after the one that takes the first',
+      what: 'HTTP requests per job at max 1, after the first take',
       measured: one.requestsPerJob,
       atMost: 1,
     },
     {
-      what: `Redis commands per job at max 1, as they are sent (${withScripts(one)})`,
+      what: `Redis commands per job at max 1, as sent by clients (${withScripts(one)})`,
       measured: one.commands,
       atMost: 2,
     },
     {
-      what: `Redis commands per job at max ${MAX}, as they are sent (${withScripts(all)}; native: ${round(native.commands)}, ${withScripts(native)})`,
+      what: `Redis commands per job at max ${MAX}, as sent by clients (${withScripts(all)}; native: ${round(native.commands)}, ${withScripts(native)})`,
       measured: all.commands,
       atMost: 1.3,
     },
     {
-      what: `jobs a second of ${WORKERS} HTTP workers at max ${MAX} (${all.requestsPerS}) against a native worker (${native.requestsPerS}); CPU of a job, µs: service ${cpuOf(all)}, HTTP workers ${round(all.outsideUs)}; native ${cpuOf(native)}`,
+      what: `jobs per second of ${WORKERS} HTTP workers at max ${MAX} (${all.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${cpuOf(all)}, HTTP workers ${round(all.outsideUs)}; native ${cpuOf(native)}`,
       measured: all.requestsPerS / native.requestsPerS,
       atLeast: 0.7,
     },

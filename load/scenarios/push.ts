@@ -1,6 +1,6 @@
 /**
- * Jobs that are sent to a receiver, and a native worker, each on a Redis of its own; how they are measured: work.ts. The
- * receiver is a process of its own as well, which shares the machine with the rest.
+ * Webhook deliveries compared with a native worker, each on its own Redis, measured by work.ts. The endpoint
+ * is a separate process on the same machine.
  */
 import { startTarget, type Target } from '../bench.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
@@ -22,13 +22,13 @@ import {
 } from './work.ts'
 
 const CONCURRENCY = 100
-const LOOK_MS = 20
-/** Nothing was completed for so long: what is missing is counted then. */
-const PATIENCE_MS = 10_000
+const POLL_MS = 20
+/** The round ends when no job has completed for this long; the missing jobs count as wrong. */
+const STALL_MS = 10_000
 
 export const push: Scenario = {
   name: 'push',
-  shows: `Jobs sent to a webhook, ${CONCURRENCY} at once, beside a native BullMQ worker with a concurrency of 50. Rates and costs are of jobs.`,
+  shows: `Jobs delivered to a webhook, ${CONCURRENCY} in flight, compared with a native BullMQ worker with a concurrency of 50. Rates and costs are per job.`,
   async run(effort) {
     const { ours, end } = await openOurs()
     const { native, end: endNative } = await openNative()
@@ -48,49 +48,61 @@ export const push: Scenario = {
 
 async function openOurs(): Promise<{ ours: Side; end(): Promise<void> }> {
   const redis = await startRedis()
-  const receiver = await startTarget('receiver', {})
+  const endpoint = await startTarget('receiver', {})
   const target = await startTarget('ours', {
-    ...{ REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' },
+    REDIS_SOCKET: redis.socket,
+    MAX_CONNECTIONS: '0',
     WEBHOOK_ALLOW_CIDRS: '127.0.0.0/8',
   })
   const ours: Side = {
-    ...{ label: 'ours', setting: `concurrency ${CONCURRENCY}`, target, redis, jobsPerS: 2_500 },
-    outsideUs: async () => (await receiver.cost()).cpuUs,
-    work: (jobs) => sendAll(target, receiver, redis, jobs),
+    label: 'ours',
+    setting: `concurrency ${CONCURRENCY}`,
+    target,
+    redis,
+    jobsPerS: 2_500,
+    outsideUs: async () => (await endpoint.cost()).cpuUs,
+    work: (jobs) => deliverAll(target, endpoint, redis, jobs),
   }
   const end = async () => {
-    for (const one of [target, receiver, redis]) await one.stop()
+    for (const one of [target, endpoint, redis]) await one.stop()
   }
   return { ours, end }
 }
 
-/** The subscription is there for as long as there are jobs, so that the next round finds the service as this one did. */
-async function sendAll(target: Target, receiver: Target, redis: PrivateRedis, jobs: number): Promise<Worked> {
+/** Subscribes, waits for all jobs and unsubscribes, so that every round starts from the same state. */
+async function deliverAll(
+  target: Target,
+  endpoint: Target,
+  redis: PrivateRedis,
+  jobs: number,
+): Promise<Worked> {
   const url = `${target.url}/queues/load/subscription`
-  const body = JSON.stringify({ url: `${receiver.url}/hook`, concurrency: CONCURRENCY })
+  const body = JSON.stringify({ url: `${endpoint.url}/hook`, concurrency: CONCURRENCY })
   const put = await fetch(url, { method: 'PUT', headers: json, body })
-  if (put.status !== 201) throw new Error(`The subscription was answered with ${put.status}`)
+  if (put.status !== 201) throw new Error(`PUT of the subscription returned ${put.status}`)
   await untilCompleted(redis, jobs)
   const deleted = await fetch(url, { method: 'DELETE' })
-  const deliveries = (await (await fetch(receiver.url)).json()) as [string, number][]
+  const deliveries = (await (await fetch(endpoint.url)).json()) as [string, number][]
   return {
     taken: deliveries.flatMap(([id, count]) => Array<string>(count).fill(id)),
     ended: await attemptsOf(redis, jobs),
-    ...{ requests: Number.NaN, tookMs: [], errors: deleted.status === 204 ? 0 : 1 },
+    requests: Number.NaN,
+    tookMs: [],
+    errors: deleted.status === 204 ? 0 : 1,
   }
 }
 
 async function untilCompleted({ client }: PrivateRedis, jobs: number): Promise<void> {
   let completed = 0
-  for (let sinceMs = performance.now(); completed < jobs; await pause(LOOK_MS)) {
+  for (let sinceMs = performance.now(); completed < jobs; await pause(POLL_MS)) {
     const now = await completedOf(client)
     if (now > completed) sinceMs = performance.now()
-    else if (performance.now() - sinceMs > PATIENCE_MS) return
+    else if (performance.now() - sinceMs > STALL_MS) return
     completed = now
   }
 }
 
-/** BullMQ counts on each job how often it was completed or failed. */
+/** BullMQ counts in each job how often it completed or failed. */
 async function attemptsOf({ client }: PrivateRedis, jobs: number): Promise<number> {
   const keys = Array.from({ length: jobs }, (_, i) => `bull:load:job-${i}`)
   const counts = await Promise.all(keys.map((key) => client.hget(key, 'atm')))
@@ -100,12 +112,12 @@ async function attemptsOf({ client }: PrivateRedis, jobs: number): Promise<numbe
 function judge(sent: Round, native: Round): Goal[] {
   return [
     {
-      what: `jobs a second that are sent and completed (${sent.requestsPerS}) against a native worker (${native.requestsPerS}); CPU of a job, µs: service ${cpuOf(sent)}, receiver ${round(sent.outsideUs)}; native ${cpuOf(native)}`,
+      what: `jobs delivered and completed per second (${sent.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${cpuOf(sent)}, endpoint ${round(sent.outsideUs)}; native ${cpuOf(native)}`,
       measured: sent.requestsPerS / native.requestsPerS,
       atLeast: 0.4,
     },
     {
-      what: `Redis commands per job, as they are sent (${withScripts(sent)}; native: ${round(native.commands)}, ${withScripts(native)})`,
+      what: `Redis commands per job, as sent by clients (${withScripts(sent)}; native: ${round(native.commands)}, ${withScripts(native)})`,
       measured: sent.commands,
       atMost: 1,
     },

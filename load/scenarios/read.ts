@@ -1,4 +1,4 @@
-/** Statuses out: of a job in memory, and of jobs that are not. */
+/** Status reads, from the cache and without it. */
 import { Queue } from 'bullmq'
 import type { Load, Target } from '../bench.ts'
 import type { PrivateRedis } from '../private-redis.ts'
@@ -7,9 +7,9 @@ import { compare, type Goal, job, type Scenario, type Side } from './scenario.ts
 export const hot: Scenario = {
   name: 'hot read',
   shows:
-    'A GET /jobs/:id out of memory, beside a bare route that sends the same bytes and one that asks Redis.',
+    'GET /jobs/:id from the cache, compared with a bare route that sends the same bytes and one that reads from Redis.',
   async run(effort) {
-    // Of the service itself: what the bare route sends.
+    // The service's own response, which the bare route sends too.
     let body = ''
     const prepare = async (redis: PrivateRedis, target: Target): Promise<Partial<Load>> => {
       await add(redis, 1)
@@ -30,7 +30,7 @@ export const hot: Scenario = {
         { what: 'CPU, against bare', measured: ours.nodeUs / bare.nodeUs, atMost: 1.4 },
         { what: 'rate, against bare', measured: ours.requestsPerS / bare.requestsPerS, atLeast: 0.8 },
         { what: 'rate, against shared', measured: ours.requestsPerS / shared.requestsPerS, atLeast: 2.5 },
-        // While somebody looks, events are heard by one command a second.
+        // Following the queue's events costs one command per second, not one per read.
         { what: 'Redis commands per read', measured: ours.commands, atMost: 0.001 },
       ],
     }
@@ -40,7 +40,7 @@ export const hot: Scenario = {
 export const cold: Scenario = {
   name: 'cold read',
   shows:
-    'A status that has to be read, from queues of many lengths, with the cache off: BullMQ looks for a waiting job through the whole list.',
+    'Status reads with the cache off, from queues of different lengths. BullMQ searches the whole list for a waiting job.',
   async run(effort) {
     const noCache = () => ({ CACHE_TTL_SHORT: '0', CACHE_TTL_LONG: '0', CACHE_TTL_MISSING: '0' })
     const backlogs = effort.isQuick ? [1_000, 5_000] : [1_000, 100_000, 500_000]
@@ -78,7 +78,7 @@ export const cold: Scenario = {
   },
 }
 
-/** Jobs `job-0`, `job-1`, …, that wait. */
+/** Adds the waiting jobs `job-0`, `job-1`, … */
 export async function add(redis: PrivateRedis, count: number): Promise<void> {
   const queue = new Queue('load', { connection: redis.client })
   for (let from = 0; from < count; from += 1_000) {

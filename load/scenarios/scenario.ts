@@ -1,4 +1,4 @@
-/** What a scenario is, the job that all of them use, and how targets are compared. */
+/** What a scenario consists of, the job that all scenarios use, and the comparison of targets. */
 import { type Load, type Measure, measure, medianOf, startTarget, type Target } from '../bench.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
@@ -6,7 +6,7 @@ import { progress } from '../progress.ts'
 export interface Goal {
   what: string
   measured: number
-  /** `measured` has to be at most, or at least, this. */
+  /** The bound of `measured`; exactly one of the two is set. */
   atMost?: number
   atLeast?: number
 }
@@ -25,17 +25,16 @@ export interface Scenario {
 export interface Effort {
   rounds: number
   seconds: number
-  /** One setting of each scenario, and few clients: does it work at all? */
+  /** One setting of each scenario and few clients: a smoke test. */
   isQuick: boolean
 }
 
 const WARM_UP_S = 2
-/** Enough to see whether it works at all. */
 const QUICK_REQUESTS = 500
 
-/** How long a round of it lasts. */
-export function lasting({ isQuick, seconds }: Effort): Partial<Load> {
-  // autocannon looks up, also for its end, once a sample.
+/** The length of a round, as options of autocannon. */
+function roundLength({ isQuick, seconds }: Effort): Partial<Load> {
+  // autocannon checks only once per sample whether it has finished.
   return isQuick ? { amount: QUICK_REQUESTS, sampleInt: 50 } : { duration: seconds }
 }
 
@@ -46,24 +45,28 @@ export const job = {
   data: { to: 'ann@example.com', template: 'welcome', locale: 'en', userId: 4711 },
 }
 
-/** What is varied: a name for the tables, and the load. */
+/** A variant of a scenario: its name in the tables, and the load. */
 export interface Setting {
   name: string
   load: Load
 }
 
 export interface Side {
-  /** Of the table; the target's own where it is not said. */
+  /** Its name in the tables; by default that of the target. */
   label?: string
   target: string
-  /** Settings of the target; asked for when the sides before it are ready. */
+  /** Environment of the target; called when the sides before it are ready. */
   env?(): Record<string, string>
-  /** Fills its Redis, which is then not emptied between rounds; what it returns goes before the setting's load. */
+  /**
+   * Fills its Redis, which is then not flushed between rounds. The returned options override the setting's
+   * load.
+   */
   prepare?(redis: PrivateRedis, target: Target): Promise<Partial<Load>>
 }
 
 /**
- * Each side on a Redis of its own; for each setting a warm-up, then rounds in turn, so that a noisy machine hits all alike.
+ * Each side has its own Redis. For each setting there is a warm-up, then the sides take turns, so that noise
+ * on the machine affects all alike.
  */
 export async function compare(
   scenario: string,
@@ -99,7 +102,7 @@ export async function compare(
         for (const [i, { label, target, redis, own, isFilled }] of open.entries()) {
           progress(`${scenario} · ${name} · round ${round + 1} of ${effort.rounds} · ${label}`)
           if (!isFilled) await redis.client.flushall()
-          const measured = await measure(target, redis.client, { ...load, ...own, ...lasting(effort) })
+          const measured = await measure(target, redis.client, { ...load, ...own, ...roundLength(effort) })
           rounds[i]!.push({ ...measured, target: label, setting: name })
         }
       }
@@ -124,7 +127,7 @@ export async function compare(
 }
 
 export interface Comparison {
-  /** Of each setting the sides, in their order: medians of the rounds. */
+  /** Medians of the rounds, by setting and then by side. */
   rows: Measure[]
   of(target: string, setting?: string): Measure
 }

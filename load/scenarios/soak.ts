@@ -1,4 +1,4 @@
-/** The same for a long time: does anything grow, slow down or fail? */
+/** A long run that detects growth, slowdown and failures. */
 import { type Measure, measure, startTarget, type Target } from '../bench.ts'
 import { openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
@@ -6,20 +6,21 @@ import { progress } from '../progress.ts'
 import { add } from './read.ts'
 import { job, json, type Scenario } from './scenario.ts'
 
-/** More than are asked for again before they are forgotten, so that the cache turns over. */
+/** Enough that the cache evicts most jobs before they are read again. */
 const JOBS = 20_000
 const WAITERS = 50
 
 export const soak: Scenario = {
   name: 'soak',
   shows:
-    'Reads of 20,000 jobs, enqueues, and clients that wait and hang up, part after part; Redis is emptied and filled between them. Rates and memory of each part.',
+    'Reads of 20,000 jobs, enqueues, and clients that wait and disconnect, in several parts. Redis is flushed and refilled before each part; the rows are rates and memory of each part.',
   async run({ isQuick, seconds }) {
     const parts = isQuick ? 2 : 8
     const redis = await startRedis()
     const target = await startTarget('ours', {
-      ...{ REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' },
-      // It says that Redis was emptied, each time.
+      REDIS_SOCKET: redis.socket,
+      MAX_CONNECTIONS: '0',
+      // The service warns about every flush of Redis.
       LOG_LEVEL: 'error',
     })
     try {
@@ -33,7 +34,7 @@ export const soak: Scenario = {
         })
         memory.push(await target.memory())
       }
-      // The first part compiles, and fills the cache.
+      // The first part warms up the JIT and the cache.
       const [second = rows[0]!] = rows.slice(1)
       const grown = (memory.at(-1)! - (memory[1] ?? memory[0]!)) / 1_048_576
       return {
@@ -64,20 +65,20 @@ async function runPart(target: Target, redis: PrivateRedis, jobs: number, second
     path: `/jobs/load:job-${Math.floor(Math.random() * jobs)}`,
   })
   const requests = Array.from({ length: 5_000 }, (_, i) => (i % 10 < 3 ? post : get()))
-  const leaving = comeAndGo(target, seconds)
+  const waiting = waitAndDisconnect(target, seconds)
   const measured = await measure(target, redis.client, { requests, connections: 50, duration: seconds })
-  await leaving
+  await waiting
   return measured
 }
 
-/** Clients that wait for a job that nobody does; every other hangs up before it is answered. */
-async function comeAndGo(target: Target, seconds: number): Promise<void> {
+/** Clients that wait for jobs without a worker; every other one disconnects before its response. */
+async function waitAndDisconnect(target: Target, seconds: number): Promise<void> {
   const until = performance.now() + seconds * 1_000
   while (performance.now() < until) {
     const clients = await openClients(target.url, WAITERS, '/health/live')
-    const answers = clients.map((client, i) => client.get(`/jobs/load:job-${i}?wait=1`))
-    const stayed = answers.filter((_, i) => i % 2 === 0)
-    for (const answer of answers) answer.catch(() => {})
+    const responses = clients.map((client, i) => client.get(`/jobs/load:job-${i}?wait=1`))
+    const stayed = responses.filter((_, i) => i % 2 === 0)
+    for (const response of responses) response.catch(() => {})
     await new Promise((resolve) => setTimeout(resolve, 300))
     for (const [i, client] of clients.entries()) if (i % 2 === 1) client.close()
     await Promise.all(stayed)

@@ -1,37 +1,40 @@
-/** Ten thousand clients wait for jobs: what each costs while nothing happens, and how soon all know when something does. */
+/**
+ * Ten thousand clients wait for jobs: what each costs while idle, and how soon all are notified of a
+ * completion.
+ */
 import { Queue, Worker } from 'bullmq'
 import { redisCost, startTarget, type Target } from '../bench.ts'
-import { type Answer, openClients } from '../clients.ts'
+import { type HttpResponse, openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
 
 export const waiters: Scenario = {
   name: 'waiters',
   shows:
-    'Clients that are held until their job is done: memory and connections while they wait, and how soon they know.',
+    'Clients wait until their job has finished: memory and connections while they wait, and how soon they are notified.',
   async run(effort) {
     const count = effort.isQuick ? 500 : 10_000
     const quietMs = effort.isQuick ? 500 : 2_000
-    const shared = await hold(count, count / 100, quietMs)
-    const own = await hold(count, count, quietMs)
-    const bare = await holdBare(count)
+    const shared = await measureWaiters(count, count / 100, quietMs)
+    const own = await measureWaiters(count, count, quietMs)
+    const bare = await measureBareWaiters(count)
     return {
       rows: [],
       goals: [
         {
-          what: `memory per waiter, own job each, beyond a bare route that hangs (${kb(own.bytes)} KB in all, bare ${kb(bare.bytes)}), KB`,
+          what: `memory per waiter with a job each, beyond that of a bare pending request (${kb(own.bytes)} KB in total, bare ${kb(bare.bytes)}), KB`,
           measured: kb(own.bytes - bare.bytes),
           atMost: 4,
         },
-        { what: 'Redis connections while they wait, beyond before', measured: own.connections, atMost: 0 },
-        { what: 'Redis commands a second while they wait', measured: own.commandsPerS, atMost: 2 },
+        { what: 'additional Redis connections while they wait', measured: own.connections, atMost: 0 },
+        { what: 'Redis commands per second while they wait', measured: own.commandsPerS, atMost: 2 },
         {
-          what: `all ${count} woken, 100 waiters a job, after the last completion, ms`,
+          what: `time until all ${count} are notified after the last completion, 100 waiters per job, ms`,
           measured: shared.wokenMs,
           atMost: 500,
         },
         {
-          what: `all ${count} woken, each on a job of its own, ms (a bare route answers as many that it held in ${Math.round(bare.wokenMs)} ms)`,
+          what: `time until all ${count} are notified, one job each, ms (a bare route responds to as many in ${Math.round(bare.wokenMs)} ms)`,
           measured: own.wokenMs,
           atMost: 500,
         },
@@ -42,7 +45,7 @@ export const waiters: Scenario = {
   },
 }
 
-interface Held {
+interface WaiterCosts {
   bytes: number
   connections: number
   commandsPerS: number
@@ -51,37 +54,36 @@ interface Held {
 }
 
 /** `count` clients wait for `jobs` jobs, which are then completed at once. */
-async function hold(count: number, jobs: number, quietMs: number): Promise<Held> {
+async function measureWaiters(count: number, jobs: number, quietMs: number): Promise<WaiterCosts> {
   const redis = await startRedis()
   const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
   const clients = await openClients(target.url, count, '/health/live')
   try {
     const finish = await takeJobs(redis, jobs)
     const before = { bytes: await target.memory(), redis: await redisCost(redis.client) }
-    const answers: Answer[] = []
+    const responses: HttpResponse[] = []
     let lastAt = 0
     const waiting = clients.map(async (client, i) => {
-      answers.push(await client.get(`/jobs/load:job-${i % jobs}?wait=30`))
+      responses.push(await client.get(`/jobs/load:job-${i % jobs}?wait=30`))
       lastAt = performance.now()
     })
     await until(async () => (await waitingAt(target)) === count)
-    // Their first looks are still under way.
+    // Their first reads are still in flight.
     await new Promise((resolve) => setTimeout(resolve, 500))
-    const held = { bytes: await target.memory(), redis: await redisCost(redis.client) }
+    const loaded = { bytes: await target.memory(), redis: await redisCost(redis.client) }
     await new Promise((resolve) => setTimeout(resolve, quietMs))
     const quiet = await redisCost(redis.client)
     const finishedAt = await finish()
     await Promise.all(waiting)
-    const wrong = answers.filter(
+    const wrong = responses.filter(
       ({ status, body }) => status !== 200 || JSON.parse(body).state !== 'completed',
     ).length
     return {
-      bytes: (held.bytes - before.bytes) / count,
-      connections: held.redis.connections - before.redis.connections,
-      commandsPerS: (quiet.commands - held.redis.commands - 1) / (quietMs / 1_000),
+      bytes: (loaded.bytes - before.bytes) / count,
+      connections: loaded.redis.connections - before.redis.connections,
+      commandsPerS: (quiet.commands - loaded.redis.commands - 1) / (quietMs / 1_000),
       wokenMs: lastAt - finishedAt,
-      wrong:
-        wrong === 0 ? [] : [{ what: 'answers that were not the completed job', measured: wrong, atMost: 0 }],
+      wrong: wrong === 0 ? [] : [{ what: 'responses without the completed job', measured: wrong, atMost: 0 }],
     }
   } finally {
     for (const client of clients) client.close()
@@ -90,8 +92,8 @@ async function hold(count: number, jobs: number, quietMs: number): Promise<Held>
   }
 }
 
-/** The same requests, held by a route that does nothing: what HTTP costs. */
-async function holdBare(count: number): Promise<{ bytes: number; wokenMs: number }> {
+/** The same number of pending requests on a bare route: the cost of HTTP alone. */
+async function measureBareWaiters(count: number): Promise<{ bytes: number; wokenMs: number }> {
   const target = await startTarget('bare', {})
   const clients = await openClients(target.url, count, '/jobs/1')
   try {
@@ -109,7 +111,10 @@ async function holdBare(count: number): Promise<{ bytes: number; wokenMs: number
   }
 }
 
-/** Jobs in the hands of a native worker; what is returned completes them all and tells when the last one was. */
+/**
+ * Leases all jobs with a native worker. The returned function completes them and returns the time of the last
+ * one.
+ */
 async function takeJobs(redis: PrivateRedis, count: number): Promise<() => Promise<number>> {
   const connection = { path: redis.socket, maxRetriesPerRequest: null }
   const queue = new Queue('load', { connection: redis.client })
@@ -140,7 +145,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
     if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
-  throw new Error('not so within 10 s')
+  throw new Error('The condition was not met within 10 s')
 }
 
 function kb(bytes: number): number {

@@ -1,7 +1,7 @@
 /**
- * Rounds of work on a filled queue, and what a job costs those who work it. The queue is worked to its end; its first and
- * its last jobs are not measured, so that nobody finds it empty. How many are done, and when, is asked of Redis, for all
- * alike.
+ * Rounds of work on a filled queue, and the cost of a job to its workers. The queue is drained; the first and
+ * last jobs are not measured, so that no worker finds it empty. Completed jobs are counted in Redis, for all
+ * sides alike.
  */
 import type { Redis } from 'ioredis'
 import { type Measure, median, medianOf, redisCost, startTarget, type Target } from '../bench.ts'
@@ -11,10 +11,10 @@ import { round } from '../tables.ts'
 import { add } from './read.ts'
 import type { Effort, Goal } from './scenario.ts'
 
-/** Of the first and of the last jobs: three times as many as all workers can have in hand. */
+/** How many of the first and of the last jobs: three times as many as all workers together can lease. */
 const UNMEASURED = 1_500
 const POLL_MS = 5
-/** Of the native worker, which is the same in each scenario that it is measured in. */
+/** The same in every scenario with a native worker. */
 const NATIVE_CONCURRENCY = 50
 
 export interface Side {
@@ -22,48 +22,52 @@ export interface Side {
   setting: string
   target: Target
   redis: PrivateRedis
-  /** Measured for each second of a round: about half of what it does. */
+  /** Jobs to measure for each second of a round; about half of its rate. */
   jobsPerS: number
-  /** CPU so far of those outside the target who do its work, µs. */
+  /** CPU so far of the workers or endpoints outside the target, µs. */
   outsideUs(): Promise<number>
-  /** Works the queue to its end. */
+  /** Drains the queue. */
   work(jobs: number): Promise<Worked>
 }
 
 export interface Worked {
-  /** Ids, each as often as it was handed out. */
+  /** Job ids, each as often as it was leased. */
   taken: string[]
-  /** How many were accepted as done. */
+  /** How many were settled. */
   ended: number
   requests: number
   tookMs: number[]
-  /** Answers that were neither jobs nor their absence. */
+  /** Responses with an unexpected status. */
   errors: number
 }
 
 export interface Round extends Measure {
-  /** Commands per job, with those that scripts run in Redis. */
+  /** Commands per job, including those that scripts run. */
   allCommands: number
-  /** CPU per job of those outside the target, µs. */
+  /** CPU per job outside the target, µs. */
   outsideUs: number
   requestsPerJob: number
-  /** Jobs that were not handed out once and completed once. */
+  /** Jobs that were not leased once and completed once. */
   wrong: number
-  /** Jobs that waited still when the measurement ended. */
+  /** Jobs still waiting when the measurement ended. */
   left: number
 }
 
-/** What a native worker does on a Redis of its own. `end` stops both. */
+/** A native worker on its own Redis. `end` stops both. */
 export async function openNative(): Promise<{ native: Side; end(): Promise<void> }> {
   const redis = await startRedis()
   const target = await startTarget('native-worker', { REDIS_SOCKET: redis.socket })
   const native: Side = {
-    ...{ label: 'native', setting: `concurrency ${NATIVE_CONCURRENCY}`, target, redis, jobsPerS: 10_000 },
+    label: 'native',
+    setting: `concurrency ${NATIVE_CONCURRENCY}`,
+    target,
+    redis,
+    jobsPerS: 10_000,
     outsideUs: async () => Number.NaN,
     async work(jobs) {
       const query = `queue=load&jobs=${jobs}&concurrency=${NATIVE_CONCURRENCY}`
-      const answer = await fetch(`${target.url}/work?${query}`)
-      const { taken, ended } = (await answer.json()) as Pick<Worked, 'taken' | 'ended'>
+      const response = await fetch(`${target.url}/work?${query}`)
+      const { taken, ended } = (await response.json()) as Pick<Worked, 'taken' | 'ended'>
       return { taken, ended, requests: Number.NaN, tookMs: [], errors: 0 }
     },
   }
@@ -74,7 +78,10 @@ export async function openNative(): Promise<{ native: Side; end(): Promise<void>
   return { native, end }
 }
 
-/** After a warm-up, rounds in turn, so that a noisy machine hits all alike. Of each side its rounds. */
+/**
+ * Returns the rounds of each side. After a warm-up they take turns, so that noise on the machine affects all
+ * alike.
+ */
 export async function workInTurn(scenario: string, sides: Side[], effort: Effort): Promise<Round[][]> {
   const jobsOf = ({ jobsPerS }: Side) => 2 * UNMEASURED + (effort.isQuick ? 500 : jobsPerS * effort.seconds)
   if (!effort.isQuick) for (const side of sides) await runRound(side, 2 * UNMEASURED + 1_000)
@@ -102,13 +109,20 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
   const per = (key: 'nodeUs' | 'redisUs' | 'outsideUs' | 'commands' | 'allCommands') =>
     (to[key] - from[key]) / done
   return {
-    ...{ target: side.label, setting: side.setting },
+    target: side.label,
+    setting: side.setting,
     requestsPerS: Math.round((done * 1_000) / (to.atMs - from.atMs)),
     ...timesOf(worked.tookMs),
-    ...{ nodeUs: per('nodeUs'), redisUs: per('redisUs'), outsideUs: per('outsideUs') },
-    ...{ commands: per('commands'), allCommands: per('allCommands') },
-    ...{ connections: to.connections, rssMb: to.rssMb, errors: worked.errors, left: to.waiting },
-    // The first request takes, and settles nothing.
+    nodeUs: per('nodeUs'),
+    redisUs: per('redisUs'),
+    outsideUs: per('outsideUs'),
+    commands: per('commands'),
+    allCommands: per('allCommands'),
+    connections: to.connections,
+    rssMb: to.rssMb,
+    errors: worked.errors,
+    left: to.waiting,
+    // The first request only takes.
     requestsPerJob: (worked.requests - 1) / worked.ended,
     wrong: wrongOf(worked, jobs, completed),
   }
@@ -123,7 +137,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
   }
 }
 
-/** Handed out twice, not (or twice) said to be done, not in the set of completed jobs. */
+/** Jobs leased twice, not settled exactly once, or missing from the set of completed jobs. */
 function wrongOf({ taken, ended }: Worked, jobs: number, completed: number): number {
   const twice = taken.length - new Set(taken).size
   return twice + Math.abs(jobs - taken.length) + Math.abs(jobs - ended) + Math.abs(jobs - completed)
@@ -136,7 +150,7 @@ interface Sample {
   nodeUs: number
   redisUs: number
   outsideUs: number
-  /** As clients send them: a script counts once. */
+  /** As sent by clients: a script counts once. */
   commands: number
   allCommands: number
   connections: number
@@ -156,11 +170,14 @@ async function sample({ target, redis: { client }, outsideUs }: Side): Promise<S
     name,
     count: Number(count),
   }))
-  // Here only scripts send it, which redisCost cannot know.
+  // Only scripts send HGETALL here, but redisCost counts it as a client's command.
   const inScripts = calls.find(({ name }) => name === 'hgetall')?.count ?? 0
   return {
     ...at,
-    ...{ waiting, nodeUs: node.cpuUs, redisUs: cost.cpuUs, outsideUs: outside },
+    waiting,
+    nodeUs: node.cpuUs,
+    redisUs: cost.cpuUs,
+    outsideUs: outside,
     commands: cost.commands - inScripts,
     allCommands: calls.reduce((sum, { count }) => sum + count, 0),
     connections: Math.max(0, cost.connections - 1),
@@ -172,30 +189,31 @@ export function completedOf(client: Redis): Promise<number> {
   return client.zcard('bull:load:completed')
 }
 
-/** That no job was lost or done twice, and nobody found the queue empty. */
+/** Checks that no job was lost or worked twice, and that no worker found the queue empty. */
 export function judgeWork(rounds: Round[]): Goal[] {
   return [
     {
-      what: 'jobs that were not handed out once and completed once, of all rounds',
+      what: 'jobs not leased once and completed once, in all rounds',
       measured: rounds.reduce((sum, { wrong }) => sum + wrong, 0),
       atMost: 0,
     },
     {
-      what: 'jobs that waited at the end of each measurement, at least',
+      what: 'fewest jobs still waiting at the end of a measurement',
       measured: Math.min(...rounds.map(({ left }) => left)),
       atLeast: 1,
     },
   ]
 }
 
-/** For the sentence of a goal. */
-export const withScripts = ({ allCommands }: Round) => `${round(allCommands)} with those that scripts run`
+/** Parts of the text of a goal. */
+export const withScripts = ({ allCommands }: Round) =>
+  `${round(allCommands)} including those that scripts run`
 export const cpuOf = ({ nodeUs, redisUs }: Round) => `${round(nodeUs)} and Redis ${round(redisUs)}`
 
 /** Percentiles, ms. */
 export function timesOf(tookMs: number[]): Pick<Measure, 'p50Ms' | 'p99Ms' | 'p999Ms'> {
   const sorted = [...tookMs].sort((a, b) => a - b)
-  const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.NaN
+  const at = (fraction: number) => sorted[Math.floor(sorted.length * fraction)] ?? Number.NaN
   return { p50Ms: at(0.5), p99Ms: at(0.99), p999Ms: at(0.999) }
 }
 
@@ -204,11 +222,9 @@ export function middleOf(rounds: Round[]): Round {
   return {
     ...rounds[0]!,
     ...medianOf(rounds),
-    ...{
-      allCommands: pick('allCommands'),
-      outsideUs: pick('outsideUs'),
-      requestsPerJob: pick('requestsPerJob'),
-    },
+    allCommands: pick('allCommands'),
+    outsideUs: pick('outsideUs'),
+    requestsPerJob: pick('requestsPerJob'),
   }
 }
 

@@ -1,7 +1,4 @@
-/**
- * The limit: Fastify with the same routes and schemas, and nothing behind them. What a request costs before anything is
- * done for it.
- */
+/** The upper bound: Fastify with the same routes and schemas and no work behind them. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify from 'fastify'
 import { NewJobBody, StoredJob } from '../../src/jobs/enqueue/schemas.ts'
@@ -34,12 +31,12 @@ app.get('/jobs/:id', (_request, reply) => {
   reply.send(body)
 })
 
-// Requests that are held until they are all answered at once: the least that waiters can cost.
-const held: (() => void)[] = []
-app.get('/hang/:id', () => new Promise((resolve) => held.push(() => resolve({ id: 1 }))))
+// Requests that are all answered at once: the least that waiting requests can cost.
+const pending: (() => void)[] = []
+app.get('/hang/:id', () => new Promise((resolve) => pending.push(() => resolve({ id: 1 }))))
 app.get('/release', async () => {
   setImmediate(() => {
-    for (const answer of held.splice(0)) answer()
+    for (const respond of pending.splice(0)) respond()
   })
   return {}
 })

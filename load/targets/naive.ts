@@ -1,4 +1,4 @@
-/** The "before" of the field reports: a connection and a queue for every request. */
+/** The "before" of the field reports: every request opens a queue with its own connection. */
 import { type JobsOptions, Queue } from 'bullmq'
 import Fastify from 'fastify'
 import { serveTarget } from './serve.ts'

@@ -1,6 +1,6 @@
 /**
- * A native BullMQ worker in a process of its own, whose processor returns at once: what working over HTTP is measured
- * against. The process stays for all rounds, as the service does; each piece of work has a Worker of its own.
+ * A native BullMQ worker in its own process, whose processor returns at once: the baseline for HTTP and
+ * webhook workers. The process serves all rounds, as the service does; each round has its own Worker.
  */
 import { Worker } from 'bullmq'
 import Fastify from 'fastify'
@@ -9,7 +9,7 @@ import { serveTarget } from './serve.ts'
 const connection = { path: process.env['REDIS_SOCKET']!, maxRetriesPerRequest: null }
 const app = Fastify({ logger: false })
 
-/** Answered when so many jobs have ended. */
+/** Responds when `jobs` jobs have finished. */
 app.get('/work', async (request) => {
   const { queue, jobs, concurrency } = request.query as Record<string, string>
   const taken: string[] = []

@@ -1,4 +1,4 @@
-/** The service as it ships, in production mode, on the Redis of the run. */
+/** The service in production mode, on the Redis of the run. */
 import { pino } from 'pino'
 import { createApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/load.ts'

@@ -1,16 +1,16 @@
 /**
- * A receiver of webhooks in a process of its own, as bare as one can be: it reads the body, notes whose job it was, and says
- * that all is well. Signatures are not checked: what is measured is the service.
+ * A minimal webhook endpoint in its own process: it reads the body, counts the delivery and responds 200. It
+ * does not verify signatures, because the service is what is measured.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { serveTarget } from './serve.ts'
 
-/** By the job's id, how often; since it was asked for last. */
+/** Deliveries by job id, since the last GET. */
 let deliveries = new Map<string, number>()
 
 const server = createServer((request, response) => {
-  if (request.method === 'GET') tell(response)
+  if (request.method === 'GET') report(response)
   else receive(request, response)
 })
 
@@ -23,18 +23,18 @@ function receive(request: IncomingMessage, response: ServerResponse): void {
   request.on('end', () => {
     const { id } = JSON.parse(body) as { id: string }
     deliveries.set(id, (deliveries.get(id) ?? 0) + 1)
-    answer(response, '{"done":true}')
+    respond(response, '{"done":true}')
   })
 }
 
-/** `GET` of anything: how often each job was delivered, and from now on anew. */
-function tell(response: ServerResponse): void {
-  const told = JSON.stringify([...deliveries])
+/** `GET` on any path: responds with the deliveries of each job, and resets the counts. */
+function report(response: ServerResponse): void {
+  const body = JSON.stringify([...deliveries])
   deliveries = new Map()
-  answer(response, told)
+  respond(response, body)
 }
 
-function answer(response: ServerResponse, body: string): void {
+function respond(response: ServerResponse, body: string): void {
   response.writeHead(200, {
     'content-type': 'application/json',
     'content-length': Buffer.byteLength(body),

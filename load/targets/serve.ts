@@ -1,4 +1,7 @@
-/** A target's end of the run: it listens, tells its port, and answers what its process has cost so far. */
+/**
+ * The target's side of a run: listens, reports its URL to the parent, and reports its CPU and memory on
+ * request.
+ */
 interface Listening {
   listen(options: { host: string; port: number }): Promise<string>
   close(): Promise<void>
@@ -17,7 +20,7 @@ export async function serveTarget(app: Listening): Promise<void> {
       const cost: ProcessCost = { cpuUs: user + system, rssBytes: process.memoryUsage.rss() }
       process.send!({ cost })
     } else if (message === 'memory') {
-      // Not along with the cost: a full collection costs the code that follows it its optimisations.
+      // Separate from the cost, because code runs slower after a full garbage collection.
       globalThis.gc?.()
       const { heapUsed, external } = process.memoryUsage()
       process.send!({ memoryBytes: heapUsed + external })

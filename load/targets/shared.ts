@@ -1,4 +1,7 @@
-/** What a good team would write: one Fastify handler, one Queue for all requests, `queue.add`, `getJob` and `getState`. */
+/**
+ * A well-written direct integration: one Fastify handler and one shared Queue; `queue.add`, `getJob` and
+ * `getState`.
+ */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { type JobsOptions, Queue } from 'bullmq'
 import Fastify from 'fastify'
@@ -11,7 +14,7 @@ const queues = new Map<string, Queue>()
 const queueOf = (name: string) => {
   let queue = queues.get(name)
   if (!queue) {
-    // The retention of the field report, as everybody needs some.
+    // The retention of the field report; without any, Redis would grow.
     queue = new Queue(name, { connection, defaultJobOptions: { removeOnComplete: 100, removeOnFail: 500 } })
     queues.set(name, queue)
   }

@@ -1,10 +1,11 @@
 /**
- * Native BullMQ workers in a process of their own: each job becomes active, reports progress half-way, and completes.
- * What they did and when is told at the end: the clock by which staleness is measured.
+ * Native BullMQ workers in their own process: each job becomes active, reports progress half-way and
+ * completes. The times of these changes are sent to the parent at the end; staleness is measured against
+ * them.
  */
 import { Worker } from 'bullmq'
 
-/** What can be seen of a job, in order: 1 active, 2 half-way, 3 completed. */
+/** Visible changes of a job by rank: 1 active, 2 half-way, 3 completed. */
 const changes: [key: string, rank: number, atMs: number][] = []
 const note = (key: string, rank: number) =>
   changes.push([key, rank, performance.timeOrigin + performance.now()])

@@ -1,4 +1,4 @@
-/** A receiver of webhooks on loopback: keeps what it was sent, and answers as it is told. */
+/** A webhook endpoint on loopback that records its requests and replies as the test says. */
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { Test } from 'tap'
@@ -13,17 +13,17 @@ export interface Reply {
   status?: number
   headers?: Record<string, string>
   body?: string
-  /** Before it answers, ms. */
+  /** Delay before the reply, ms. */
   afterMs?: number
 }
 
 export interface Receiver {
   url: string
   received: Received[]
-  /** Most requests that it had at once. */
+  /** The largest number of concurrent requests so far. */
   most(): number
   connections(): number
-  /** How the next ones are answered. */
+  /** Replies to the following requests. */
   answer: (request: Received) => Reply
 }
 

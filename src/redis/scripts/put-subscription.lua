@@ -1,8 +1,8 @@
--- Writes a subscription, or takes it away, unless another has been there first.
---   KEYS[1] hash of the subscription   KEYS[2] set of the queues that have one   KEYS[3] counter of changes
---   ARGV[1] queue   ARGV[2] the revision it must have ('' none, '*' any)   ARGV[3] its next revision ('': take it away)
---   ARGV[4] the subscription   ARGV[5] how many there may be
--- Returns 1, 0 when it has another revision, -1 when there are too many.
+-- Writes or removes a subscription if it still has the expected revision, and increments the version counter.
+--   KEYS[1] hash of the subscription   KEYS[2] set of the queues that have one   KEYS[3] version counter
+--   ARGV[1] queue   ARGV[2] expected revision ('' = must not exist, '*' = any)   ARGV[3] next revision ('' = remove)
+--   ARGV[4] the subscription as JSON   ARGV[5] how many subscriptions there may be
+-- Returns 1 when written, 0 when the revision is another, -1 when there are too many.
 local revision = redis.call('HGET', KEYS[1], 'revision') or ''
 if ARGV[2] ~= '*' and ARGV[2] ~= revision then return 0 end
 if ARGV[3] == '' then

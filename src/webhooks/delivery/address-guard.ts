@@ -1,23 +1,31 @@
 /**
- * Which URLs a webhook may be sent to. Whoever may subscribe chooses where this process connects to, so all that is not
- * the public internet is refused (SSRF), unless WEBHOOK_ALLOW_CIDRS names it. A name is judged by what it leads to, in the
- * connection's own lookup: what was judged is what is connected to, and there is no second answer to be fooled by.
+ * Decides which URLs a webhook may be sent to. A subscriber chooses where this process connects, so every
+ * address outside the public internet is refused (SSRF) unless WEBHOOK_ALLOW_CIDRS lists it. Host names are
+ * checked inside the connection's own lookup: the addresses that were checked are the ones connected to, so a
+ * second DNS response cannot bypass the check.
  */
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 export interface AddressGuard {
-  /** Throws {@link ForbiddenUrlError} for what may not be called, as far as the URL alone tells it. */
+  /** Parses a URL. Throws {@link ForbiddenUrlError} when the URL alone shows that it must not be called. */
   parse(url: string): URL
-  /** Rejects with {@link ForbiddenUrlError} when one of the host's addresses is not allowed, or there is none. */
+  /** Rejects with {@link ForbiddenUrlError} when the host has no address, or one that is not allowed. */
   resolve(url: URL): Promise<void>
-  /** For `net.connect`: fails when one of the addresses is not allowed. Not called for hosts that are addresses. */
+  /**
+   * For `net.connect`: fails when one of the addresses is not allowed. Node skips it for hosts that are IP
+   * addresses.
+   */
   lookup: LookupFunction
+  /** Whether an IP address may be connected to; false for any text that is not an IP address. */
   mayReach(address: string): boolean
 }
 
-/** Why a URL may not be called, in a sentence for the client. What a name leads to stays unsaid: it may be internal. */
+/**
+ * Why a URL must not be called, as a sentence for the client. It omits what a name resolves to, which may be
+ * internal.
+ */
 export class ForbiddenUrlError extends Error {
   constructor(sentence: string) {
     super(sentence)
@@ -26,68 +34,66 @@ export class ForbiddenUrlError extends Error {
 }
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6
+/** An address and a prefix length in bits. */
 type Network = [Address, number]
 
-/** Throws for a CIDR that cannot be read. */
+/** Throws when `allowCidrs` contains an invalid CIDR. */
 export function createAddressGuard(
   allowCidrs: string[],
   lookup: LookupFunction = systemLookup,
 ): AddressGuard {
-  const allowed = allowCidrs.map(networkOf)
+  const allowed = allowCidrs.map(parseCidr)
   const lookups = new Map<string, Promise<LookupAddress[]>>()
 
   function mayReach(text: string): boolean {
-    const address = addressOf(text)
+    const address = parseAddress(text)
     return (
       address !== undefined && (allowed.some((network) => isWithin(address, network)) || isPublic(address))
     )
   }
 
-  /** Those who ask for a name at the same time share the answer: a name that hangs holds one thread, not one for each. */
-  function look(name: string, options: LookupOptions): Promise<LookupAddress[]> {
+  /**
+   * Concurrent lookups of one name share a request, so that a name server that hangs blocks one thread, not
+   * one per caller.
+   */
+  function sharedLookup(name: string, options: LookupOptions): Promise<LookupAddress[]> {
     const key = `${name} ${options.family ?? 0} ${options.hints ?? 0}`
-    const known = lookups.get(key)
-    if (known) return known
-    const answer = ask(name, options).finally(() => lookups.delete(key))
-    lookups.set(key, answer)
-    return answer
+    const pending = lookups.get(key)
+    if (pending) return pending
+    const addresses = lookupAll(lookup, name, options).finally(() => lookups.delete(key))
+    lookups.set(key, addresses)
+    return addresses
   }
 
-  function ask(name: string, options: LookupOptions): Promise<LookupAddress[]> {
-    return new Promise((resolve, reject) => {
-      lookup(name, { ...options, all: true }, (error, addresses) => {
-        if (error) reject(error)
-        else resolve(addresses as LookupAddress[])
-      })
-    })
-  }
-
-  /** One address that is not allowed is enough: which of them is connected to is up to the network. */
-  async function judgedAddresses(name: string, options: LookupOptions): Promise<LookupAddress[]> {
-    const addresses = await look(name, options)
-    if (addresses.length === 0) throw unresolved(name)
+  /**
+   * One forbidden address is enough to refuse the name: the network stack chooses which of them it connects
+   * to.
+   */
+  async function allowedAddresses(name: string, options: LookupOptions): Promise<LookupAddress[]> {
+    const addresses = await sharedLookup(name, options)
+    if (addresses.length === 0) throw unresolvedName(name)
     if (addresses.every(({ address }) => mayReach(address))) return addresses
-    throw new ForbiddenUrlError(`The name ${name} leads to an address that is not allowed.`)
+    throw new ForbiddenUrlError(`The name ${name} resolves to an address that is not allowed.`)
   }
 
   return {
     mayReach,
     parse(text) {
-      const url = readUrl(text)
+      const url = parseUrl(text)
       const host = hostOf(url)
-      if (isIP(host) !== 0 && !mayReach(host)) throw forbidden(host)
+      if (isIP(host) !== 0 && !mayReach(host)) throw forbiddenAddress(host)
       return url
     },
     async resolve(url) {
       const host = hostOf(url)
       if (isIP(host) === 0) {
-        await judgedAddresses(host, {}).catch((error) => {
-          throw error instanceof ForbiddenUrlError ? error : unresolved(host)
+        await allowedAddresses(host, {}).catch((error) => {
+          throw error instanceof ForbiddenUrlError ? error : unresolvedName(host)
         })
-      } else if (!mayReach(host)) throw forbidden(host)
+      } else if (!mayReach(host)) throw forbiddenAddress(host)
     },
     lookup(name, options, callback) {
-      judgedAddresses(name, options).then(
+      allowedAddresses(name, options).then(
         (addresses) => {
           const { address, family } = addresses[0]!
           if (options.all) callback(null, addresses)
@@ -99,40 +105,59 @@ export function createAddressGuard(
   }
 }
 
-function readUrl(text: string): URL {
+function lookupAll(lookup: LookupFunction, name: string, options: LookupOptions): Promise<LookupAddress[]> {
+  return new Promise((resolve, reject) => {
+    lookup(name, { ...options, all: true }, (error, addresses) => {
+      if (error) reject(error)
+      else resolve(addresses as LookupAddress[])
+    })
+  })
+}
+
+function parseUrl(text: string): URL {
   if (!URL.canParse(text)) {
-    throw new ForbiddenUrlError('The URL cannot be read. Send one such as https://example.com/hook.')
+    throw new ForbiddenUrlError(
+      'The URL is not valid. Send an absolute URL such as https://example.com/hook.',
+    )
   }
   const url = new URL(text)
   if (url.protocol !== 'https:' && url.protocol !== 'http:') {
-    throw new ForbiddenUrlError('The URL must begin with https:// or http://.')
+    throw new ForbiddenUrlError('The URL must start with https:// or http://.')
   }
   if (url.username !== '' || url.password !== '') {
-    throw new ForbiddenUrlError('The URL must not hold a user or a password. Send a header instead.')
+    throw new ForbiddenUrlError('The URL must not contain a user name or password. Send a header instead.')
   }
-  // `hash` is empty for a "#" that nothing follows.
+  // `url.hash` is empty for a trailing "#", so the whole URL is searched.
   if (url.href.includes('#')) throw new ForbiddenUrlError('The URL must not have a fragment.')
   if (url.hostname.replace(/\.$/, '') === '') throw new ForbiddenUrlError('The URL must have a host.')
   return url
 }
 
-const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, '')
+function hostOf({ hostname }: URL): string {
+  return hostname.replace(/^\[|\]$/g, '')
+}
 
-const forbidden = (host: string) => new ForbiddenUrlError(`The address ${host} is not allowed.`)
-const unresolved = (name: string) => new ForbiddenUrlError(`The name ${name} cannot be resolved.`)
+function forbiddenAddress(host: string): ForbiddenUrlError {
+  return new ForbiddenUrlError(`The address ${host} is not allowed.`)
+}
+
+function unresolvedName(name: string): ForbiddenUrlError {
+  return new ForbiddenUrlError(`The name ${name} cannot be resolved.`)
+}
 
 /**
- * `undefined` for what is no address. The parser of ipaddr.js takes more than that (`10` for 0.0.0.10), and `::1.2.3.4` for
- * `::ffff:1.2.3.4`, which is another address: so the text is checked first, and rewritten in hexadecimal.
+ * `undefined` for text that is not an IP address. The parser of ipaddr.js accepts more than addresses (`10`
+ * as 0.0.0.10) and reads `::1.2.3.4` as `::ffff:1.2.3.4`, a different address. The text is therefore checked
+ * first and normalised by `URL`.
  */
-function addressOf(text: string): Address | undefined {
-  const bare = text.replace(/%.*$/, '')
-  switch (isIP(bare)) {
+function parseAddress(text: string): Address | undefined {
+  const withoutZone = text.replace(/%.*$/, '')
+  switch (isIP(withoutZone)) {
     case 4:
-      return ipaddr.parse(bare)
+      return ipaddr.parse(withoutZone)
     case 6: {
-      const address = ipaddr.IPv6.parse(hostOf(new URL(`http://[${bare}]`)))
-      // The system connects to these over IPv4.
+      const address = ipaddr.IPv6.parse(hostOf(new URL(`http://[${withoutZone}]`)))
+      // The operating system connects to IPv4-mapped addresses over IPv4.
       return address.isIPv4MappedAddress() ? address.toIPv4Address() : address
     }
     default:
@@ -140,9 +165,9 @@ function addressOf(text: string): Address | undefined {
   }
 }
 
-function networkOf(cidr: string): Network {
+function parseCidr(cidr: string): Network {
   const [base = '', bits = '', ...rest] = cidr.split('/')
-  const address = addressOf(base)
+  const address = parseAddress(base)
   const isMapped = address?.kind() === 'ipv4' && base.includes(':')
   const maxBits = address?.kind() === 'ipv4' ? 32 : 128
   if (!address || isMapped || rest.length > 0 || !/^\d{1,3}$/.test(bits) || Number(bits) > maxBits) {
@@ -155,21 +180,26 @@ function isWithin(address: Address, [network, bits]: Network): boolean {
   return address.kind() === network.kind() && address.match(network, bits)
 }
 
-/** Ordinary by its number, but it answers from inside every virtual machine of Azure, and tells it secrets. */
-const azureWireServer = networkOf('168.63.129.16/32')
-/** RFC 6052: the last 32 bits are the IPv4 address that it leads to. */
-const nat64 = networkOf('64:ff9b::/96')
-/** All that IANA has given out as IPv6 addresses of the internet; ipaddr.js calls the unassigned rest unicast as well. */
-const globalUnicast = networkOf('2000::/3')
+/**
+ * A public address by its number, but inside an Azure virtual machine it serves the machine's configuration
+ * and secrets.
+ */
+const AZURE_WIRE_SERVER = parseCidr('168.63.129.16/32')
+/** RFC 6052: the last 32 bits are the IPv4 address that is connected to. */
+const NAT64 = parseCidr('64:ff9b::/96')
+/**
+ * The IPv6 range that IANA assigns to the internet. ipaddr.js also reports the unassigned rest as unicast.
+ */
+const GLOBAL_UNICAST = parseCidr('2000::/3')
 
 function isPublic(address: Address): boolean {
   if (address instanceof ipaddr.IPv4)
-    return address.range() === 'unicast' && !isWithin(address, azureWireServer)
-  if (isWithin(address, nat64)) return isPublic(new ipaddr.IPv4(address.toByteArray().slice(-4)))
-  return address.range() === 'unicast' && isWithin(address, globalUnicast) && !isIsatap(address)
+    return address.range() === 'unicast' && !isWithin(address, AZURE_WIRE_SERVER)
+  if (isWithin(address, NAT64)) return isPublic(new ipaddr.IPv4(address.toByteArray().slice(-4)))
+  return address.range() === 'unicast' && isWithin(address, GLOBAL_UNICAST) && !isIsatap(address)
 }
 
-/** RFC 5214: a tunnel to the IPv4 address in the last 32 bits, under anybody's prefix. */
+/** RFC 5214: under any prefix, a tunnel to the IPv4 address in the last 32 bits. */
 function isIsatap({ parts }: ipaddr.IPv6): boolean {
   return (parts[4]! & ~0x0200) === 0 && parts[5] === 0x5efe
 }

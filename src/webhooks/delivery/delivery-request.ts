@@ -1,20 +1,24 @@
-/** A job as a request to its receiver: Standard Webhooks headers, the trace it belongs to, and what it is. */
+/**
+ * Builds the HTTP request that delivers a job to its endpoint: Standard Webhooks headers, trace context and
+ * JSON body.
+ */
 import { hash } from 'node:crypto'
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { sign } from './signature.ts'
 import type { DeliveryRequest } from './webhook-client.ts'
 
+/** `nowMs`, since 1970, dates the request and selects the secrets that have not expired. */
 export function buildDeliveryRequest(
   job: LeasedJob,
   { url, timeoutMs }: Pick<Subscription, 'url' | 'timeoutMs'>,
   { headers, secrets }: Unsealed,
   nowMs: number,
 ): DeliveryRequest {
-  const body = bodyOf(job)
+  const body = encodeBody(job)
   const id = messageId(job)
   const timestampS = Math.floor(nowMs / 1_000)
-  const live = secrets.filter(({ expiresAtMs }) => expiresAtMs > nowMs).map(({ text }) => text)
+  const activeSecrets = secrets.filter(({ expiresAtMs }) => expiresAtMs > nowMs).map(({ text }) => text)
   return {
     url,
     timeoutMs,
@@ -25,20 +29,22 @@ export function buildDeliveryRequest(
       'user-agent': 'Sluice',
       'webhook-id': id,
       'webhook-timestamp': `${timestampS}`,
-      'webhook-signature': sign(live, id, timestampS, body),
+      'webhook-signature': sign(activeSecrets, id, timestampS, body),
       ...(job.traceparent === undefined ? {} : { traceparent: job.traceparent }),
     },
   }
 }
 
-function bodyOf({ queue, key, name, attemptsMade, attempts, data }: LeasedJob): string {
-  const told = { id: `${queue}:${key}`, queue, name, attempt: attemptsMade + 1, attempts }
-  return `${JSON.stringify(told).slice(0, -1)},"data":${data}}`
+/** `data` is JSON text already, so it is appended instead of being parsed and encoded again. */
+function encodeBody({ queue, key, name, attemptsMade, attempts, data }: LeasedJob): string {
+  const fields = { id: `${queue}:${key}`, queue, name, attempt: attemptsMade + 1, attempts }
+  return `${JSON.stringify(fields).slice(0, -1)},"data":${data}}`
 }
 
 /**
- * The same for each attempt of a job, so that a receiver can tell a repeat; another for a job that has the key of one that
- * was removed. A digest, since an id may hold dots, which separate what is signed.
+ * The same for every attempt of a job, so that the endpoint can recognise a repeat. The creation time
+ * distinguishes a job from a removed one with the same id. A digest, because an id may contain dots, which
+ * separate the signed parts.
  */
 function messageId({ queue, key, createdAtMs }: LeasedJob): string {
   return `msg_${hash('sha256', `${queue}:${key}:${createdAtMs}`, 'base64url').slice(0, 22)}`

@@ -1,73 +1,82 @@
 /**
- * How many deliveries this process may have on their way, and of which queue. Half of the places are shared out evenly, so
- * that one receiver that comes to no end cannot keep the others from theirs; the rest is had by whoever comes first.
+ * Limits how many deliveries this process has in flight. Half of the slots are reserved, evenly divided among
+ * the queues in use, so that one endpoint that never responds cannot starve the others; the other half goes
+ * to the first queue that asks.
  */
 export interface DeliverySlots {
-  /** `onFree`: called when it got fewer than it wanted, and there are some again. */
+  /**
+   * `onFree` is called once after a `take` that returned fewer slots than wanted, as soon as slots are free
+   * again.
+   */
   join(queue: string, onFree: () => void): SlotHolder
   inUse(): number
 }
 
 export interface SlotHolder {
-  /** At most so many; returns how many it got. */
+  /** Takes at most `wanted` slots; returns how many it got. */
   take(wanted: number): number
   give(count: number): void
-  /** It takes no more. What it still has it gives later; until then whoever comes after it for the queue has so many fewer. */
+  /**
+   * Takes no more slots. Those still in use are given back later; until then the next holder of the queue has
+   * fewer.
+   */
   leave(): void
 }
 
-interface OfQueue {
-  count: number
+interface QueueUsage {
+  inUse: number
   holders: number
 }
 
 export function createDeliverySlots(total: number): DeliverySlots {
-  const queues = new Map<string, OfQueue>()
-  const wanting = new Map<SlotHolder, () => void>()
+  const queues = new Map<string, QueueUsage>()
+  /** The callbacks of holders that got fewer slots than they wanted. */
+  const starved = new Map<SlotHolder, () => void>()
   let inUse = 0
 
-  function freeFor(own: OfQueue): number {
-    const share = Math.floor(total / 2 / queues.size)
-    let promised = 0
-    for (const other of queues.values()) if (other !== own) promised += Math.max(0, share - other.count)
+  function freeFor(own: QueueUsage): number {
+    const reserved = Math.floor(total / 2 / queues.size)
+    let reservedForOthers = 0
+    for (const other of queues.values()) {
+      if (other !== own) reservedForOthers += Math.max(0, reserved - other.inUse)
+    }
     const free = total - inUse
-    return Math.max(0, Math.min(free, share - own.count), free - promised)
+    return Math.max(0, Math.min(free, reserved - own.inUse), free - reservedForOthers)
   }
 
-  function forget(queue: string, { count, holders }: OfQueue): void {
-    if (count === 0 && holders === 0) queues.delete(queue)
+  function removeIfUnused(queue: string, usage: QueueUsage): void {
+    if (usage.inUse === 0 && usage.holders === 0) queues.delete(queue)
   }
 
-  return {
-    join(queue, onFree) {
-      const own = queues.get(queue) ?? { count: 0, holders: 0 }
-      queues.set(queue, own)
-      own.holders++
-      const holder: SlotHolder = {
-        take(wanted) {
-          const got = Math.min(Math.max(0, wanted), freeFor(own))
-          inUse += got
-          own.count += got
-          if (got < wanted) wanting.set(holder, onFree)
-          return got
-        },
-        give(count) {
-          if (count === 0) return
-          inUse -= count
-          own.count -= count
-          forget(queue, own)
-          const told = [...wanting.values()]
-          wanting.clear()
-          for (const tell of told) tell()
-        },
-        leave() {
-          own.holders--
-          wanting.delete(holder)
-          forget(queue, own)
-        },
-      }
-      return holder
-    },
-    inUse: () => inUse,
+  function join(queue: string, onFree: () => void): SlotHolder {
+    const own = queues.get(queue) ?? { inUse: 0, holders: 0 }
+    queues.set(queue, own)
+    own.holders++
+    const holder: SlotHolder = {
+      take(wanted) {
+        const got = Math.min(Math.max(0, wanted), freeFor(own))
+        inUse += got
+        own.inUse += got
+        if (got < wanted) starved.set(holder, onFree)
+        return got
+      },
+      give(count) {
+        if (count === 0) return
+        inUse -= count
+        own.inUse -= count
+        removeIfUnused(queue, own)
+        const callbacks = [...starved.values()]
+        starved.clear()
+        for (const notify of callbacks) notify()
+      },
+      leave() {
+        own.holders--
+        starved.delete(holder)
+        removeIfUnused(queue, own)
+      },
+    }
+    return holder
   }
+
+  return { join, inUse: () => inUse }
 }

@@ -1,72 +1,75 @@
 /**
- * Whether a receiver should be sent anything now. After a few failures in a row nothing is sent for a second, then one job
- * alone; while it fails, the pauses double, up to a minute. A receiver that says when to come again (429, 503) is left alone
- * until then. Jobs wait in their queue meanwhile, and lose no attempt.
+ * Pauses deliveries to an endpoint that fails. States: `closed` (any number in flight), `open` (nothing is sent
+ * until the pause ends) and `half-open` (one delivery at a time). Five failures in a row open it for a second;
+ * each failure while it is half-open doubles the pause, up to a minute. `Retry-After` pauses it in any state.
+ * Waiting jobs stay in their queue and lose no attempt.
  */
 export interface EndpointBreaker {
-  /** How many more deliveries may be begun while so many are on their way: any number, one, or none. */
+  /** How many more deliveries may start while `inFlight` are in flight: Infinity, 1 or 0. */
   capacity(inFlight: number): number
-  /** Until something may be sent again, ms; 0: now. */
+  /** Until the pause ends, ms; 0 when there is none. */
   pauseMs(): number
   succeeded(): void
-  /** `afterMs`: it has said so. */
+  /** `afterMs`: the endpoint's `Retry-After`, ms. At most 5 minutes of it are honoured. */
   failed(reason: string, afterMs: number | undefined): void
   stats(): EndpointStats
-  /** Since when every delivery has failed, ms since 1970; `undefined`: the last one has not. */
+  /** When the current run of failures began, ms since 1970; `undefined` after a success. */
   failingSinceMs(): number | undefined
 }
 
 export interface EndpointStats {
+  /** True while the breaker is open or half-open. */
   failing: boolean
-  /** What the last failure was. */
+  /** The reason of the latest failure; a success does not clear it. */
   lastError: string | null
   failuresInARow: number
   retryInMs: number
 }
 
-const FAILURES = 5
-const FIRST_PAUSE_MS = 1_000
-const LONGEST_PAUSE_MS = 60_000
-const LONGEST_WISH_MS = 300_000
+const FAILURE_THRESHOLD = 5
+const MIN_PAUSE_MS = 1_000
+const MAX_PAUSE_MS = 60_000
+const MAX_RETRY_AFTER_MS = 300_000
 
+/** `now`: the time in ms since 1970. */
 export function createEndpointBreaker(now: () => number = Date.now): EndpointBreaker {
   let failures = 0
-  let sinceMs: number | undefined
-  let pausedUntil = 0
-  let nextPauseMs = FIRST_PAUSE_MS
+  let failingSinceMs: number | undefined
+  let pausedUntilMs = 0
+  let nextPauseMs = MIN_PAUSE_MS
   let lastError: string | null = null
-  const isOpen = () => failures >= FAILURES
-  const pauseMs = () => Math.max(0, pausedUntil - now())
+  const isTripped = () => failures >= FAILURE_THRESHOLD
+  const pauseMs = () => Math.max(0, pausedUntilMs - now())
 
   return {
     capacity(inFlight) {
       if (pauseMs() > 0) return 0
-      if (!isOpen()) return Number.POSITIVE_INFINITY
+      if (!isTripped()) return Number.POSITIVE_INFINITY
       return inFlight === 0 ? 1 : 0
     },
     pauseMs,
     succeeded() {
       failures = 0
-      sinceMs = undefined
-      nextPauseMs = FIRST_PAUSE_MS
+      failingSinceMs = undefined
+      nextPauseMs = MIN_PAUSE_MS
     },
     failed(reason, afterMs) {
       lastError = reason
       failures++
-      sinceMs ??= now()
+      failingSinceMs ??= now()
       if (afterMs !== undefined)
-        pausedUntil = Math.max(pausedUntil, now() + Math.min(afterMs, LONGEST_WISH_MS))
-      // Those that were on their way when it began to pause say nothing new.
-      if (!isOpen() || pauseMs() > 0) return
-      pausedUntil = now() + nextPauseMs
-      nextPauseMs = Math.min(nextPauseMs * 2, LONGEST_PAUSE_MS)
+        pausedUntilMs = Math.max(pausedUntilMs, now() + Math.min(afterMs, MAX_RETRY_AFTER_MS))
+      // Deliveries that were in flight when the pause began must not lengthen it.
+      if (!isTripped() || pauseMs() > 0) return
+      pausedUntilMs = now() + nextPauseMs
+      nextPauseMs = Math.min(nextPauseMs * 2, MAX_PAUSE_MS)
     },
     stats: () => ({
-      failing: isOpen(),
+      failing: isTripped(),
       lastError,
       failuresInARow: failures,
       retryInMs: Math.round(pauseMs()),
     }),
-    failingSinceMs: () => sinceMs,
+    failingSinceMs: () => failingSinceMs,
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Connections to receivers: as many as there are deliveries at once, kept for the next ones. Not undici's Agent: for a
- * request that is aborted it opens another connection, with nobody to use it, and one that is still being made cannot be
- * given up at all.
+ * Keep-alive connections to endpoints: one for each delivery in flight, reused by later deliveries. It
+ * replaces undici's Agent, which opens a spare connection for every aborted request and cannot abort a
+ * connection attempt.
  */
 import { Client } from 'undici'
 import type { AddressGuard } from './address-guard.ts'
@@ -9,16 +9,16 @@ import type { AddressGuard } from './address-guard.ts'
 export interface EndpointConnection {
   origin: string
   client: Client
-  /** At any time: while it waits for the name, connects, sends or rests. */
+  /** Closes the connection in any state: during the lookup, while connecting, in use or idle. */
   end(): Promise<void>
 }
 
 export interface EndpointConnections {
-  /** One that rests, or a new one, which connects with its first request. */
+  /** An idle connection, or a new one that connects with its first request. */
   take(origin: string): EndpointConnection
-  /** It may be taken again. */
-  rest(connection: EndpointConnection): Promise<void>
-  /** Ends all of them. */
+  /** Keeps the connection idle for the next `take`; closes it if the endpoint has disconnected. */
+  release(connection: EndpointConnection): Promise<void>
+  /** Closes all connections, also those in use. */
   close(): Promise<void>
 }
 
@@ -26,12 +26,12 @@ const KEEP_ALIVE_MS = 30_000
 
 export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup'>): EndpointConnections {
   const open = new Set<EndpointConnection>()
-  const resting = new Map<string, EndpointConnection[]>()
+  const idle = new Map<string, EndpointConnection[]>()
 
   function connect(origin: string): EndpointConnection {
     const ending = new AbortController()
     const client = new Client(origin, {
-      // Every deadline is the caller's.
+      // The caller enforces the one deadline, so undici's own timeouts are off.
       connect: { lookup, signal: ending.signal, timeout: 0, maxCachedSessions: 0 },
       headersTimeout: 0,
       bodyTimeout: 0,
@@ -45,41 +45,41 @@ export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup
       client,
       async end() {
         open.delete(connection)
-        forget(connection)
+        removeIdle(connection)
         const destroyed = client.destroy()
         ending.abort()
         await destroyed
       },
     }
     open.add(connection)
-    // The receiver has closed it, or it has rested for too long.
+    // The endpoint closed an idle connection, or its keep-alive time is over.
     client.on('disconnect', () => {
-      if (resting.get(origin)?.includes(connection)) void connection.end()
+      if (idle.get(origin)?.includes(connection)) void connection.end()
     })
     return connection
   }
 
-  function forget(connection: EndpointConnection): void {
+  function removeIdle(connection: EndpointConnection): void {
     const { origin } = connection
-    const others = resting.get(origin)?.filter((other) => other !== connection) ?? []
-    if (others.length > 0) resting.set(origin, others)
-    else resting.delete(origin)
+    const others = idle.get(origin)?.filter((other) => other !== connection) ?? []
+    if (others.length > 0) idle.set(origin, others)
+    else idle.delete(origin)
   }
 
   return {
     take(origin) {
-      // The one used last, so that those too many come to their end.
-      const connection = resting.get(origin)?.pop()
+      // The most recently used one, so that surplus connections time out.
+      const connection = idle.get(origin)?.pop()
       if (!connection) return connect(origin)
-      if (resting.get(origin)?.length === 0) resting.delete(origin)
+      if (idle.get(origin)?.length === 0) idle.delete(origin)
       return connection
     },
-    async rest(connection) {
+    async release(connection) {
       const { origin, client, end } = connection
       if (!client.stats.connected) return end()
-      const others = resting.get(origin)
+      const others = idle.get(origin)
       if (others) others.push(connection)
-      else resting.set(origin, [connection])
+      else idle.set(origin, [connection])
     },
     async close() {
       await Promise.all([...open].map(({ end }) => end()))

@@ -1,6 +1,7 @@
 /**
- * Standard Webhooks (https://www.standardwebhooks.com): what lets a receiver know that a request is ours and was not
- * changed. Several secrets may be live, so that a receiver can change over: there is a signature for each.
+ * Standard Webhooks signatures (https://www.standardwebhooks.com): they prove to an endpoint that this
+ * service sent the request and that it was not altered. While a secret is rotated the header carries one
+ * signature for each active secret.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 
@@ -12,11 +13,11 @@ export function createSigningSecret(): string {
   return `${PREFIX}${randomBytes(32).toString('base64')}`
 }
 
-/** `whsec_` and the base64 of 24 to 64 bytes, padded. */
+/** Whether `text` is `whsec_` followed by the padded base64 of 24 to 64 bytes. */
 export function isSecret(text: string): boolean {
   if (!text.startsWith(PREFIX)) return false
-  const key = keyOf(text)
-  // Node passes over what is no base64; receivers do not.
+  const key = decodeKey(text)
+  // Node ignores characters that are not base64; the endpoint's library may not.
   return key.length >= MIN_BYTES && key.length <= MAX_BYTES && text === `${PREFIX}${key.toString('base64')}`
 }
 
@@ -26,11 +27,11 @@ export function sign(secrets: string[], id: string, timestampS: number, body: st
 }
 
 function hmac(secret: string, id: string, timestampS: number, body: string | Buffer): string {
-  // An unreadable secret would sign with a key that everybody has: none.
+  // A malformed secret decodes to an empty or short key, with which anyone could forge a signature.
   if (!isSecret(secret)) throw new Error('A webhook secret is not of the form whsec_<base64>')
-  return createHmac('sha256', keyOf(secret)).update(`${id}.${timestampS}.`).update(body).digest('base64')
+  return createHmac('sha256', decodeKey(secret)).update(`${id}.${timestampS}.`).update(body).digest('base64')
 }
 
-function keyOf(secret: string): Buffer {
+function decodeKey(secret: string): Buffer {
   return Buffer.from(secret.slice(PREFIX.length), 'base64')
 }

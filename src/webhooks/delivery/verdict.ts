@@ -1,38 +1,39 @@
 /**
- * What a receiver's answer means for the job. It says so with its status alone: 2xx is done, 410 wants no more, and of the
- * rest only those are tried again that RFC 9110 and its kin call temporary. A redirect is a fault of the subscription.
+ * Decides what an endpoint's response means for the job, by its status alone: 2xx completes it, 410 ends the
+ * subscription, and of the rest only statuses that HTTP defines as temporary are retried. A redirect is a
+ * configuration error and fails the job.
  */
 import secureJson from 'secure-json-parse'
 import type { DeliveryResult, EndpointResponse } from './webhook-client.ts'
 
 export type Verdict =
   | { kind: 'complete'; result: unknown }
-  /** `undefined`: after the job's own backoff. */
+  /** `afterMs`: from `Retry-After`; `undefined` uses the job's own backoff. */
   | { kind: 'retry'; reason: string; afterMs: number | undefined }
   | { kind: 'fail'; reason: string }
   | { kind: 'gone'; reason: string }
 
-/** Timeout, too early, too many requests. */
-const temporary = new Set([408, 425, 429])
+/** Request timeout, too early, too many requests. */
+const TEMPORARY_4XX = new Set([408, 425, 429])
 
-/** `now` in ms since 1970, for a `Retry-After` that is a date. */
-export function judge(answer: DeliveryResult, now: number): Verdict {
-  if (answer.status === undefined) return { kind: 'retry', reason: answer.reason, afterMs: undefined }
-  const { status } = answer
-  if (status >= 200 && status < 300) return { kind: 'complete', result: resultOf(answer) }
-  const reason = reasonOf(answer)
+/** `nowMs`: ms since 1970, for a `Retry-After` that is a date. */
+export function judge(result: DeliveryResult, nowMs: number): Verdict {
+  if (result.status === undefined) return { kind: 'retry', reason: result.reason, afterMs: undefined }
+  const { status } = result
+  if (status >= 200 && status < 300) return { kind: 'complete', result: parseResult(result) }
+  const reason = describeResponse(result)
   if (status === 410) return { kind: 'gone', reason }
-  const isFinal = status >= 300 && status < 500 && !temporary.has(status)
+  const isFinal = status >= 300 && status < 500 && !TEMPORARY_4XX.has(status)
   return isFinal
     ? { kind: 'fail', reason }
-    : { kind: 'retry', reason, afterMs: waitOf(answer.retryAfter, now) }
+    : { kind: 'retry', reason, afterMs: parseRetryAfter(result.retryAfter, nowMs) }
 }
 
-/** As deep as a body that a client may send to this service. */
+/** The same depth as in a body that a client sends to this service. */
 const MAX_DEPTH = 64
 
-/** What cannot be kept is no reason to do finished work again. */
-function resultOf({ contentType, body }: EndpointResponse): unknown {
+/** `null` for a body that cannot be stored: the work is done, so the job completes anyway. */
+function parseResult({ contentType, body }: EndpointResponse): unknown {
   if (body === undefined || !isJson(mediaTypeOf(contentType))) return null
   try {
     const result: unknown = secureJson.parse(body, undefined, {
@@ -58,32 +59,38 @@ function isJson(mediaType: string): boolean {
   return mediaType === 'application/json' || mediaType.endsWith('+json')
 }
 
-const QUOTE_MAX = 200
+const MAX_QUOTE_CHARS = 200
 
-function reasonOf({ status, ms, contentType, body = '' }: EndpointResponse & { ms: number }): string {
+/** The status, the time it took and the start of a textual body, on one line. */
+function describeResponse({ status, ms, contentType, body = '' }: EndpointResponse & { ms: number }): string {
   const redirect = status < 400 && status >= 300 ? '; redirects are not followed' : ''
-  const said = `answered ${status} in ${ms} ms${redirect}`
+  const summary = `answered ${status} in ${ms} ms${redirect}`
   const mediaType = mediaTypeOf(contentType)
-  if (!isJson(mediaType) && !mediaType.startsWith('text/')) return said
-  const quote = [...body.replace(/[\s\p{Cc}]+/gu, ' ').trim()].slice(0, QUOTE_MAX).join('')
-  return quote === '' ? said : `${said}: ${quote}`
+  if (!isJson(mediaType) && !mediaType.startsWith('text/')) return summary
+  const quote = [...body.replace(/[\s\p{Cc}]+/gu, ' ').trim()].slice(0, MAX_QUOTE_CHARS).join('')
+  return quote === '' ? summary : `${summary}: ${quote}`
 }
 
 const DAY_MS = 86_400_000
 
-/** RFC 9110 §10.2.3: seconds, or a date in one of three forms (§5.6.7). From 0 to 24 h; `undefined` for nonsense. */
-function waitOf(retryAfter: string | undefined, now: number): number | undefined {
+/**
+ * Milliseconds from now, 0 to 24 h; `undefined` for an invalid value. RFC 9110 §10.2.3 allows seconds or a
+ * date, the date in one of three forms (§5.6.7).
+ */
+function parseRetryAfter(retryAfter: string | undefined, nowMs: number): number | undefined {
   const text = retryAfter?.trim() ?? ''
-  const waitMs = /^\d+$/.test(text) ? Number(text) * 1_000 : dateOf(text) - now
+  const waitMs = /^\d+$/.test(text) ? Number(text) * 1_000 : parseHttpDate(text) - nowMs
   return Number.isNaN(waitMs) ? undefined : Math.min(Math.max(waitMs, 0), DAY_MS)
 }
 
-const NAMED_ZONE = /^(\w{3}, \d\d \w{3} \d{4}|\w{6,9}, \d\d-\w{3}-\d\d) \d\d:\d\d:\d\d GMT$/
-/** As C's asctime() writes it: always UTC, though it does not say so. */
+const IMF_OR_RFC_850 = /^(\w{3}, \d\d \w{3} \d{4}|\w{6,9}, \d\d-\w{3}-\d\d) \d\d:\d\d:\d\d GMT$/
+/** The format of C's asctime(): always UTC, though it names no zone. */
 const ASCTIME = /^\w{3} \w{3} [\d ]\d \d\d:\d\d:\d\d \d{4}$/
 
-/** Strict, because `Date.parse` sees a date in almost anything: in `-5` too. */
-function dateOf(text: string): number {
-  if (NAMED_ZONE.test(text)) return Date.parse(text)
+/**
+ * Ms since 1970, or NaN. The form is checked first because `Date.parse` accepts almost any text, even `-5`.
+ */
+function parseHttpDate(text: string): number {
+  if (IMF_OR_RFC_850.test(text)) return Date.parse(text)
   return ASCTIME.test(text) ? Date.parse(`${text} GMT`) : Number.NaN
 }

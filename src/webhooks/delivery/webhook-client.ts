@@ -1,7 +1,8 @@
 /**
- * One POST of one delivery, and what came of it. The deadline covers all of it, from the name's lookup to the last byte of
- * the answer: a receiver that dribbles holds a place for that long and no longer. Redirects are not followed, and nothing is
- * sent twice: after a broken connection nobody knows whether the receiver has acted, and the job's attempts are counted.
+ * Sends one delivery as one POST. A single deadline covers everything from the name lookup to the last byte
+ * of the response, so a slow endpoint occupies a slot for that long at most. Redirects are not followed and
+ * nothing is resent: after a broken connection the endpoint may have acted already, and a retry has to count
+ * as an attempt of the job.
  */
 import { isUtf8 } from 'node:buffer'
 import { LRUCache } from 'lru-cache'
@@ -11,7 +12,7 @@ import { createEndpointConnections, type EndpointConnection } from './endpoint-c
 export interface WebhookClient {
   /** Never rejects. */
   send(delivery: DeliveryRequest): Promise<DeliveryResult>
-  /** Ends those on their way as well. */
+  /** Closes all connections; deliveries in flight resolve without a response. */
   close(): Promise<void>
 }
 
@@ -19,24 +20,26 @@ export interface DeliveryRequest {
   url: string
   headers: Record<string, string>
   body: string
+  /** For the whole delivery, ms. */
   timeoutMs: number
 }
 
+/** `ms`: how long the delivery took. */
 export type DeliveryResult = (EndpointResponse | NoResponse) & { ms: number }
 
 export interface EndpointResponse {
   status: number
   retryAfter: string | undefined
   contentType: string | undefined
-  /** `undefined` when it was longer than `maxResponseBytes`, or is not UTF-8. Never decompressed. */
+  /** `undefined` when it is longer than `maxResponseBytes` or not UTF-8. Never decompressed. */
   body: string | undefined
-  /** Longer than `maxResponseBytes`: the rest was not read. */
+  /** True when the body is longer than `maxResponseBytes`; the rest was not read. */
   isCut: boolean
 }
 
 export interface NoResponse {
   status: undefined
-  /** Short, for people; without headers, secrets, or what a name leads to. */
+  /** A short reason for people. It contains no headers, no secrets and no resolved addresses. */
   reason: string
 }
 
@@ -45,37 +48,40 @@ export interface WebhookClientOptions {
   maxResponseBytes: number
 }
 
-interface Route {
+interface Target {
   origin: string
   path: string
 }
 
-const MAX_ROUTES = 1_000
+const MAX_CACHED_TARGETS = 1_000
 
 export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOptions): WebhookClient {
   const connections = createEndpointConnections(guard)
-  const routes = new LRUCache<string, Route>({ max: MAX_ROUTES })
+  const targets = new LRUCache<string, Target>({ max: MAX_CACHED_TARGETS })
   let closing: Promise<void> | undefined
 
-  /** An address is judged here, once: nothing of that can change. A name is, with each connection, in the guard's lookup. */
-  function routeOf(text: string): Route {
-    const known = routes.get(text)
+  /**
+   * IP addresses are checked here, once per URL, as the result cannot change. Names are checked in the
+   * guard's lookup.
+   */
+  function parseTarget(url: string): Target {
+    const known = targets.get(url)
     if (known) return known
-    const { origin, pathname, search } = guard.parse(text)
-    const route = { origin, path: `${pathname}${search}` }
-    routes.set(text, route)
-    return route
+    const { origin, pathname, search } = guard.parse(url)
+    const target = { origin, path: `${pathname}${search}` }
+    targets.set(url, target)
+    return target
   }
 
   async function exchange(delivery: DeliveryRequest): Promise<EndpointResponse> {
-    const { origin, path } = routeOf(delivery.url)
+    const { origin, path } = parseTarget(delivery.url)
     const connection = connections.take(origin)
-    let reply: EndpointResponse | undefined
+    let response: EndpointResponse | undefined
     try {
-      reply = await post(connection, path, delivery, maxResponseBytes)
-      return reply
+      response = await post(connection, path, delivery, maxResponseBytes)
+      return response
     } finally {
-      await (reply && !reply.isCut ? connections.rest(connection) : connection.end())
+      await (response && !response.isCut ? connections.release(connection) : connection.end())
     }
   }
 
@@ -88,7 +94,7 @@ export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOp
         const { status, retryAfter, contentType, body, isCut } = await exchange(delivery)
         return { status, retryAfter, contentType, body, isCut, ms: elapsedMs() }
       } catch (error) {
-        const reason = reasonOf(closing ? new StoppingError() : (error as Error))
+        const reason = describeError(closing ? new StoppingError() : (error as Error))
         return { status: undefined, reason, ms: elapsedMs() }
       }
     },
@@ -106,8 +112,9 @@ class StoppingError extends Error {
 class DeadlineError extends Error {}
 
 /**
- * By undici's dispatch: its request() makes a stream of every answer, of which there is no need here: a third of what
- * a delivery costs. What comes after the deadline comes to nobody: whoever is told of it ends the connection.
+ * Uses undici's `dispatch`: its `request()` creates a stream for every response, a third of the cost of a
+ * delivery. Callbacks after the deadline have no effect, and the caller closes the connection when the
+ * promise rejects.
  */
 function post(
   { client }: EndpointConnection,
@@ -117,38 +124,41 @@ function post(
 ): Promise<EndpointResponse> {
   const { headers, body, timeoutMs } = delivery
   return new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new DeadlineError(`no answer in ${timeoutMs} ms`)), timeoutMs)
+    const deadline = setTimeout(
+      () => reject(new DeadlineError(`no response within ${timeoutMs} ms`)),
+      timeoutMs,
+    )
     const chunks: Buffer[] = []
     let bytes = 0
     let status = 0
     let retryAfter: string | undefined
     let contentType: string | undefined
-    const end = (text: string | undefined, isCut: boolean) => {
-      clearTimeout(late)
+    const finish = (text: string | undefined, isCut: boolean) => {
+      clearTimeout(deadline)
       resolve({ status, retryAfter, contentType, body: text, isCut })
     }
     client.dispatch(
       { method: 'POST', path, headers, body },
       {
-        // Without it, undici takes the handler for one of another kind.
+        // Without this method undici treats the handler as one of its older interface.
         onRequestStart() {},
-        // Of informational answers as well: the last one counts.
+        // Called for informational (1xx) responses too; the last call is the final response.
         onResponseStart(_controller, code, received) {
           status = code
-          retryAfter = first(received['retry-after'])
-          contentType = first(received['content-type'])
+          retryAfter = firstValue(received['retry-after'])
+          contentType = firstValue(received['content-type'])
         },
         onResponseData(_controller, chunk) {
           bytes += chunk.length
-          if (bytes > maxBytes) end(undefined, true)
+          if (bytes > maxBytes) finish(undefined, true)
           else chunks.push(chunk)
         },
         onResponseEnd() {
           const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
-          end(isUtf8(whole) ? whole.toString() : undefined, false)
+          finish(isUtf8(whole) ? whole.toString() : undefined, false)
         },
         onResponseError(_controller, error) {
-          clearTimeout(late)
+          clearTimeout(deadline)
           reject(error)
         },
       },
@@ -156,44 +166,44 @@ function post(
   })
 }
 
-function first(header: string | string[] | undefined): string | undefined {
+function firstValue(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header[0] : header
 }
 
-const closed = 'the connection was closed before the answer was complete'
-const noRoute = 'there is no route to the receiver'
-const noName = 'the name cannot be resolved'
-const notHttp = 'the answer is not valid HTTP'
-const unsendable = 'the URL or a header cannot be sent over HTTP'
+const CLOSED = 'the connection was closed before the response was complete'
+const NO_ROUTE = 'there is no route to the endpoint'
+const NO_NAME = 'the name cannot be resolved'
+const INVALID_HTTP = 'the response is not valid HTTP'
+const UNSENDABLE = 'the URL or a header cannot be sent over HTTP'
 
-/** Messages are not repeated, as some of them quote what was sent. */
+/** Fixed texts by error code: some messages of undici and Node quote what was sent. */
 const reasons: Record<string, string> = {
   ECONNREFUSED: 'connection refused',
-  ECONNRESET: closed,
-  EPIPE: closed,
-  UND_ERR_SOCKET: closed,
-  ENOTFOUND: noName,
-  EAI_AGAIN: noName,
-  EHOSTUNREACH: noRoute,
-  ENETUNREACH: noRoute,
-  EADDRNOTAVAIL: noRoute,
-  ETIMEDOUT: 'the receiver does not answer to a connection',
-  UND_ERR_HEADERS_OVERFLOW: 'the headers of the answer are too large',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: notHttp,
-  HTTPParserError: notHttp,
-  UND_ERR_INVALID_ARG: unsendable,
-  UND_ERR_NOT_SUPPORTED: unsendable,
-  UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: unsendable,
+  ECONNRESET: CLOSED,
+  EPIPE: CLOSED,
+  UND_ERR_SOCKET: CLOSED,
+  ENOTFOUND: NO_NAME,
+  EAI_AGAIN: NO_NAME,
+  EHOSTUNREACH: NO_ROUTE,
+  ENETUNREACH: NO_ROUTE,
+  EADDRNOTAVAIL: NO_ROUTE,
+  ETIMEDOUT: 'the endpoint does not accept the connection',
+  UND_ERR_HEADERS_OVERFLOW: 'the response headers are too large',
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: INVALID_HTTP,
+  HTTPParserError: INVALID_HTTP,
+  UND_ERR_INVALID_ARG: UNSENDABLE,
+  UND_ERR_NOT_SUPPORTED: UNSENDABLE,
+  UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: UNSENDABLE,
 }
 
-/** Ours: their messages are for people. */
-const spoken = [ForbiddenUrlError, DeadlineError, StoppingError]
+/** Errors of this service, whose messages are written for people. */
+const ownErrors = [ForbiddenUrlError, DeadlineError, StoppingError]
 
 const TLS_CODE =
   /^(ERR_SSL|ERR_TLS|EPROTO$|CERT_|CRL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_)/
 
-function reasonOf(error: NodeJS.ErrnoException): string {
-  if (spoken.some((kind) => error instanceof kind)) return error.message
+function describeError(error: NodeJS.ErrnoException): string {
+  if (ownErrors.some((kind) => error instanceof kind)) return error.message
   const code = error.code ?? error.name
   return reasons[code] ?? (TLS_CODE.test(code) ? `TLS failed (${code})` : `the request failed (${code})`)
 }

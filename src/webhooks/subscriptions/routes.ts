@@ -1,4 +1,4 @@
-/** `PUT`, `GET`, `DELETE /queues/:queue/subscription`, and new secrets. Parse, one call of the domain, answer. */
+/** `PUT`, `GET` and `DELETE /queues/:queue/subscription`, and the rotation of its secret. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { assertQueueAccess } from '../../auth/access.ts'
@@ -10,12 +10,12 @@ import {
   REDIS_PROBLEMS,
 } from '../../errors.ts'
 import { RotateBody, SubscriptionBody, SubscriptionParams, SubscriptionState } from './schemas.ts'
-import { describeSubscription, OVERLAP_S, type Subscription } from './subscription.ts'
+import { DEFAULT_OVERLAP_S, describeSubscription, type Subscription } from './subscription.ts'
 import type { SubscriptionManager } from './subscription-manager.ts'
 
 export interface WebhookRoutes {
   push: SubscriptionManager
-  /** Throws INVALID_OPTION for what may not be sent to, or with. */
+  /** Rejects with INVALID_OPTION for a URL, secret or header that may not be used. */
   check(body: SubscriptionBody): Promise<void>
 }
 
@@ -23,50 +23,52 @@ const PROBLEMS: ErrorCode[] = ['INVALID_NAME', 'QUEUE_NOT_FOUND', ...GUARD_PROBL
 const config = { scope: 'work' } as const
 const tags = ['work']
 
+const putSubscriptionSchema = {
+  operationId: 'putSubscription',
+  summary: 'Deliver the jobs of a queue to a URL',
+  description:
+    'Each job is POSTed as `{"id","queue","name","attempt","attempts","data"}` and signed according to ' +
+    'Standard Webhooks. A 2xx response completes the job; a JSON body becomes its result. 408, 425, 429, 5xx ' +
+    'or no response is a failed attempt, which is retried after the backoff of the job or after Retry-After. ' +
+    '410 pauses the subscription. Any other status fails the job permanently; redirects are not followed. ' +
+    'Omitted fields are reset to their defaults; only the secrets are kept.',
+  tags,
+  params: SubscriptionParams,
+  body: SubscriptionBody,
+  response: {
+    200: { ...SubscriptionState, description: 'The subscription was replaced.' },
+    201: {
+      ...SubscriptionState,
+      description: 'The subscription was created. A generated `secret` is shown only in this response.',
+    },
+    ...problemResponses(['INVALID_OPTION', 'TOO_MANY_SUBSCRIPTIONS', ...BODY_PROBLEMS, ...PROBLEMS]),
+  },
+}
+
 export async function webhookRoutes(
   instance: FastifyInstance,
-  { push, check }: WebhookRoutes,
+  { push: subscriptions, check }: WebhookRoutes,
 ): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
 
-  function show(subscription: Subscription, secret?: string) {
-    const { queue } = subscription
+  function present(subscription: Subscription, secret?: string) {
     return {
       ...describeSubscription(subscription, new Date()),
-      deliveries: push.statsOf(queue) ?? null,
+      deliveries: subscriptions.statsOf(subscription.queue) ?? null,
       ...(secret === undefined ? {} : { secret }),
     }
   }
 
   app.put('/queues/:queue/subscription', {
     config,
-    schema: {
-      operationId: 'putSubscription',
-      summary: 'Have the jobs of a queue sent to a URL',
-      description:
-        'Each job is POSTed as `{"id","queue","name","attempt","attempts","data"}`, signed by Standard Webhooks. 2xx completes it, and a ' +
-        'JSON body is its result; 408, 425, 429, 5xx and no answer count as a failed attempt, to be repeated by its backoff or at ' +
-        'Retry-After; 410 pauses the subscription; any other answer fails it for good. Redirects are not followed. What is ' +
-        'missing here is as by default, whatever it was before; only the secrets stay.',
-      tags,
-      params: SubscriptionParams,
-      body: SubscriptionBody,
-      response: {
-        200: { ...SubscriptionState, description: 'It was replaced.' },
-        201: {
-          ...SubscriptionState,
-          description: 'It is new; `secret` is shown this once, unless it was given.',
-        },
-        ...problemResponses(['INVALID_OPTION', 'TOO_MANY_SUBSCRIPTIONS', ...BODY_PROBLEMS, ...PROBLEMS]),
-      },
-    },
+    schema: putSubscriptionSchema,
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
       await check(request.body)
-      const { subscription, secret, isNew } = await push.put(queue, request.body)
+      const { subscription, secret, isNew } = await subscriptions.put(queue, request.body)
       reply.code(isNew ? 201 : 200)
-      return show(subscription, secret)
+      return present(subscription, secret)
     },
   })
 
@@ -75,7 +77,7 @@ export async function webhookRoutes(
     exposeHeadRoute: false,
     schema: {
       operationId: 'getSubscription',
-      summary: 'Where the jobs of a queue are sent, and how that goes',
+      summary: 'Get the subscription of a queue and its delivery statistics',
       tags,
       params: SubscriptionParams,
       response: {
@@ -86,7 +88,7 @@ export async function webhookRoutes(
     handler: async (request) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
-      return show(await push.find(queue))
+      return present(await subscriptions.find(queue))
     },
   })
 
@@ -94,19 +96,19 @@ export async function webhookRoutes(
     config,
     schema: {
       operationId: 'deleteSubscription',
-      summary: 'Send no more jobs of a queue',
-      description: 'What is on its way ends as it would have. The jobs that wait go on waiting.',
+      summary: 'Stop delivering the jobs of a queue',
+      description: 'Deliveries in flight are completed and settled. Waiting jobs stay in the queue.',
       tags,
       params: SubscriptionParams,
       response: {
-        204: { type: 'null', description: 'It is gone.' },
+        204: { type: 'null', description: 'The subscription was deleted.' },
         ...problemResponses(['SUBSCRIPTION_NOT_FOUND', ...PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
-      await push.remove(queue)
+      await subscriptions.remove(queue)
       return reply.code(204).send(null)
     },
   })
@@ -115,22 +117,30 @@ export async function webhookRoutes(
     config,
     schema: {
       operationId: 'rotateSecret',
-      summary: 'Sign with a new secret',
-      description: 'Those before sign as well for `overlap` seconds, so that the receiver can change over.',
+      summary: 'Rotate the signing secret',
+      description:
+        'Earlier secrets keep signing beside the new one for `overlap` seconds, so that the endpoint can ' +
+        'switch over.',
       tags,
       params: SubscriptionParams,
       body: RotateBody,
       response: {
-        201: { ...SubscriptionState, description: 'The new `secret`, shown this once.' },
+        201: {
+          ...SubscriptionState,
+          description: 'The subscription with its new `secret`, which is shown only in this response.',
+        },
         ...problemResponses(['SUBSCRIPTION_NOT_FOUND', ...BODY_PROBLEMS, ...PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
-      const { subscription, secret } = await push.rotate(queue, request.body.overlap ?? OVERLAP_S)
+      const { subscription, secret } = await subscriptions.rotate(
+        queue,
+        request.body.overlap ?? DEFAULT_OVERLAP_S,
+      )
       reply.code(201)
-      return show(subscription, secret)
+      return present(subscription, secret)
     },
   })
 }

@@ -1,7 +1,7 @@
-/** The contract of subscriptions: shapes, bounds and their meaning. */
+/** Request and response schemas of webhook subscriptions. */
 import { type Static, type TSchema, Type } from 'typebox'
 import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
-import { CONCURRENCY, OVERLAP_S, TIMEOUT_MS } from './subscription.ts'
+import { DEFAULT_CONCURRENCY, DEFAULT_OVERLAP_S, DEFAULT_TIMEOUT_MS } from './subscription.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
@@ -14,21 +14,24 @@ const orNull = <T extends TSchema>(schema: T, description: string) =>
 
 const RateLimit = Type.Object(
   {
-    max: integer(1, 1_000_000, 'Most jobs in `duration`.'),
-    duration: integer(1, 86_400_000, 'ms.'),
+    max: integer(1, 1_000_000, 'How many jobs may start within `duration`.'),
+    duration: integer(1, 86_400_000, 'Length of the window, ms.'),
   },
   {
     ...strict,
-    description: "BullMQ's rate limit of the queue's workers; a global one of the queue is stricter.",
+    description: "BullMQ's worker rate limit. A global rate limit of the queue takes precedence.",
   },
 )
 
-/** RFC 9110 §5.1 and §5.5; no control characters. */
+/** RFC 9110 §5.1 and §5.5, without control characters. */
 const HEADER_NAME = '^[A-Za-z0-9!#$%&*+.^_|~-]{1,100}$'
 const HEADER_VALUE = '^[\\x20-\\x7e]{0,2000}$'
 
 export const SubscriptionParams = Type.Object({
-  queue: Type.String({ pattern: QUEUE_PATTERN, description: 'The queue: 1 to 100 of A-Z a-z 0-9 _ - .' }),
+  queue: Type.String({
+    pattern: QUEUE_PATTERN,
+    description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - .',
+  }),
 })
 
 export const SubscriptionBody = Type.Object(
@@ -37,34 +40,41 @@ export const SubscriptionBody = Type.Object(
       minLength: 1,
       maxLength: 2_048,
       description:
-        'Where each job is POSTed: http or https, on the public internet or in WEBHOOK_ALLOW_CIDRS.',
+        'The endpoint that each job is POSTed to: http or https, on the public internet or within ' +
+        'WEBHOOK_ALLOW_CIDRS.',
     }),
     concurrency: optional(
-      integer(1, 1_000, `Most deliveries at once, of all replicas together; ${CONCURRENCY} if missing.`),
+      integer(
+        1,
+        1_000,
+        `How many deliveries may be in flight, of all replicas together; default ${DEFAULT_CONCURRENCY}.`,
+      ),
     ),
     timeoutMs: optional(
       integer(
         100,
         300_000,
-        `Until the last byte of the answer has to be there, ms; ${TIMEOUT_MS} if missing.`,
+        `Deadline of a delivery up to the last byte of the response, ms; default ${DEFAULT_TIMEOUT_MS}.`,
       ),
     ),
     secret: optional(
       Type.String({
         maxLength: 200,
         description:
-          '`whsec_` and the base64 of 24 to 64 bytes. Missing: made at the first PUT, kept at later ones. Another than before: the ' +
-          'one before signs beside it for a day.',
+          'Signing secret: `whsec_` and the base64 of 24 to 64 bytes. If omitted, the first PUT generates one and ' +
+          'later ones keep it. A different secret replaces the current one, which keeps signing beside it for a ' +
+          'day.',
       }),
     ),
     rateLimit: optional(RateLimit),
     headers: optional(
       Type.Record(Type.String({ pattern: HEADER_NAME }), Type.String({ pattern: HEADER_VALUE }), {
         maxProperties: 20,
-        description: 'Sent with each delivery, such as Authorization. Their values are not shown again.',
+        description:
+          'Headers to send with each delivery, such as Authorization. Their values are never returned.',
       }),
     ),
-    paused: optional(Type.Boolean({ description: 'Send nothing for now; false if missing.' })),
+    paused: optional(Type.Boolean({ description: 'Deliver nothing until the next PUT; default false.' })),
   },
   { ...strict, title: 'SubscriptionRequest' },
 )
@@ -76,7 +86,7 @@ export const RotateBody = Type.Object(
       integer(
         0,
         2_592_000,
-        `For how long the secrets before sign as well, s; ${OVERLAP_S} (a day) if missing.`,
+        `How long earlier secrets keep signing, s; default ${DEFAULT_OVERLAP_S} (one day).`,
       ),
     ),
   },
@@ -85,52 +95,63 @@ export const RotateBody = Type.Object(
 
 const Deliveries = Type.Object(
   {
-    inFlight: count('On their way.'),
-    delivered: count('Answered 2xx.'),
-    retried: count('Failed, and given to the backoff of their jobs.'),
-    failed: count('Refused for good.'),
-    lastStatus: orNull(Type.Integer(), 'Of the last answer; null: there was none.'),
-    lastError: orNull(Type.String(), 'What the last failure was.'),
-    failuresInARow: count('Since the last success.'),
-    failing: Type.Boolean({ description: 'So many that jobs are tried one at a time, with pauses.' }),
-    retryInMs: count('Until something is sent again, ms.'),
+    inFlight: count('Deliveries in flight.'),
+    delivered: count('Deliveries with a 2xx response.'),
+    retried: count('Failed attempts that are subject to the backoff of the job.'),
+    failed: count('Deliveries that failed permanently.'),
+    lastStatus: orNull(Type.Integer(), 'Status of the latest delivery; null without a response.'),
+    lastError: orNull(Type.String(), 'Reason of the latest failure.'),
+    failuresInARow: count('Failures since the last success.'),
+    failing: Type.Boolean({
+      description:
+        'Whether the endpoint has failed so often that jobs are delivered one at a time, with pauses.',
+    }),
+    retryInMs: count('Time until the next delivery may start, ms.'),
   },
-  { description: 'Of this process, since it began to send.' },
+  {
+    description:
+      'Statistics of this process since it began to deliver for the current version of the subscription.',
+  },
 )
 
 export const SubscriptionState = Type.Object(
   {
-    queue: Type.String({ description: 'The queue.' }),
-    url: Type.String({ description: 'Where its jobs are sent.' }),
-    concurrency: Type.Integer({ description: 'Most deliveries at once.' }),
-    timeoutMs: Type.Integer({ description: 'For a whole delivery, ms.' }),
-    rateLimit: orNull(RateLimit, 'Most jobs in a time.'),
-    headers: Type.Array(Type.String(), { description: 'Names of the headers that are sent.' }),
+    queue: Type.String({ description: 'Queue name.' }),
+    url: Type.String({ description: 'Endpoint that the jobs are delivered to.' }),
+    concurrency: Type.Integer({ description: 'How many deliveries may be in flight.' }),
+    timeoutMs: Type.Integer({ description: 'Deadline of a delivery, ms.' }),
+    rateLimit: orNull(RateLimit, 'Worker rate limit; null if unlimited.'),
+    headers: Type.Array(Type.String(), { description: 'Names of the additional headers.' }),
     secrets: Type.Array(
       Type.Object({
-        id: Type.String({ description: 'The first 8 characters of its SHA-256.' }),
-        createdAt: time('When it was made.'),
+        id: Type.String({ description: 'The first 8 hex digits of its SHA-256.' }),
+        createdAt: time('When the secret was created.'),
         expiresAt: orNull(
           Type.String({ format: 'date-time' }),
-          'It signs until then; null: until it is replaced.',
+          'When it stops signing; null while it is the current secret.',
         ),
       }),
       {
         description:
-          'What deliveries are signed with, the newest first. The secrets themselves are not shown again.',
+          'The secrets that sign deliveries, newest first. The secrets themselves are never returned again.',
       },
     ),
     paused: orNull(
       Type.Object({
-        reason: Type.String({ description: 'Why.' }),
-        at: time('Since when.'),
+        reason: Type.String({ description: 'Why deliveries are paused.' }),
+        at: time('Since when deliveries are paused.'),
       }),
-      'Why nothing is sent, and since when. PUT it again to go on.',
+      'Present while deliveries are paused. PUT the subscription again to resume.',
     ),
-    createdAt: time('When it was first put.'),
-    updatedAt: time('When it was last changed.'),
-    deliveries: orNull(Deliveries, 'null: nothing is sent from this process.'),
-    secret: optional(Type.String({ description: 'The new secret: shown this once.' })),
+    createdAt: time('When the subscription was created.'),
+    updatedAt: time('When the subscription was last changed.'),
+    deliveries: orNull(
+      Deliveries,
+      'Delivery statistics; null when this process delivers nothing for the queue.',
+    ),
+    secret: optional(
+      Type.String({ description: 'A generated signing secret, shown only in this response.' }),
+    ),
   },
   { title: 'Subscription' },
 )

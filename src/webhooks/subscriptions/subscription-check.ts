@@ -1,56 +1,81 @@
-/** What the schema of a subscription cannot say: whether its URL may be called, its secret signs, its headers may be chosen. */
-import { setTimeout } from 'node:timers/promises'
+/**
+ * Validates what the schema of a subscription cannot express: the URL's addresses, the secret's encoding, the
+ * header names.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { SluiceError } from '../../errors.ts'
 import { type AddressGuard, ForbiddenUrlError } from '../delivery/address-guard.ts'
 import { isSecret } from '../delivery/signature.ts'
 import type { SubscriptionBody } from './schemas.ts'
 
-/** RFC 9110 §5.1. */
+/** RFC 9110 §5.1, lower case. */
 const HEADER_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]{1,100}$/
-/** Ours, the connection's, and those that say how the body is to be read. */
-const RESERVED = new Set([
-  ...['host', 'content-length', 'content-type', 'transfer-encoding', 'connection', 'keep-alive', 'upgrade'],
-  ...[
-    'te',
-    'trailer',
-    'expect',
-    'accept-encoding',
-    'proxy-authorization',
-    'proxy-connection',
-    'user-agent',
-    'traceparent',
-  ],
+/** Headers that this service or the HTTP connection sets, and those that change how the body is read. */
+const RESERVED_HEADERS = new Set([
+  'host',
+  'content-length',
+  'content-type',
+  'transfer-encoding',
+  'connection',
+  'keep-alive',
+  'upgrade',
+  'te',
+  'trailer',
+  'expect',
+  'accept-encoding',
+  'proxy-authorization',
+  'proxy-connection',
+  'user-agent',
+  'traceparent',
 ])
+/** Standard Webhooks: `webhook-id`, `webhook-timestamp`, `webhook-signature`. */
+const RESERVED_PREFIX = 'webhook-'
 
-/** Throws INVALID_OPTION, with a pointer to what is at fault. */
+/** Rejects with INVALID_OPTION and a pointer to the invalid field. */
 export function createSubscriptionCheck(guard: AddressGuard): (body: SubscriptionBody) => Promise<void> {
-  return async ({ url, secret, headers = {} }) => {
-    try {
-      await Promise.race([guard.resolve(guard.parse(url)), late()])
-    } catch (error) {
-      if (error instanceof ForbiddenUrlError) throw refusal('/url', error.message)
-      throw error
-    }
+  return async function checkSubscription({ url, secret, headers = {} }) {
+    await checkUrl(guard, url)
     if (secret !== undefined && !isSecret(secret)) {
-      throw refusal('/secret', 'must be whsec_ and the base64 of 24 to 64 bytes')
+      throw invalid('/secret', 'must be whsec_ and the base64 of 24 to 64 bytes')
     }
-    const names = Object.keys(headers).map((name) => name.toLowerCase())
-    for (const [index, name] of names.entries()) {
-      if (!HEADER_NAME.test(name)) throw refusal(`/headers/${name}`, 'is no name of a header')
-      if (!RESERVED.has(name) && !name.startsWith('webhook-') && names.indexOf(name) === index) continue
-      throw refusal(`/headers/${name}`, 'is set by the service, or is there twice')
+    checkHeaders(Object.keys(headers).map((name) => name.toLowerCase()))
+  }
+}
+
+/** The system resolver may take 30 s for a name whose servers do not respond. */
+const RESOLVE_TIMEOUT_MS = 5_000
+
+async function checkUrl(guard: AddressGuard, text: string): Promise<void> {
+  const deadline = new AbortController()
+  try {
+    await Promise.race([guard.resolve(guard.parse(text)), rejectAtDeadline(deadline.signal)])
+  } catch (error) {
+    if (error instanceof ForbiddenUrlError) throw invalid('/url', error.message)
+    throw error
+  } finally {
+    deadline.abort()
+  }
+}
+
+async function rejectAtDeadline(signal: AbortSignal): Promise<never> {
+  await sleep(RESOLVE_TIMEOUT_MS, undefined, { signal })
+  throw new ForbiddenUrlError(`The name was not resolved within ${RESOLVE_TIMEOUT_MS} ms.`)
+}
+
+/** `names`: lower case. */
+function checkHeaders(names: string[]): void {
+  for (const [index, name] of names.entries()) {
+    const pointer = `/headers/${name}`
+    if (!HEADER_NAME.test(name)) throw invalid(pointer, 'is not a valid header name')
+    if (RESERVED_HEADERS.has(name) || name.startsWith(RESERVED_PREFIX)) {
+      throw invalid(pointer, 'is set by the service; remove it')
+    }
+    if (names.indexOf(name) !== index) {
+      throw invalid(pointer, 'appears twice; header names are case-insensitive')
     }
   }
 }
 
-/** The system's resolver may take half a minute, for a name whose servers are silent. */
-const RESOLVE_MS = 5_000
-
-async function late(): Promise<never> {
-  await setTimeout(RESOLVE_MS, undefined, { ref: false })
-  throw new ForbiddenUrlError('The name is not resolved in time.')
-}
-
-function refusal(pointer: string, detail: string): SluiceError {
+function invalid(pointer: string, detail: string): SluiceError {
   return new SluiceError('INVALID_OPTION', { errors: [{ pointer, detail }], outcome: 'not_executed' })
 }

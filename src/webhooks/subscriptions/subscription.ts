@@ -1,20 +1,23 @@
-/** Who is sent the jobs of a queue, as it is kept in Redis, as deliveries need it, and as it is shown. */
+/**
+ * A webhook subscription: as stored in Redis (`Subscription`), as needed to deliver (`Unsealed`) and as shown
+ * to clients. The functions here are pure but for random secrets and revisions; the clock is passed in.
+ */
 import { createHash, randomBytes } from 'node:crypto'
 import { createSigningSecret } from '../delivery/signature.ts'
 import type { Vault } from './secret-vault.ts'
 
-/** As it is kept: what is secret is sealed. */
+/** As stored: signing secrets and header values are sealed. */
 export interface Subscription {
   queue: string
-  /** Another for each change: what was taken for one is not sent by another. */
+  /** New with every change: a job taken under one revision is never sent under another. */
   revision: string
   url: string
   concurrency: number
   timeoutMs: number
   rateLimit: { max: number; duration: number } | null
-  /** Names as given; values sealed. */
+  /** Sealed values by name as given. */
   headers: Record<string, string>
-  /** The newest first; each signs until it expires. */
+  /** Newest first; each signs until it expires. */
   secrets: SealedSecret[]
   paused: { reason: string; at: string } | null
   createdAt: string
@@ -22,14 +25,14 @@ export interface Subscription {
 }
 
 interface SealedSecret {
-  /** For people: the beginning of its SHA-256. */
+  /** Identifies the secret to people: the first 8 hex digits of its SHA-256. */
   id: string
   sealed: string
   createdAt: string
   expiresAt: string | null
 }
 
-/** As a client asks for it, already valid. */
+/** The validated body of a PUT. */
 export interface SubscriptionRequest {
   url: string
   concurrency?: number
@@ -40,81 +43,94 @@ export interface SubscriptionRequest {
   paused?: boolean
 }
 
-export const CONCURRENCY = 10
-export const TIMEOUT_MS = 15_000
-/** How long the secret before signs beside a new one, s. */
-export const OVERLAP_S = 86_400
+export const DEFAULT_CONCURRENCY = 10
+export const DEFAULT_TIMEOUT_MS = 15_000
+/** How long earlier secrets keep signing beside a new one, s. */
+export const DEFAULT_OVERLAP_S = 86_400
+/** Each active secret adds a signature to a header. */
+const MAX_SECRETS = 5
 
-/** `secret`: to be shown this once; `undefined` when there is no new one, or the client knows it. */
 export interface SubscriptionChange {
   subscription: Subscription
+  /** A generated secret, to be shown this once; `undefined` when none was generated. */
   secret: string | undefined
 }
 
 /**
- * What a PUT makes of it: all is replaced, but its secrets stay, and sign beside a new one for a day. They are sealed anew, so
- * that a SECRET that was replaced is needed no more; one that nobody can open is gone.
+ * Applies a PUT: every field is replaced except the secrets, which are kept and sign beside a new one for a
+ * day. They are sealed anew, so that a rotated SECRET is no longer needed afterwards; a secret that cannot be
+ * opened is dropped.
  */
-export function replace(
+export function replaceSubscription(
   queue: string,
   before: Subscription | undefined,
   request: SubscriptionRequest,
   vault: Vault,
   now: Date,
 ): SubscriptionChange {
-  const { url, concurrency = CONCURRENCY, timeoutMs = TIMEOUT_MS, rateLimit = null, headers = {} } = request
   const at = now.toISOString()
-  const sealedHeaders = Object.entries(headers).map(([name, value]) => [name, vault.seal(value)])
-  const kept = keepSecrets(before, vault, now)
-  const made = kept.length === 0 && request.secret === undefined ? createSigningSecret() : undefined
-  const given = request.secret ?? made
-  const isNew = given !== undefined && idOf(given) !== kept[0]?.id
+  const kept = resealSecrets(before, vault, now)
+  const generated = kept.length === 0 && request.secret === undefined ? createSigningSecret() : undefined
+  const secret = request.secret ?? generated
+  const isNewSecret = secret !== undefined && idOf(secret) !== kept[0]?.id
   return {
     subscription: {
-      ...{ queue, revision: createRevision(), url, concurrency, timeoutMs, rateLimit },
-      headers: Object.fromEntries(sealedHeaders) as Record<string, string>,
-      secrets: isNew ? addSecret(kept, given, OVERLAP_S, vault, now) : kept,
-      paused: request.paused ? { reason: 'It was put so.', at } : null,
-      ...{ createdAt: before?.createdAt ?? at, updatedAt: at },
+      queue,
+      revision: createRevision(),
+      url: request.url,
+      concurrency: request.concurrency ?? DEFAULT_CONCURRENCY,
+      timeoutMs: request.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+      rateLimit: request.rateLimit ?? null,
+      headers: sealHeaders(request.headers ?? {}, vault),
+      secrets: isNewSecret ? addSecret(kept, secret, DEFAULT_OVERLAP_S, vault, now) : kept,
+      paused: request.paused ? { reason: 'requested by the client', at } : null,
+      createdAt: before?.createdAt ?? at,
+      updatedAt: at,
     },
-    secret: made,
+    secret: generated,
   }
 }
 
-/** With a new secret; those before sign for `overlapS` more. */
-export function rotate(before: Subscription, overlapS: number, vault: Vault, now: Date): SubscriptionChange {
+/** Adds a generated secret; earlier ones keep signing for `overlapS` seconds, or not at all if it is 0. */
+export function rotateSecret(
+  before: Subscription,
+  overlapS: number,
+  vault: Vault,
+  now: Date,
+): SubscriptionChange {
   const secret = createSigningSecret()
-  const secrets = addSecret(keepSecrets(before, vault, now), secret, overlapS, vault, now)
+  const secrets = addSecret(resealSecrets(before, vault, now), secret, overlapS, vault, now)
   const subscription = { ...before, secrets, revision: createRevision(), updatedAt: now.toISOString() }
   return { subscription, secret }
 }
 
-export function pause(before: Subscription, reason: string, now: Date): Subscription {
+export function pauseSubscription(before: Subscription, reason: string, now: Date): Subscription {
   const at = now.toISOString()
   return { ...before, revision: createRevision(), paused: { reason, at }, updatedAt: at }
 }
 
-/** What deliveries are made with; `undefined`: it was sealed with a SECRET that is not there any more. */
+/** The opened headers and secrets that deliveries are made with. */
 export interface Unsealed {
   headers: Record<string, string>
   secrets: { text: string; expiresAtMs: number }[]
 }
 
+/** `undefined` when a value was sealed with a SECRET that is no longer configured. */
 export function unseal({ headers, secrets }: Subscription, vault: Vault): Unsealed | undefined {
-  const opened = Object.entries(headers).map(([name, sealed]) => [name, vault.open(sealed)] as const)
-  const known = secrets.map(({ sealed, expiresAt }) => ({
-    text: vault.open(sealed),
-    expiresAtMs: expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(expiresAt),
+  const openedHeaders = Object.entries(headers).map(([name, sealed]) => [name, vault.open(sealed)] as const)
+  const openedSecrets = secrets.map((secret) => ({
+    text: vault.open(secret.sealed),
+    expiresAtMs: expiryMsOf(secret),
   }))
-  if (opened.some(([, value]) => value === undefined) || known.some(({ text }) => text === undefined))
-    return undefined
+  if (openedHeaders.some(([, value]) => value === undefined)) return undefined
+  if (openedSecrets.some(({ text }) => text === undefined)) return undefined
   return {
-    headers: Object.fromEntries(opened) as Record<string, string>,
-    secrets: known as Unsealed['secrets'],
+    headers: Object.fromEntries(openedHeaders) as Record<string, string>,
+    secrets: openedSecrets as Unsealed['secrets'],
   }
 }
 
-/** As it is shown: of what is secret only that it is there. */
+/** For clients: header names without values, secrets by id, and neither the revision nor expired secrets. */
 export function describeSubscription({ revision: _, headers, secrets, ...shown }: Subscription, now: Date) {
   return {
     ...shown,
@@ -127,6 +143,10 @@ export function describeSubscription({ revision: _, headers, secrets, ...shown }
   }
 }
 
+function sealHeaders(headers: Record<string, string>, vault: Vault): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, vault.seal(value)]))
+}
+
 function addSecret(
   before: SealedSecret[],
   secret: string,
@@ -134,19 +154,16 @@ function addSecret(
   vault: Vault,
   now: Date,
 ): SealedSecret[] {
-  const end = now.getTime() + overlapS * 1_000
+  const overlapEndMs = now.getTime() + overlapS * 1_000
   const id = idOf(secret)
   const expiring = before
     .filter((one) => one.id !== id && overlapS > 0)
-    .map((one) => ({ ...one, expiresAt: new Date(Math.min(end, expiryOf(one))).toISOString() }))
+    .map((one) => ({ ...one, expiresAt: new Date(Math.min(overlapEndMs, expiryMsOf(one))).toISOString() }))
   const added = { id, sealed: vault.seal(secret), createdAt: now.toISOString(), expiresAt: null }
-  return [added, ...expiring].slice(0, MOST_SECRETS)
+  return [added, ...expiring].slice(0, MAX_SECRETS)
 }
 
-/** Each is a signature in a header. */
-const MOST_SECRETS = 5
-
-function keepSecrets(before: Subscription | undefined, vault: Vault, now: Date): SealedSecret[] {
+function resealSecrets(before: Subscription | undefined, vault: Vault, now: Date): SealedSecret[] {
   return withoutExpired(before?.secrets ?? [], now).flatMap((secret) => {
     const text = vault.open(secret.sealed)
     return text === undefined ? [] : [{ ...secret, sealed: vault.seal(text) }]
@@ -154,10 +171,10 @@ function keepSecrets(before: Subscription | undefined, vault: Vault, now: Date):
 }
 
 function withoutExpired(secrets: SealedSecret[], now: Date): SealedSecret[] {
-  return secrets.filter((secret) => expiryOf(secret) > now.getTime())
+  return secrets.filter((secret) => expiryMsOf(secret) > now.getTime())
 }
 
-function expiryOf({ expiresAt }: SealedSecret): number {
+function expiryMsOf({ expiresAt }: SealedSecret): number {
   return expiresAt === null ? Number.POSITIVE_INFINITY : Date.parse(expiresAt)
 }
 

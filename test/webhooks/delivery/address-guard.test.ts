@@ -1,6 +1,7 @@
 /**
- * Where a webhook may be sent, tried from outside (fault F3): every URL is really sent while a canary listens where it may
- * lead to. Refused means that the guard said no, and that nothing has knocked: a connection that failed would prove nothing.
+ * The address guard, tested from outside (fault F3): every URL is really sent while a canary server listens where it
+ * would connect. A URL counts as refused only if the guard rejects it and the canary sees no connection: a connection
+ * that failed would prove nothing.
  */
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
@@ -14,7 +15,7 @@ import {
 } from '../../../src/webhooks/delivery/address-guard.ts'
 import { createWebhookClient } from '../../../src/webhooks/delivery/webhook-client.ts'
 
-/** What names lead to: the answers in turn, the last one for ever. No name is asked of a real server. */
+/** DNS records: each lookup gets the next entry, later ones repeat the last. No real name server is queried. */
 const records: Record<string, string[][]> = {
   localhost: [['127.0.0.1', '::1']],
   'localhost.': [['127.0.0.1', '::1']],
@@ -48,12 +49,12 @@ const records: Record<string, string[][]> = {
   'empty.test': [[]],
 }
 
-function createDns(answers = records) {
-  const asked: string[] = []
+function createDns(zone = records) {
+  const queried: string[] = []
   const lookup: LookupFunction = (name, options, callback) => {
-    const turn = asked.filter((other) => other === name).length
-    asked.push(name)
-    const addresses = answers[name]?.[turn] ?? answers[name]?.at(-1)
+    const earlier = queried.filter((other) => other === name).length
+    queried.push(name)
+    const addresses = zone[name]?.[earlier] ?? zone[name]?.at(-1)
     const error = Object.assign(new Error(`no ${name}`), { code: 'ENOTFOUND' })
     queueMicrotask(() => {
       if (!addresses || !options.all) return callback(error, '')
@@ -61,10 +62,10 @@ function createDns(answers = records) {
       callback(null, found)
     })
   }
-  return { asked, lookup }
+  return { queried, lookup }
 }
 
-/** Lead to the canary, were they let through. PORT is the canary's. */
+/** URLs that would reach the canary without the guard. PORT is replaced by the canary's port. */
 const loopback = [
   'http://127.0.0.1:PORT/',
   'http://127.0.0.1:PORT/hook?a=b',
@@ -144,7 +145,7 @@ const loopback = [
   'http://münchen.test:PORT/',
 ]
 
-/** Lead elsewhere within, or into a tunnel that ends there. */
+/** URLs of other internal addresses, or of tunnels that end at one. */
 const elsewhere = [
   'http://10.0.0.1:PORT/',
   'http://10.255.255.255:PORT/',
@@ -239,7 +240,7 @@ const elsewhere = [
   'http://mixed6.test:PORT/',
 ]
 
-/** Are no URLs to call, wherever they lead. */
+/** URLs that are refused for their form, whatever their host. */
 const malformed = [
   'http://user@127.0.0.1:PORT/',
   'http://user:password@127.0.0.1:PORT/',
@@ -295,28 +296,28 @@ const malformed = [
   'http://xn--:PORT/',
 ]
 
-const REFUSAL = /^The (URL|address|name) .*(not allowed|must|cannot be read)/
+const REFUSAL = /^The (URL|address|name) .*(not allowed|must|is not valid)/
 
-/** Counts who knocks on 127.0.0.1 and ::1, at one port. */
+/** Counts connections and requests to 127.0.0.1, ::1 and a few other loopback addresses, on one port. */
 async function startCanary(t: Test) {
   const seen = { connections: 0, requests: 0 }
-  const answer: RequestListener = (_request, response) => {
+  const listener: RequestListener = (_request, response) => {
     seen.requests++
     response.setHeader('connection', 'close').end()
   }
-  const port = await listen(t, '127.0.0.1', answer, seen)
-  await listen(t, '127.0.0.2', answer, seen, port)
-  await listen(t, '127.0.255.255', answer, seen, port)
-  await listen(t, '127.255.255.254', answer, seen, port)
-  const hasIpv6 = await listen(t, '::1', answer, seen, port).then(
+  const port = await listen(t, '127.0.0.1', listener, seen)
+  await listen(t, '127.0.0.2', listener, seen, port)
+  await listen(t, '127.0.255.255', listener, seen, port)
+  await listen(t, '127.255.255.254', listener, seen, port)
+  const hasIpv6 = await listen(t, '::1', listener, seen, port).then(
     () => true,
     () => false,
   )
   return { port, seen, hasIpv6 }
 }
 
-async function listen(t: Test, host: string, answer: RequestListener, seen = { connections: 0 }, port = 0) {
-  const server: Server = createServer(answer)
+async function listen(t: Test, host: string, listener: RequestListener, seen = { connections: 0 }, port = 0) {
+  const server: Server = createServer(listener)
   server.on('connection', () => seen.connections++)
   server.listen(port, host)
   await once(server, 'listening')
@@ -327,19 +328,19 @@ async function listen(t: Test, host: string, answer: RequestListener, seen = { c
   return (server.address() as AddressInfo).port
 }
 
-function startSender(t: Test, guard: AddressGuard) {
-  const sender = createWebhookClient({ guard, maxResponseBytes: 1_024 })
-  t.teardown(() => sender.close())
-  return (url: string) => sender.send({ url, headers: {}, body: '{}', timeoutMs: 2_000 })
+function startClient(t: Test, guard: AddressGuard) {
+  const client = createWebhookClient({ guard, maxResponseBytes: 1_024 })
+  t.teardown(() => client.close())
+  return (url: string) => client.send({ url, headers: {}, body: '{}', timeoutMs: 2_000 })
 }
 
-t.test('none of the ways inside reaches the canary', async (t) => {
+t.test('no URL that points inside the network reaches the canary', async (t) => {
   const urls = [...loopback, ...elsewhere, ...malformed]
   t.ok(urls.length >= 120, `${urls.length} URLs`)
   t.equal(new Set(urls).size, urls.length)
   const { port, seen } = await startCanary(t)
   const guard = createAddressGuard([], createDns().lookup)
-  const send = startSender(t, guard)
+  const send = startClient(t, guard)
   for (const text of urls) {
     const url = text.replaceAll('PORT', `${port}`)
     await t.rejects((async () => guard.resolve(guard.parse(url)))(), ForbiddenUrlError, `registering ${text}`)
@@ -348,10 +349,10 @@ t.test('none of the ways inside reaches the canary', async (t) => {
   t.same(seen, { connections: 0, requests: 0 })
 })
 
-t.test('the same ways are open when the loopback is allowed, so the canary can sing', async (t) => {
+t.test('control: with the loopback allowed, the same URLs do reach the canary', async (t) => {
   const { port, seen, hasIpv6 } = await startCanary(t)
   const guard = createAddressGuard(['127.0.0.0/8', '0.0.0.0/32', '::1/128', '::/128'], createDns().lookup)
-  const send = startSender(t, guard)
+  const send = startClient(t, guard)
   const urls = loopback.filter((url) => hasIpv6 || !/\[(?!.*ffff)|6\.test|a\.b\.localhost/i.test(url))
   for (const text of urls) {
     const url = text.replaceAll('PORT', `${port}`)
@@ -361,78 +362,81 @@ t.test('the same ways are open when the loopback is allowed, so the canary can s
   t.equal(seen.requests, urls.length)
 })
 
-t.test('a name that leads elsewhere after it was registered is refused when it is called', async (t) => {
-  const { port, seen } = await startCanary(t)
-  const guard = createAddressGuard([], createDns().lookup)
-  const send = startSender(t, guard)
-  for (const name of ['rebinding.test', 'rebinding6.test', 'rebinding-slowly.test']) {
-    const url = `http://${name}:${port}/`
-    await guard.resolve(guard.parse(url))
-    t.match(await send(url), {
-      status: undefined,
-      reason: `The name ${name} leads to an address that is not allowed.`,
-    })
-  }
-  t.same(seen, { connections: 0, requests: 0 })
-})
+t.test(
+  'a name whose address changes after registration (DNS rebinding) is refused when it is called',
+  async (t) => {
+    const { port, seen } = await startCanary(t)
+    const guard = createAddressGuard([], createDns().lookup)
+    const send = startClient(t, guard)
+    for (const name of ['rebinding.test', 'rebinding6.test', 'rebinding-slowly.test']) {
+      const url = `http://${name}:${port}/`
+      await guard.resolve(guard.parse(url))
+      t.match(await send(url), {
+        status: undefined,
+        reason: `The name ${name} resolves to an address that is not allowed.`,
+      })
+    }
+    t.same(seen, { connections: 0, requests: 0 })
+  },
+)
 
-t.test('a connection goes to the address that was judged, without asking again', async (t) => {
+t.test('a connection uses the address that was checked, without a second lookup', async (t) => {
   const { port, seen } = await startCanary(t)
-  const receiver = { connections: 0 }
-  await listen(t, '127.0.0.3', (_request, response) => response.end(), receiver, port)
+  const endpoint = { connections: 0 }
+  await listen(t, '127.0.0.3', (_request, response) => response.end(), endpoint, port)
   const dns = createDns({ 'turning.test': [['127.0.0.3'], ['127.0.0.1']] })
   const guard = createAddressGuard(['127.0.0.3/32'], dns.lookup)
   const url = `http://turning.test:${port}/`
-  const send = startSender(t, guard)
+  const send = startClient(t, guard)
   t.match(await send(url), { status: 200 })
   await setImmediate()
   t.match(await send(url), { status: 200 }, 'over the same connection')
-  t.same(dns.asked, ['turning.test'])
-  t.equal(receiver.connections, 1)
-  const sendAnew = startSender(t, guard)
-  t.match(await sendAnew(url), { status: undefined, reason: REFUSAL })
+  t.same(dns.queried, ['turning.test'])
+  t.equal(endpoint.connections, 1)
+  const sendAgain = startClient(t, guard)
+  t.match(await sendAgain(url), { status: undefined, reason: REFUSAL })
   t.same(seen, { connections: 0, requests: 0 })
 })
 
-t.test('an allowed receiver cannot redirect to a forbidden one', async (t) => {
+t.test('an allowed endpoint cannot redirect to a forbidden address', async (t) => {
   const { port, seen } = await startCanary(t)
-  const receiver = await listen(t, '127.0.0.3', ({ url }, response) => {
-    const { searchParams } = new URL(url!, 'http://receiver')
+  const endpointPort = await listen(t, '127.0.0.3', ({ url }, response) => {
+    const { searchParams } = new URL(url!, 'http://endpoint')
     response.writeHead(Number(searchParams.get('status')), { location: searchParams.get('to')! }).end()
   })
-  const send = startSender(t, createAddressGuard(['127.0.0.3/32'], createDns().lookup))
+  const send = startClient(t, createAddressGuard(['127.0.0.3/32'], createDns().lookup))
   for (const status of [300, 301, 302, 303, 305, 307, 308]) {
     for (const to of [`http://127.0.0.1:${port}/`, `//localhost:${port}/`, `http://[::1]:${port}/`]) {
       const query = new URLSearchParams({ status: `${status}`, to })
-      t.match(await send(`http://127.0.0.3:${receiver}/?${query}`), { status }, `${status} to ${to}`)
+      t.match(await send(`http://127.0.0.3:${endpointPort}/?${query}`), { status }, `${status} to ${to}`)
     }
   }
   t.same(seen, { connections: 0, requests: 0 })
 })
 
-t.test('the lookup answers as it was asked: with all addresses or the first', async (t) => {
+t.test('the lookup returns all addresses or only the first, as requested', async (t) => {
   const dns = createDns({
     'two.test': [['8.8.8.8', '2606:4700:4700::1111']],
     'mixed.test': [['8.8.8.8', '::1']],
   })
   const { lookup } = createAddressGuard([], dns.lookup)
-  const ask = (name: string, all: boolean) =>
-    new Promise((resolve) => lookup(name, { all }, (...answer) => resolve(answer)))
+  const query = (name: string, all: boolean) =>
+    new Promise((resolve) => lookup(name, { all }, (...result) => resolve(result)))
   const both = [
     { address: '8.8.8.8', family: 4 },
     { address: '2606:4700:4700::1111', family: 6 },
   ]
-  t.same(await ask('two.test', true), [null, both])
-  t.same(await ask('two.test', false), [null, '8.8.8.8', 4])
+  t.same(await query('two.test', true), [null, both])
+  t.same(await query('two.test', false), [null, '8.8.8.8', 4])
   for (const all of [true, false]) {
-    const [refusal] = (await ask('mixed.test', all)) as [Error]
+    const [refusal] = (await query('mixed.test', all)) as [Error]
     t.ok(refusal instanceof ForbiddenUrlError)
-    const [missing] = (await ask('missing.test', all)) as [Error]
+    const [missing] = (await query('missing.test', all)) as [Error]
     t.match(missing, { code: 'ENOTFOUND' })
   }
 })
 
-t.test('a socket opened with the lookup reaches what is allowed, and nothing else', async (t) => {
+t.test('a socket that uses the lookup connects to allowed addresses only', async (t) => {
   const { port, seen } = await startCanary(t)
   const open = async (allowCidrs: string[], autoSelectFamily: boolean) => {
     const { lookup } = createAddressGuard(allowCidrs, createDns().lookup)
@@ -447,16 +451,16 @@ t.test('a socket opened with the lookup reaches what is allowed, and nothing els
   await open(['127.0.0.1/32'], false)
 })
 
-t.test('those who ask for a name at once share the answer, and the next asks anew', async (t) => {
+t.test('concurrent lookups of a name share one query; the next lookup queries again', async (t) => {
   const dns = createDns({ 'shared.test': [['8.8.8.8'], ['127.0.0.1']] })
   const guard = createAddressGuard([], dns.lookup)
   const url = guard.parse('https://shared.test/')
   await Promise.all([guard.resolve(url), guard.resolve(url), guard.resolve(url)])
-  t.equal(dns.asked.length, 1)
+  t.equal(dns.queried.length, 1)
   await t.rejects(guard.resolve(url), ForbiddenUrlError)
 })
 
-t.test('a registration is told why, but not what a name leads to', async (t) => {
+t.test('a refusal says why, but not what a name resolves to', async (t) => {
   const guard = createAddressGuard([], createDns().lookup)
   const reasonOf = (url: string) =>
     (async () => guard.resolve(guard.parse(url)))().then(
@@ -467,17 +471,17 @@ t.test('a registration is told why, but not what a name leads to', async (t) => 
   t.equal(await reasonOf('https://[::1]/'), 'The address ::1 is not allowed.')
   t.equal(
     await reasonOf('https://private10.test/'),
-    'The name private10.test leads to an address that is not allowed.',
+    'The name private10.test resolves to an address that is not allowed.',
   )
   t.equal(await reasonOf('https://missing.test/'), 'The name missing.test cannot be resolved.')
   t.equal(await reasonOf('https://empty.test/'), 'The name empty.test cannot be resolved.')
-  t.equal(await reasonOf('ftp://a.test/'), 'The URL must begin with https:// or http://.')
+  t.equal(await reasonOf('ftp://a.test/'), 'The URL must start with https:// or http://.')
   t.notMatch(await reasonOf('https://user:hunter2@a.test/'), 'hunter2')
   t.equal(await reasonOf('https://8.8.8.8/hook?a=b'), undefined)
   t.equal(await reasonOf('https://[2606:4700:4700::1111]:8443/'), undefined)
 })
 
-t.test('the public internet may be reached', async (t) => {
+t.test('public addresses are allowed', async (t) => {
   const { mayReach } = createAddressGuard([])
   const edges = ['9.255.255.255', '11.0.0.0', '100.63.255.255', '100.128.0.0', '126.255.255.255', '128.0.0.0']
   const more = [
@@ -500,14 +504,14 @@ t.test('the public internet may be reached', async (t) => {
   for (const address of [...edges, ...more, ...last, ...ipv6]) t.ok(mayReach(address), address)
 })
 
-t.test('what is no address may not be reached', async (t) => {
+t.test('text that is not an IP address is not allowed', async (t) => {
   const { mayReach } = createAddressGuard(['0.0.0.0/0', '::/0'])
   for (const text of ['', '8', '8.8', '0x8.8.8.8', '08.8.8.8', '8.8.8.8 ', 'a.test', '::g', '[::1]']) {
     t.notOk(mayReach(text), JSON.stringify(text))
   }
 })
 
-t.test('a CIDR opens what it names, and no more', async (t) => {
+t.test('a CIDR allows exactly the addresses in it', async (t) => {
   const { mayReach } = createAddressGuard([
     '10.1.2.3/16',
     'fd00:1::/32',
@@ -525,14 +529,14 @@ t.test('a CIDR opens what it names, and no more', async (t) => {
   for (const address of inside) t.ok(mayReach(address), address)
   const outside = ['10.2.0.0', 'fd00:2::1', '192.168.7.8', '127.0.0.1', '::10.1.2.3', '2002:a01:203::1']
   for (const address of outside) t.notOk(mayReach(address), address)
-  t.notOk(createAddressGuard(['::/0']).mayReach('127.0.0.1'), 'an IPv6 CIDR opens no IPv4')
+  t.notOk(createAddressGuard(['::/0']).mayReach('127.0.0.1'), 'an IPv6 CIDR allows no IPv4 address')
   t.notOk(
     createAddressGuard(['10.0.0.0/8']).mayReach('64:ff9b::10.0.0.1'),
-    'nor does NAT64 lead to what is private',
+    'an allowed IPv4 range is not allowed through NAT64',
   )
 })
 
-t.test('a CIDR that cannot be read is named', async (t) => {
+t.test('the error for an invalid CIDR quotes it', async (t) => {
   const wrong = [
     '10.0.0.0',
     '10/8',

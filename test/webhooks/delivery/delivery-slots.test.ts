@@ -1,58 +1,58 @@
-/** Places: never more than there are, and none takes what half of them promises to the others. */
+/** Delivery slots: never more in use than exist, and no queue takes what is reserved for the others. */
 import t from 'tap'
 import { createDeliverySlots } from '../../../src/webhooks/delivery/delivery-slots.ts'
 
-t.test('alone one may have all of them, and no more', async (t) => {
-  const places = createDeliverySlots(10)
-  const one = places.join('a', () => {})
+t.test('a single queue may use every slot, and no more', async (t) => {
+  const slots = createDeliverySlots(10)
+  const one = slots.join('a', () => {})
   t.equal(one.take(8), 8)
   t.equal(one.take(8), 2)
   t.equal(one.take(1), 0)
-  t.equal(places.inUse(), 10)
+  t.equal(slots.inUse(), 10)
   one.give(3)
   t.equal(one.take(5), 3)
 })
 
-t.test('of two each has a quarter for itself, whatever the other wants', async (t) => {
-  const places = createDeliverySlots(8)
-  const [greedy, late] = [places.join('a', () => {}), places.join('b', () => {})]
+t.test('of two queues each has a quarter reserved, whatever the other wants', async (t) => {
+  const slots = createDeliverySlots(8)
+  const [greedy, late] = [slots.join('a', () => {}), slots.join('b', () => {})]
   t.equal(greedy.take(100), 6)
   t.equal(late.take(100), 2)
-  t.equal(places.inUse(), 8)
+  t.equal(slots.inUse(), 8)
   late.give(2)
-  t.equal(greedy.take(1), 0, 'what was given back stays promised')
+  t.equal(greedy.take(1), 0, 'slots that were given back stay reserved')
 })
 
-t.test('who got fewer than it wanted is told when there are some again, once', async (t) => {
-  const places = createDeliverySlots(2)
-  let told = 0
-  const one = places.join('a', () => {})
-  const other = places.join('b', () => told++)
+t.test('a holder that got too few slots is notified once when slots are free again', async (t) => {
+  const slots = createDeliverySlots(2)
+  let notified = 0
+  const one = slots.join('a', () => {})
+  const other = slots.join('b', () => notified++)
   t.equal(one.take(2), 2)
   t.equal(other.take(1), 0)
-  t.equal(told, 0)
+  t.equal(notified, 0)
   one.give(1)
   one.give(1)
-  t.equal(told, 1)
+  t.equal(notified, 1)
   other.leave()
-  t.equal(one.take(2), 2, 'who has left has no share')
+  t.equal(one.take(2), 2, 'a queue without holders has nothing reserved')
 })
 
-t.test('more who want them than there are places: no share, and never more than there are', async (t) => {
-  const places = createDeliverySlots(3)
-  const all = Array.from({ length: 10 }, (_, i) => places.join(`q${i}`, () => {}))
-  const got = all.map((holder) => holder.take(2))
+t.test('with more queues than slots nothing is reserved, and the total still holds', async (t) => {
+  const slots = createDeliverySlots(3)
+  const holders = Array.from({ length: 10 }, (_, i) => slots.join(`q${i}`, () => {}))
+  const got = holders.map((holder) => holder.take(2))
   t.same(got.slice(0, 3), [2, 1, 0])
-  t.equal(places.inUse(), 3)
+  t.equal(slots.inUse(), 3)
 })
 
-t.test('what one has left behind counts for the next of its queue, not for others', async (t) => {
-  const places = createDeliverySlots(8)
-  const good = places.join('good', () => {})
-  const before = places.join('bad', () => {})
+t.test('slots of a holder that left count against its successor, not against other queues', async (t) => {
+  const slots = createDeliverySlots(8)
+  const good = slots.join('good', () => {})
+  const before = slots.join('bad', () => {})
   t.equal(before.take(100), 6)
   before.leave()
-  const after = places.join('bad', () => {})
+  const after = slots.join('bad', () => {})
   t.equal(after.take(100), 0)
   t.equal(good.take(100), 2)
   before.give(6)

@@ -1,4 +1,4 @@
-/** Signatures as receivers check them: with the library of the standard's authors. */
+/** Signatures, verified as an endpoint does: with the reference library of Standard Webhooks. */
 
 import { Webhook } from 'standardwebhooks'
 import t from 'tap'
@@ -15,7 +15,7 @@ function headersOf(secrets: string[], timestampS = nowS(), id = 'emails:1.1') {
   }
 }
 
-t.test('the library of the standard accepts what is signed, as text and as bytes', async (t) => {
+t.test('the reference library accepts a signed body, as text and as bytes', async (t) => {
   const secret = createSigningSecret()
   const webhook = new Webhook(secret)
   t.same(webhook.verify(body, headersOf([secret])), JSON.parse(body))
@@ -23,13 +23,13 @@ t.test('the library of the standard accepts what is signed, as text and as bytes
   t.equal(sign([secret], 'a', 1_700_000_000, body), webhook.sign('a', new Date(1_700_000_000_000), body))
 })
 
-t.test('it agrees with the example of the standard', async (t) => {
+t.test('the signature equals the example in the specification', async (t) => {
   const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
   const signature = sign([secret], 'msg_p5jXN8AQM9LWM0D4loKWxJek', 1_614_265_330, '{"test": 2432232314}')
   t.equal(signature, 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=')
 })
 
-t.test('while two secrets are live, either is enough', async (t) => {
+t.test('while two secrets are active, either verifies the request', async (t) => {
   const [old, next, other] = [createSigningSecret(), createSigningSecret(), createSigningSecret()]
   const headers = headersOf([old, next])
   t.match(headers['webhook-signature'], /^v1,[A-Za-z0-9+/]{43}= v1,[A-Za-z0-9+/]{43}=$/)
@@ -38,7 +38,7 @@ t.test('while two secrets are live, either is enough', async (t) => {
   t.throws(() => new Webhook(other).verify(body, headers), /No matching signature/)
 })
 
-t.test('what was changed on the way, or sent again later, is refused', async (t) => {
+t.test('a request that was altered or replayed later is rejected', async (t) => {
   const secret = createSigningSecret()
   const webhook = new Webhook(secret)
   const headers = headersOf([secret])
@@ -50,7 +50,7 @@ t.test('what was changed on the way, or sent again later, is refused', async (t)
   t.throws(() => webhook.verify(body, headersOf([secret], nowS() + 310)), /too new/)
 })
 
-t.test('a secret is new each time, and of the form that the standard asks for', async (t) => {
+t.test('every generated secret is different and has the specified form', async (t) => {
   const secrets = Array.from({ length: 100 }, createSigningSecret)
   t.equal(new Set(secrets).size, 100)
   for (const secret of secrets) {
@@ -59,7 +59,7 @@ t.test('a secret is new each time, and of the form that the standard asks for', 
   }
 })
 
-t.test('a secret has 24 to 64 bytes, in base64 as everybody writes it', async (t) => {
+t.test('a secret is 24 to 64 bytes in padded standard base64', async (t) => {
   const of = (bytes: number) => `whsec_${Buffer.alloc(bytes, 0xff).toString('base64')}`
   for (const bytes of [24, 25, 26, 32, 64]) t.ok(isSecret(of(bytes)), `${bytes} bytes`)
   for (const bytes of [0, 1, 23, 65, 1_000]) t.notOk(isSecret(of(bytes)), `${bytes} bytes`)
@@ -81,7 +81,7 @@ t.test('a secret has 24 to 64 bytes, in base64 as everybody writes it', async (t
   for (const text of wrong) t.notOk(isSecret(text), JSON.stringify(text))
 })
 
-t.test('what is no secret signs nothing, and is not repeated', async (t) => {
+t.test('signing with a malformed secret throws, without quoting it', async (t) => {
   t.throws(() => sign(['whsec_hunter2'], 'a', 1, body), { message: /^(?!.*hunter2).*not of the form/ })
   t.throws(() => sign([createSigningSecret(), ''], 'a', 1, body), /not of the form/)
 })

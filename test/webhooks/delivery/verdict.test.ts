@@ -1,4 +1,4 @@
-/** What a receiver's answer means for the job. */
+/** What an endpoint's response means for the job. */
 import t from 'tap'
 import { judge } from '../../../src/webhooks/delivery/verdict.ts'
 import type { DeliveryResult } from '../../../src/webhooks/delivery/webhook-client.ts'
@@ -6,11 +6,11 @@ import type { DeliveryResult } from '../../../src/webhooks/delivery/webhook-clie
 const now = Date.parse('2026-01-15T12:00:00Z')
 const DAY_MS = 86_400_000
 
-function answer(status: number, contentType?: string, body?: string, retryAfter?: string): DeliveryResult {
+function response(status: number, contentType?: string, body?: string, retryAfter?: string): DeliveryResult {
   return { status, retryAfter, contentType, body, isCut: false, ms: 12 }
 }
 
-const json = (status: number, body: string) => answer(status, 'application/json', body)
+const json = (status: number, body: string) => response(status, 'application/json', body)
 
 t.test('2xx completes the job, and a JSON body is its result', async (t) => {
   const result = { sent: true, ids: [1, 2], to: 'Zoë' }
@@ -24,20 +24,20 @@ t.test('2xx completes the job, and a JSON body is its result', async (t) => {
     'model/a+json',
   ]
   for (const type of types)
-    t.same(judge(answer(200, type, '[1]'), now), { kind: 'complete', result: [1] }, type)
+    t.same(judge(response(200, type, '[1]'), now), { kind: 'complete', result: [1] }, type)
   for (const body of ['0', '""', 'false', 'null']) {
     t.same(judge(json(200, body), now), { kind: 'complete', result: JSON.parse(body) })
   }
 })
 
-t.test('a body that cannot be kept completes the job without a result', async (t) => {
-  const nothing = { kind: 'complete', result: null }
-  t.same(judge(answer(204), now), nothing, 'none')
-  t.same(judge(answer(200, undefined, '{"a":1}'), now), nothing, 'of no type')
+t.test('a body that cannot be stored completes the job without a result', async (t) => {
+  const withoutResult = { kind: 'complete', result: null }
+  t.same(judge(response(204), now), withoutResult, 'no body')
+  t.same(judge(response(200, undefined, '{"a":1}'), now), withoutResult, 'no content type')
   for (const body of ['', '{', 'OK', '{"a":1}x', 'undefined'])
-    t.same(judge(json(200, body), now), nothing, body)
+    t.same(judge(json(200, body), now), withoutResult, body)
   for (const type of ['text/plain', 'text/html', 'application/jsonp', 'application/x-json', 'json', '']) {
-    t.same(judge(answer(200, type, '{"a":1}'), now), nothing, type)
+    t.same(judge(response(200, type, '{"a":1}'), now), withoutResult, type)
   }
   const cut: DeliveryResult = {
     status: 200,
@@ -47,12 +47,16 @@ t.test('a body that cannot be kept completes the job without a result', async (t
     isCut: true,
     ms: 1,
   }
-  t.same(judge(cut, now), nothing, 'cut')
-  t.same(judge(json(200, '{"__proto__":{"a":1}}'), now), nothing, 'reaches for a prototype')
-  t.same(judge(json(200, '{"constructor":{"prototype":1}}'), now), nothing, 'reaches for a constructor')
+  t.same(judge(cut, now), withoutResult, 'too long')
+  t.same(judge(json(200, '{"__proto__":{"a":1}}'), now), withoutResult, 'contains __proto__')
+  t.same(
+    judge(json(200, '{"constructor":{"prototype":1}}'), now),
+    withoutResult,
+    'contains constructor.prototype',
+  )
 })
 
-t.test('a result is as deep as 64 levels, and a deeper one breaks nothing', async (t) => {
+t.test('a result may be 64 levels deep; a deeper one is dropped', async (t) => {
   const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
   t.same(judge(json(200, nested(64)), now), { kind: 'complete', result: JSON.parse(nested(64)) })
   for (const levels of [65, 1_000, 400_000]) {
@@ -60,31 +64,31 @@ t.test('a result is as deep as 64 levels, and a deeper one breaks nothing', asyn
   }
 })
 
-t.test('what may pass is tried again', async (t) => {
+t.test('a temporary failure is retried', async (t) => {
   for (const status of [408, 425, 429, 500, 501, 502, 503, 504, 511, 599, 999]) {
     const reason = `answered ${status} in 12 ms`
-    t.same(judge(answer(status), now), { kind: 'retry', reason, afterMs: undefined }, `${status}`)
+    t.same(judge(response(status), now), { kind: 'retry', reason, afterMs: undefined }, `${status}`)
   }
-  const silent: DeliveryResult = { status: undefined, reason: 'connection refused', ms: 3 }
-  t.same(judge(silent, now), { kind: 'retry', reason: 'connection refused', afterMs: undefined })
+  const noResponse: DeliveryResult = { status: undefined, reason: 'connection refused', ms: 3 }
+  t.same(judge(noResponse, now), { kind: 'retry', reason: 'connection refused', afterMs: undefined })
 })
 
-t.test('410 wants no more', async (t) => {
-  t.same(judge(answer(410), now), { kind: 'gone', reason: 'answered 410 in 12 ms' })
+t.test('410 ends the subscription', async (t) => {
+  t.same(judge(response(410), now), { kind: 'gone', reason: 'answered 410 in 12 ms' })
 })
 
-t.test('other 4xx and redirects fail the job for good', async (t) => {
+t.test('other 4xx and redirects fail the job permanently', async (t) => {
   for (const status of [400, 401, 403, 404, 405, 409, 411, 413, 415, 422, 426, 428, 431, 451, 499]) {
-    t.same(judge(answer(status), now), { kind: 'fail', reason: `answered ${status} in 12 ms` }, `${status}`)
+    t.same(judge(response(status), now), { kind: 'fail', reason: `answered ${status} in 12 ms` }, `${status}`)
   }
   for (const status of [300, 301, 302, 303, 304, 307, 308]) {
     const reason = `answered ${status} in 12 ms; redirects are not followed`
-    t.same(judge(answer(status), now), { kind: 'fail', reason }, `${status}`)
+    t.same(judge(response(status), now), { kind: 'fail', reason }, `${status}`)
   }
 })
 
 t.test('Retry-After is seconds or a date in one of its three forms, from 0 to 24 h', async (t) => {
-  const waits: Record<string, number | undefined> = {
+  const delays: Record<string, number | undefined> = {
     '0': 0,
     '1': 1_000,
     '120': 120_000,
@@ -121,31 +125,34 @@ t.test('Retry-After is seconds or a date in one of its three forms, from 0 to 24
     'Thu, 15 Foo 2026 12:00:30 GMT': undefined,
     'Thu, 15 Jan 2026 25:00:30 GMT': undefined,
   }
-  for (const [text, afterMs] of Object.entries(waits)) {
+  for (const [text, afterMs] of Object.entries(delays)) {
     t.match(
-      judge(answer(503, undefined, undefined, text), now),
+      judge(response(503, undefined, undefined, text), now),
       { kind: 'retry', afterMs },
       JSON.stringify(text),
     )
-    const verdict = judge(answer(429, undefined, undefined, text), now)
+    const verdict = judge(response(429, undefined, undefined, text), now)
     t.equal(verdict.kind === 'retry' && verdict.afterMs, afterMs, JSON.stringify(text))
   }
 })
 
-t.test('a reason quotes the first 200 characters of a text or of JSON, on one line', async (t) => {
+t.test('a reason quotes the first 200 characters of a textual body, on one line', async (t) => {
   const reasonOf = (type: string, body: string | undefined) => {
-    const verdict = judge(answer(503, type, body), now)
+    const verdict = judge(response(503, type, body), now)
     return verdict.kind === 'retry' ? verdict.reason : undefined
   }
-  const bare = 'answered 503 in 12 ms'
-  t.equal(reasonOf('text/plain', 'Too busy'), `${bare}: Too busy`)
-  t.equal(reasonOf('application/problem+json', '{\n  "title": "Busy"\r\n}\n'), `${bare}: { "title": "Busy" }`)
-  t.equal(reasonOf('text/plain', 'a\u0000b\u001b[31mc'), `${bare}: a b [31mc`)
-  t.equal(reasonOf('text/plain; charset=utf-8', 'x'.repeat(201)), `${bare}: ${'x'.repeat(200)}`)
-  t.equal(reasonOf('text/plain', '𝄞'.repeat(201)), `${bare}: ${'𝄞'.repeat(200)}`)
-  for (const body of ['', ' \n ', undefined]) t.equal(reasonOf('text/plain', body), bare)
-  t.equal(reasonOf('application/octet-stream', 'abc'), bare)
-  t.equal(reasonOf('', 'abc'), bare)
-  const moved = judge(answer(302, 'text/plain', 'Moved'), now)
+  const summary = 'answered 503 in 12 ms'
+  t.equal(reasonOf('text/plain', 'Too busy'), `${summary}: Too busy`)
+  t.equal(
+    reasonOf('application/problem+json', '{\n  "title": "Busy"\r\n}\n'),
+    `${summary}: { "title": "Busy" }`,
+  )
+  t.equal(reasonOf('text/plain', 'a\u0000b\u001b[31mc'), `${summary}: a b [31mc`)
+  t.equal(reasonOf('text/plain; charset=utf-8', 'x'.repeat(201)), `${summary}: ${'x'.repeat(200)}`)
+  t.equal(reasonOf('text/plain', '𝄞'.repeat(201)), `${summary}: ${'𝄞'.repeat(200)}`)
+  for (const body of ['', ' \n ', undefined]) t.equal(reasonOf('text/plain', body), summary)
+  t.equal(reasonOf('application/octet-stream', 'abc'), summary)
+  t.equal(reasonOf('', 'abc'), summary)
+  const moved = judge(response(302, 'text/plain', 'Moved'), now)
   t.match(moved, { kind: 'fail', reason: 'answered 302 in 12 ms; redirects are not followed: Moved' })
 })

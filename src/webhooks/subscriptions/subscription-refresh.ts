@@ -1,0 +1,77 @@
+/**
+ * Keeps the subscriptions of this process as Redis has them: all of them after each reconnect and, with other
+ * replicas, once a minute; a single one when a take finds that its revision changed. Failed reads are retried
+ * until they succeed.
+ */
+import type { ActiveSubscriptions } from './active-subscriptions.ts'
+import { nextRefreshMs } from './subscription-state.ts'
+import type { SubscriptionStore } from './subscription-store.ts'
+
+export interface SubscriptionRefresh {
+  /** Refreshes now; call it after every connect. */
+  start(): void
+  /** Reads the subscription of one queue. */
+  reload(queue: string): void
+  stop(): void
+}
+
+const RELOAD_RETRY_MS = 5_000
+
+export function createSubscriptionRefresh(
+  store: Pick<SubscriptionStore, 'version' | 'all' | 'find'>,
+  active: Pick<ActiveSubscriptions, 'apply' | 'queues'>,
+  hasOtherReplicas: boolean,
+): SubscriptionRefresh {
+  let appliedVersion: string | undefined
+  let isStarting = false
+  let isStopped = false
+  let timer: NodeJS.Timeout | undefined
+  const reloadTimers = new Map<string, NodeJS.Timeout>()
+
+  async function refresh(): Promise<void> {
+    const version = await store.version()
+    if (version === appliedVersion) return
+    const stored = new Map((await store.all()).map((subscription) => [subscription.queue, subscription]))
+    for (const queue of new Set([...active.queues(), ...stored.keys()]))
+      active.apply(queue, stored.get(queue))
+    appliedVersion = version
+  }
+
+  async function refreshAndSchedule(): Promise<void> {
+    const hasSucceeded = await refresh().then(
+      () => true,
+      () => false,
+    )
+    const delayMs = nextRefreshMs(hasSucceeded, hasOtherReplicas)
+    if (isStopped || delayMs === undefined) return
+    timer = setTimeout(() => void refreshAndSchedule(), delayMs)
+  }
+
+  function reload(queue: string): void {
+    store.find(queue).then(
+      (subscription) => active.apply(queue, subscription),
+      () => {
+        if (isStopped) return
+        clearTimeout(reloadTimers.get(queue))
+        reloadTimers.set(queue, setTimeout(reload, RELOAD_RETRY_MS, queue))
+      },
+    )
+  }
+
+  return {
+    start() {
+      if (isStarting || isStopped) return
+      isStarting = true
+      clearTimeout(timer)
+      void refreshAndSchedule().finally(() => {
+        isStarting = false
+      })
+    },
+    reload,
+    stop() {
+      isStopped = true
+      clearTimeout(timer)
+      for (const reloadTimer of reloadTimers.values()) clearTimeout(reloadTimer)
+    },
+  }
+}

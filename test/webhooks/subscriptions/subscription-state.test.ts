@@ -1,0 +1,79 @@
+/** Decisions about subscriptions: which worker stops or starts, what is reported, when Redis is read again. */
+import t from 'tap'
+import { createKeyspace } from '../../../src/redis/keyspace.ts'
+import type { Subscription } from '../../../src/webhooks/subscriptions/subscription.ts'
+import {
+  concurrencyLimitOf,
+  nextRefreshMs,
+  planWorker,
+  troubleOf,
+} from '../../../src/webhooks/subscriptions/subscription-state.ts'
+
+const at = '2026-01-15T12:00:00.000Z'
+
+function subscription(fields: Partial<Subscription> = {}): Subscription {
+  return {
+    queue: 'emails',
+    revision: 'r1',
+    url: 'https://example.com/hook',
+    concurrency: 7,
+    timeoutMs: 15_000,
+    rateLimit: null,
+    headers: {},
+    secrets: [],
+    paused: null,
+    createdAt: at,
+    updatedAt: at,
+    ...fields,
+  }
+}
+
+const paused = { reason: 'answered 410 in 3 ms', at }
+
+t.test('a worker starts for a new subscription, and for none that is paused', async (t) => {
+  t.same(planWorker(undefined, subscription(), false), { stop: false, start: true })
+  t.same(planWorker(undefined, subscription({ paused }), false), { stop: false, start: false })
+  t.same(planWorker(undefined, undefined, false), { stop: false, start: false })
+})
+
+t.test('a worker is kept for the same revision and replaced for another', async (t) => {
+  t.same(planWorker('r1', subscription(), false), { stop: false, start: false })
+  t.same(planWorker('r0', subscription(), false), { stop: true, start: true })
+})
+
+t.test('a worker stops when its subscription is paused or removed', async (t) => {
+  t.same(planWorker('r0', subscription({ paused }), false), { stop: true, start: false })
+  t.same(planWorker('r1', undefined, false), { stop: true, start: false })
+})
+
+t.test('while the service stops no worker starts', async (t) => {
+  t.same(planWorker(undefined, subscription(), true), { stop: false, start: false })
+  t.same(planWorker('r0', subscription(), true), { stop: true, start: false })
+})
+
+t.test('a subscription is reported when it is paused, cannot be unsealed or fails', async (t) => {
+  const healthy = { failing: false, lastError: 'answered 500 in 1 ms' }
+  t.equal(troubleOf({ paused }, undefined), 'is paused: answered 410 in 3 ms')
+  t.match(troubleOf({ paused: null }, undefined), /^sends nothing: .* another SECRET$/)
+  t.equal(troubleOf({ paused: null }, { ...healthy, failing: true }), 'fails: answered 500 in 1 ms')
+  t.equal(troubleOf({ paused: null }, healthy), undefined)
+})
+
+t.test('a failed refresh is retried soon; only with other replicas is a good one repeated', async (t) => {
+  t.equal(nextRefreshMs(false, false), 5_000)
+  t.equal(nextRefreshMs(false, true), 5_000)
+  t.equal(nextRefreshMs(true, true), 60_000)
+  t.equal(nextRefreshMs(true, false), undefined)
+})
+
+t.test('the concurrency limit names the deliveries, and the hash that has the revision', async (t) => {
+  const rateLimit = { max: 5, duration: 1_000 }
+  t.same(concurrencyLimitOf(subscription({ rateLimit }), createKeyspace('bull')), {
+    key: 'bull::sluice:deliveries:emails',
+    limit: 7,
+    owner: 'bull::sluice:subscription:emails',
+    revision: 'r1',
+    rateLimit,
+  })
+  t.equal(concurrencyLimitOf(subscription(), createKeyspace('bull')).rateLimit, undefined)
+})

@@ -1,0 +1,147 @@
+/** Changes of a subscription: what a PUT and a rotation keep, replace and reveal. */
+import t from 'tap'
+import { createVault } from '../../../src/webhooks/subscriptions/secret-vault.ts'
+import {
+  describeSubscription,
+  pauseSubscription,
+  replaceSubscription,
+  rotateSecret,
+  type Subscription,
+  unseal,
+} from '../../../src/webhooks/subscriptions/subscription.ts'
+
+const vault = createVault(['n'.repeat(40), 'o'.repeat(40)])
+const now = new Date('2026-01-15T12:00:00Z')
+const later = (seconds: number) => new Date(now.getTime() + seconds * 1_000)
+const url = 'https://example.com/hook'
+const secretOf = (byte: number) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`
+
+const create = (request = {}, at = now) =>
+  replaceSubscription('emails', undefined, { url, ...request }, vault, at)
+const replace = (before: Subscription, request = {}, at = now) =>
+  replaceSubscription('emails', before, { url, ...request }, vault, at)
+/** The secrets that sign a delivery at that time, newest first. */
+const signingAt = (subscription: Subscription, at: Date) =>
+  unseal(subscription, vault)!
+    .secrets.filter(({ expiresAtMs }) => expiresAtMs > at.getTime())
+    .map(({ text }) => text)
+
+t.test('a new subscription has defaults and a generated secret', async (t) => {
+  const { subscription, secret } = create()
+  t.match(subscription, {
+    queue: 'emails',
+    url,
+    concurrency: 10,
+    timeoutMs: 15_000,
+    rateLimit: null,
+    headers: {},
+    paused: null,
+    createdAt: now.toISOString(),
+    updatedAt: now.toISOString(),
+  })
+  t.match(secret, /^whsec_/)
+  t.same(signingAt(subscription, now), [secret])
+})
+
+t.test('a given secret is used and not returned', async (t) => {
+  const { subscription, secret } = create({ secret: secretOf(1) })
+  t.equal(secret, undefined)
+  t.same(signingAt(subscription, now), [secretOf(1)])
+})
+
+t.test('a PUT resets omitted fields, and keeps the secret and the time of creation', async (t) => {
+  const first = create({
+    concurrency: 3,
+    headers: { A: 'b' },
+    rateLimit: { max: 1, duration: 1 },
+    paused: true,
+  })
+  t.match(first.subscription.paused, { reason: 'requested by the client', at: now.toISOString() })
+  const { subscription, secret } = replace(first.subscription, {}, later(60))
+  t.match(subscription, { concurrency: 10, headers: {}, rateLimit: null, paused: null })
+  t.equal(subscription.createdAt, now.toISOString())
+  t.equal(subscription.updatedAt, later(60).toISOString())
+  t.not(subscription.revision, first.subscription.revision)
+  t.equal(secret, undefined)
+  t.same(signingAt(subscription, later(60)), [first.secret])
+})
+
+t.test('a different secret signs first, and the earlier one beside it for a day', async (t) => {
+  const first = create({ secret: secretOf(1) }).subscription
+  const second = replace(first, { secret: secretOf(2) }).subscription
+  t.same(signingAt(second, later(86_399)), [secretOf(2), secretOf(1)])
+  t.same(signingAt(second, later(86_400)), [secretOf(2)])
+  const again = replace(second, { secret: secretOf(2) }).subscription
+  t.same(signingAt(again, now), [secretOf(2), secretOf(1)], 'the same secret adds none')
+})
+
+t.test('a rotation keeps earlier secrets for the overlap, never longer than they had', async (t) => {
+  const first = create({ secret: secretOf(1) }).subscription
+  const second = rotateSecret(first, 60, vault, now)
+  t.same(signingAt(second.subscription, later(59)), [second.secret, secretOf(1)])
+  t.same(signingAt(second.subscription, later(60)), [second.secret])
+  const third = rotateSecret(second.subscription, 600, vault, later(30))
+  t.same(signingAt(third.subscription, later(59)), [third.secret, second.secret, secretOf(1)])
+  t.same(signingAt(third.subscription, later(60)), [third.secret, second.secret])
+  const last = rotateSecret(third.subscription, 0, vault, later(31))
+  t.same(signingAt(last.subscription, later(31)), [last.secret])
+})
+
+t.test('five secrets sign at most', async (t) => {
+  let { subscription } = create()
+  for (let i = 0; i < 9; i++) subscription = rotateSecret(subscription, 600, vault, now).subscription
+  t.equal(signingAt(subscription, now).length, 5)
+})
+
+t.test('a change seals everything with the first SECRET', async (t) => {
+  const old = createVault(['o'.repeat(40)])
+  const { subscription, secret } = replaceSubscription('q', undefined, { url }, old, now)
+  const onlyNew = createVault(['n'.repeat(40)])
+  t.equal(unseal(subscription, onlyNew), undefined)
+  const resealed = replace(subscription).subscription
+  t.same(
+    unseal(resealed, onlyNew)?.secrets.map(({ text }) => text),
+    [secret],
+  )
+})
+
+t.test('secrets that cannot be opened are dropped, and a new one is generated', async (t) => {
+  const lost = replaceSubscription('q', undefined, { url }, createVault(['x'.repeat(40)]), now)
+  const { subscription, secret } = replace(lost.subscription)
+  t.match(secret, /^whsec_/)
+  t.same(signingAt(subscription, now), [secret])
+})
+
+t.test('a header that cannot be opened makes the whole subscription unreadable', async (t) => {
+  const { subscription } = create({ headers: { Authorization: 'Bearer x' } })
+  t.same(unseal(subscription, vault)?.headers, { Authorization: 'Bearer x' })
+  t.equal(unseal({ ...subscription, headers: { Authorization: 'altered' } }, vault), undefined)
+})
+
+t.test('a pause changes the revision and says why and since when', async (t) => {
+  const { subscription } = create()
+  const paused = pauseSubscription(subscription, 'answered 410 in 3 ms', later(5))
+  t.same(paused.paused, { reason: 'answered 410 in 3 ms', at: later(5).toISOString() })
+  t.not(paused.revision, subscription.revision)
+  t.equal(paused.secrets, subscription.secrets)
+})
+
+t.test(
+  'the description shows neither secrets, header values, the revision nor expired secrets',
+  async (t) => {
+    const first = create({ headers: { Authorization: 'Bearer x' } })
+    const { subscription, secret } = rotateSecret(first.subscription, 60, vault, now)
+    const shown = describeSubscription(subscription, later(59))
+    t.same(shown.headers, ['Authorization'])
+    t.same(
+      shown.secrets.map(({ expiresAt }) => expiresAt),
+      [null, later(60).toISOString()],
+    )
+    t.notOk('revision' in shown)
+    const text = JSON.stringify(shown)
+    for (const hidden of ['Bearer', secret!, first.secret!, subscription.secrets[0]!.sealed]) {
+      t.notOk(text.includes(hidden))
+    }
+    t.equal(describeSubscription(subscription, later(60)).secrets.length, 1)
+  },
+)
