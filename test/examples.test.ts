@@ -103,7 +103,7 @@ async function testExample(t: Test, example: Example): Promise<void> {
     const next = await add({ sleepMs: 900 })
     t.match(await ended(next), { state: 'completed' })
     t.match(await service.look(lost), { state: 'active', result: null })
-    t.match(worker.said(), `${lost}: The lease is not held any more`)
+    t.match(worker.said(), `${lost}: The lease is no longer held`)
   })
 
   await t.test('what is done while the service is away is told when it is back', async (t) => {

@@ -109,7 +109,7 @@ t.test('an answer that breaks the contract in any way is seen', async (t) => {
   const problem = {
     ...{
       type: '/problems/job-not-found',
-      title: 'There is no such job',
+      title: 'The job does not exist',
       status: 404,
       detail: 'Check the id.',
     },
