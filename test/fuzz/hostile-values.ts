@@ -1,6 +1,6 @@
 /**
- * Values that have broken other services, as arbitraries of fast-check: texts, JSON texts, ids, cursors, paths. JSON is
- * made as text, since no JavaScript value can say `1e400`, `-0`, a key twice or a key called `__proto__`.
+ * Values that have broken other services, as fast-check arbitraries: texts, JSON texts, ids, cursors, paths. JSON is
+ * generated as text, because no JavaScript value can express `1e400`, a repeated key or a key named `__proto__`.
  */
 import * as fc from 'fast-check'
 import { RESERVED_KEYS } from '../../src/jobs/job-id.ts'
@@ -20,19 +20,19 @@ const texts = [
   ...RESERVED_KEYS,
 ] // biome-ignore format: a list to read, not a column
 
-/** Units of UTF-16, halves of pairs among them. */
-const unitsOfUtf16: Text = fc
+/** UTF-16 code units, including lone surrogates. */
+const utf16Units: Text = fc
   .array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 20 })
   .map((units) => String.fromCharCode(...units))
 
 export const anyText: Text = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(...texts) },
-  { weight: 1, arbitrary: unitsOfUtf16 },
+  { weight: 1, arbitrary: utf16Units },
   { weight: 1, arbitrary: fc.string() },
   { weight: 1, arbitrary: fc.stringMatching(/^[A-Za-z0-9_.:~-]{1,40}$/) },
 )
 
-/** What may stand in a header: Node's parser lets nothing else through, and takes the blanks around it away. */
+/** Header values that Node's parser accepts; it trims whitespace. */
 export const headerText: Text = fc
   .oneof(
     fc.constantFrom(...texts),
@@ -41,7 +41,7 @@ export const headerText: Text = fc
   )
   .map(asHeader)
 
-/** What is left of a text when it has to be a header's value. */
+/** Removes everything that a header value cannot contain. */
 export function asHeader(text: string): string {
   return text.replaceAll(/[^\x20-\x7e\x80-\xff]/g, '').trim()
 }
@@ -57,15 +57,15 @@ export const numberText: Text = fc.oneof(
 ) // biome-ignore format: a list to read, not a column
 
 const deep = (levels: number, open: string, close: string) => open.repeat(levels) + close.repeat(levels)
-const wide = (many: number, item: (index: number) => string) =>
-  Array.from({ length: many }, (_, i) => item(i)).join()
+const wide = (count: number, item: (index: number) => string) =>
+  Array.from({ length: count }, (_, i) => item(i)).join()
 
-/** Too deep, too wide, or with keys that reach for a prototype. */
-const awkwardJson: Text = fc.oneof(
+/** Too deep, too wide, or with keys that could reach a prototype. */
+const extremeJson: Text = fc.oneof(
   fc.constantFrom(63, 64, 65, 66, 500, 20_000).map((levels) => deep(levels, '[', ']')),
   fc.constantFrom(63, 64, 65, 500).map((levels) => `${'{"a":'.repeat(levels)}0${'}'.repeat(levels)}`),
-  fc.constantFrom(100, 3_000).map((many) => `[${wide(many, () => '{}')}]`),
-  fc.constantFrom(100, 3_000).map((many) => `{${wide(many, (i) => `"k${i}":${i}`)}}`),
+  fc.constantFrom(100, 3_000).map((count) => `[${wide(count, () => '{}')}]`),
+  fc.constantFrom(100, 3_000).map((count) => `{${wide(count, (i) => `"k${i}":${i}`)}}`),
   fc.constantFrom(
     ...['{"__proto__":{"a":1}}', '{"__proto__":null}', '{"\\u005f_proto__":1}', '{"constructor":{"prototype":{"a":1}}}'],
     ...['{"constructor":1}', '{"toString":1,"valueOf":2,"hasOwnProperty":3}', '{"toJSON":"x"}', '{"then":{"then":1}}'],
@@ -82,10 +82,10 @@ export const anyJson: Text = fc.oneof(
   { weight: 2, arbitrary: numberText },
   { weight: 2, arbitrary: anyText.map((text) => JSON.stringify(text)) },
   { weight: 2, arbitrary: fc.json({ maxDepth: 3 }) },
-  { weight: 1, arbitrary: awkwardJson },
+  { weight: 1, arbitrary: extremeJson },
 )
 
-/** A text that was JSON before something happened to it. */
+/** JSON text with one piece inserted, replaced or cut off. */
 export const brokenJson = (json: Text): Text =>
   fc
     .tuple(
@@ -94,13 +94,13 @@ export const brokenJson = (json: Text): Text =>
       fc.constantFrom('', ',', '}', ']', '"', '\\', '\0', ':', '0', 'NaN', '/**/', '\ufeff', '{'),
     )
     .map(([text, at, piece]) => {
-      const place = at % (text.length + 1)
+      const position = at % (text.length + 1)
       return at % 2 === 0
-        ? text.slice(0, place) + piece
-        : text.slice(0, place) + piece + text.slice(place + 1)
+        ? text.slice(0, position) + piece
+        : text.slice(0, position) + piece + text.slice(position + 1)
     })
 
-/** `given`: ids of jobs that are there. */
+/** `given`: ids of existing jobs. */
 export const jobIds = (given: string[]): Text =>
   fc.oneof(
     { weight: 3, arbitrary: fc.constantFrom(...given) },
@@ -113,7 +113,7 @@ export const jobIds = (given: string[]): Text =>
     },
   )
 
-const places = [
+const lists = [
   'wait',
   'paused',
   'active',
@@ -139,8 +139,8 @@ const scores = fc.constantFrom<unknown>(
   1,
 )
 
-/** Where a page of a list ended, as job-lister.ts would believe it. */
-const marksOfLists = fc
+/** Positions at which a page may have ended, in the format of job-lister.ts. */
+const listMarks = fc
   .record({
     span: fc.nat(3),
     before: fc.constantFrom(0, 1, 500, 2 ** 39),
@@ -153,30 +153,30 @@ const marksOfLists = fc
     return [offset, offset + after, span, last.length, 'first', ...last, ...next]
   })
 
-/** Cursors as job-lister.ts makes them, with other things in their place: they are not signed. */
+/** Cursors in the format of job-lister.ts with arbitrary contents; cursors are not signed. */
 export const cursors: Text = fc
   .tuple(
     fc.constantFrom<unknown>(...Array(8).fill(1), 2, '1'),
     fc.constantFrom<unknown>(...Array(6).fill('default'), 'fuzz', '', null),
     fc.constantFrom<unknown>(...Array(6).fill(null), ...jobStates, 'wait'),
     fc.oneof(
-      fc.tuple(fc.constantFrom('wait', 'paused', 'active'), marksOfLists),
-      fc.tuple(fc.constantFrom(...places), fc.tuple(anyText, scores)),
-      fc.tuple(fc.constantFrom(...places), fc.tuple(small, small, small, small, anyText, anyText)),
+      fc.tuple(fc.constantFrom('wait', 'paused', 'active'), listMarks),
+      fc.tuple(fc.constantFrom(...lists), fc.tuple(anyText, scores)),
+      fc.tuple(fc.constantFrom(...lists), fc.tuple(small, small, small, small, anyText, anyText)),
     ),
   )
-  .map(([version, queue, state, [place, mark]]) =>
-    Buffer.from(JSON.stringify([version, queue, state, place, ...mark])).toString('base64url'),
+  .map(([version, queue, state, [list, mark]]) =>
+    Buffer.from(JSON.stringify([version, queue, state, list, ...mark])).toString('base64url'),
   )
 
-/** One segment of a path as it stands in the request line: what is in it is not what the router expects. */
+/** Path segments for the request line that a router may not expect. */
 export const rawSegments: Text = fc.constantFrom(
   ...['..', '%2e%2e', '.', '%00', '%2f', '%2F..%2F', '%', '%zz', '%ff', '%c0%af', '%ed%a0%80', '%f0%9f%98%80', '+', ';a=b'],
   ...['', '%20', '%0d%0aX-Injected:1', '%23', '%3F', 'a%3Ab', 'fuzz%3aseen', '*', ':id', 'batch', 'events', '~', '@', '=', '&'],
   ...['x'.repeat(699), 'x'.repeat(700), 'x'.repeat(701), '%41'.repeat(700), '%F0%9F%98%80'.repeat(200), 'a:'.repeat(300)],
 ) // biome-ignore format: a list to read, not a column
 
-/** Percent-encoding that also takes half a pair, as the three bytes that a careless client would make of it. */
+/** Percent-encoding that also encodes lone surrogates, as the three bytes that a careless client would send. */
 export function encode(text: string): string {
   return text.replaceAll(/./gsu, (char) => {
     const code = char.codePointAt(0)!

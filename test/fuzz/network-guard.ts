@@ -1,6 +1,6 @@
 /**
- * Around this process, so that a fuzz run asks nobody on the network whatever the service makes of what it is told: no
- * socket leads anywhere but to this machine, and no name but `localhost` is looked up. What was tried is told.
+ * Keeps a fuzz run off the network, whatever the service does with generated URLs: sockets may only connect to this
+ * machine, and only `localhost` may be resolved. Records every violation.
  */
 import dns from 'node:dns'
 import { syncBuiltinESMExports } from 'node:module'
@@ -13,9 +13,9 @@ interface Target {
   host?: string
 }
 
-/** Stands until the test ends. Returns what came up against it. */
-export function fence(t: Test): string[] {
-  const crossed: string[] = []
+/** Active until the test ends. Returns the list of violations. */
+export function blockNetwork(t: Test): string[] {
+  const violations: string[] = []
   const { lookup } = dns
   const { connect } = Socket.prototype
   type Done = (error: Error) => void
@@ -23,20 +23,23 @@ export function fence(t: Test): string[] {
   dns.lookup = Object.assign(
     (name: string, ...rest: unknown[]) => {
       if (name === 'localhost' || isIP(name) !== 0) return Reflect.apply(lookup, dns, [name, ...rest])
-      crossed.push(`the name ${name} was looked up`)
-      process.nextTick(rest.at(-1) as Done, Object.assign(new Error('fenced'), { code: 'ENOTFOUND' }))
+      violations.push(`resolved the name ${name}`)
+      process.nextTick(
+        rest.at(-1) as Done,
+        Object.assign(new Error('blocked by network-guard.ts'), { code: 'ENOTFOUND' }),
+      )
     },
     { __promisify__: lookup.__promisify__ },
   ) as typeof lookup
   Socket.prototype.connect = function (this: Socket, ...args: unknown[]) {
-    // node:net gives its own calls the arguments in a list.
+    // node:net passes the arguments of its own calls as an array.
     const [first] = (Array.isArray(args[0]) ? args[0] : args) as [Target | number | string]
     const { path, host = 'localhost' } = typeof first === 'object' ? first : { host: 'localhost' }
     if (path !== undefined || isLoopback(host) || /^::ffff:7f/i.test(host)) {
       return Reflect.apply(connect, this, args)
     }
-    crossed.push(`${host} was connected to`)
-    return this.destroy(Object.assign(new Error('fenced'), { code: 'ENETUNREACH' }))
+    violations.push(`connected to ${host}`)
+    return this.destroy(Object.assign(new Error('blocked by network-guard.ts'), { code: 'ENETUNREACH' }))
   } as typeof connect
   syncBuiltinESMExports()
   t.teardown(() => {
@@ -44,5 +47,5 @@ export function fence(t: Test): string[] {
     Socket.prototype.connect = connect
     syncBuiltinESMExports()
   })
-  return crossed
+  return violations
 }

@@ -1,4 +1,4 @@
-/** Whatever is asked of any operation, the answer is one that the OpenAPI document names, and the service is well after it. */
+/** Every generated request gets a response that the OpenAPI document describes, and the service still works afterwards. */
 import * as fc from 'fast-check'
 import t from 'tap'
 import { openapiDocument } from '../../openapi/generate.ts'
@@ -6,12 +6,12 @@ import { NewJobBody } from '../../src/jobs/enqueue/schemas.ts'
 import { ExtendBody, SettleBody, TakeBody } from '../../src/leases/schemas.ts'
 import { createValidator } from '../../src/validation.ts'
 import { RotateBody, SubscriptionBody } from '../../src/webhooks/subscriptions/schemas.ts'
-import type { Answer } from './clients.ts'
+import type { HttpResponse } from './clients.ts'
 import { createContract } from './contract.ts'
 import { createFromSchema } from './from-schema.ts'
 import { type Case, type Document, readOperations } from './operations.ts'
-import { runFuzz } from './run.ts'
-import { isHarmless } from './special.ts'
+import { runFuzz } from './run-fuzz.ts'
+import { isHarmless } from './special-values.ts'
 import { allowed, refused } from './urls.ts'
 
 const document = (await openapiDocument()) as Document
@@ -22,7 +22,7 @@ const bodies = {
 }
 const refTo = (name: string) => ({ $ref: `#/components/schemas/${name}` })
 
-t.test('a body that is made to fit fits, and one that nearly does mostly does not', async (t) => {
+t.test('generated valid bodies are valid, and near misses are mostly invalid', async (t) => {
   const { fitting, nearly } = createFromSchema(document.components.schemas, {
     jobId: ['a'],
     headers: ['x-a'],
@@ -39,7 +39,7 @@ t.test('a body that is made to fit fits, and one that nearly does mostly does no
   }
 })
 
-t.test('lists and objects are made as long as they may be, and one longer', async (t) => {
+t.test('lists and objects are generated at their maximum length, and one beyond it', async (t) => {
   const { nearly } = createFromSchema(document.components.schemas, {})
   const lengths = (name: string, property: string) => {
     const all = fc.sample(nearly(refTo(name)), 2_000).map((json) => Object(JSON.parse(json))[property])
@@ -51,7 +51,7 @@ t.test('lists and objects are made as long as they may be, and one longer', asyn
   t.ok(headers.has(20) && headers.has(21))
 })
 
-t.test('a time that is made is one', async (t) => {
+t.test('generated times are valid', async (t) => {
   const { fitting } = createFromSchema({}, {})
   const times = fc
     .sample(fitting({ type: 'string', format: 'date-time' }), 100)
@@ -59,7 +59,7 @@ t.test('a time that is made is one', async (t) => {
   t.ok(times.every((time) => new Date(time).toISOString() === time))
 })
 
-t.test('what is asked for leads to nobody but this machine, and waits for a second at most', async (t) => {
+t.test('generated requests stay on this machine, and wait at most a second', async (t) => {
   const put = (url: string) => isHarmless(JSON.stringify({ url }))
   t.same(
     [...allowed, ...refused].filter((url) => !put(url)),
@@ -88,24 +88,24 @@ t.test('what is asked for leads to nobody but this machine, and waits for a seco
     'null',
     undefined,
   ]) {
-    t.ok(isHarmless(body), body ?? 'nothing')
+    t.ok(isHarmless(body), body ?? 'no body')
   }
 })
 
-t.test('a schema with a keyword that nobody has thought of is not passed over', async (t) => {
+t.test('an unsupported schema keyword throws', async (t) => {
   const { fitting } = createFromSchema({}, {})
   t.throws(
     () => fitting({ type: 'object', properties: { a: { type: 'string', format: 'email' } } } as never),
     /format/,
   )
   t.throws(() => fitting({ type: 'tuple' }), /tuple/)
-  t.throws(() => fitting({ $ref: '#/components/schemas/Nothing' }), /nowhere/)
+  t.throws(() => fitting({ $ref: '#/components/schemas/Nothing' }), /does not exist/)
 })
 
-t.test('an answer that breaks the contract in any way is seen', async (t) => {
+t.test('the contract check detects every kind of violation', async (t) => {
   const faultsOf = createContract(document)
   const operation = readOperations(document).find(({ id }) => id === 'getJob')!
-  const asked: Case = { method: 'GET', url: '/jobs/q:a', headers: { 'x-request-id': 'mine' } }
+  const testCase: Case = { method: 'GET', url: '/jobs/q:a', headers: { 'x-request-id': 'mine' } }
   const problem = {
     ...{
       type: '/problems/job-not-found',
@@ -116,47 +116,47 @@ t.test('an answer that breaks the contract in any way is seen', async (t) => {
     ...{ code: 'JOB_NOT_FOUND', retryable: false, instance: 'urn:request:mine' },
   }
   const headers = { 'x-request-id': 'mine', 'content-type': 'application/problem+json; charset=utf-8' }
-  const sound: Answer = { status: 404, headers, body: JSON.stringify(problem), atMs: 0, ms: 1 }
-  t.same(faultsOf(operation, asked, sound), [])
-  const broken: Record<string, Partial<Answer>> = {
-    'a status that is not listed': { status: 418 },
-    'a failure that is listed': {
+  const valid: HttpResponse = { status: 404, headers, body: JSON.stringify(problem), atMs: 0, ms: 1 }
+  t.same(faultsOf(operation, testCase, valid), [])
+  const broken: Record<string, Partial<HttpResponse>> = {
+    'an unlisted status': { status: 418 },
+    'a listed failure': {
       status: 500,
       body: JSON.stringify({ ...problem, code: 'INTERNAL', status: 500 }),
     },
-    'a 503 while nothing is wrong': {
+    'a 503 without a cause': {
       status: 503,
       body: JSON.stringify({ ...problem, code: 'OVERLOADED', status: 503 }),
     },
     'another media type': { headers: { ...headers, 'content-type': 'application/json' } },
     'no JSON': { body: '<html>' },
     'no body': { body: '' },
-    'a field that is missing': { body: JSON.stringify({ ...problem, title: undefined }) },
-    'a field that nobody named': { body: JSON.stringify({ ...problem, stack: '' }) },
-    'a code that is not known': { body: JSON.stringify({ ...problem, code: 'OOPS' }) },
+    'a missing field': { body: JSON.stringify({ ...problem, title: undefined }) },
+    'an undocumented field': { body: JSON.stringify({ ...problem, stack: '' }) },
+    'an unknown code': { body: JSON.stringify({ ...problem, code: 'OOPS' }) },
     'a code of another status': { body: JSON.stringify({ ...problem, code: 'INVALID_REQUEST' }) },
     'the id of another request': { headers: { ...headers, 'x-request-id': 'other' } },
     'another instance': { body: JSON.stringify({ ...problem, instance: 'urn:request:other' }) },
-    'what is inside': { body: JSON.stringify({ ...problem, detail: 'at read (src/app.ts:1:1)' }) },
-    'a long wait': { ms: 2_001 },
+    internals: { body: JSON.stringify({ ...problem, detail: 'at read (src/app.ts:1:1)' }) },
+    'a slow response': { ms: 2_001 },
   }
   for (const [name, change] of Object.entries(broken)) {
-    t.not(faultsOf(operation, asked, { ...sound, ...change }).length, 0, name)
+    t.not(faultsOf(operation, testCase, { ...valid, ...change }).length, 0, name)
   }
 })
 
-t.test('a time that is none is seen', async (t) => {
+t.test('the contract check detects an invalid time', async (t) => {
   const faultsOf = createContract(document)
   const operation = readOperations(document).find(({ id }) => id === 'takeLeases')!
-  const asked: Case = { method: 'POST', url: '/queues/q/leases', headers: { 'x-request-id': 'mine' } }
+  const testCase: Case = { method: 'POST', url: '/queues/q/leases', headers: { 'x-request-id': 'mine' } }
   const headers = { 'x-request-id': 'mine', 'content-type': 'application/json; charset=utf-8' }
   const job = { id: 'q:a', name: 'n', data: {}, attempt: 1, attempts: 1, lease: 'x' }
-  const answer = (expiresAt: string): Answer => {
+  const response = (expiresAt: string): HttpResponse => {
     const body = JSON.stringify({ jobs: [{ ...job, expiresAt }] })
     return { status: 200, headers, body, atMs: 0, ms: 1 }
   }
-  t.same(faultsOf(operation, asked, answer(new Date().toISOString())), [])
-  t.not(faultsOf(operation, asked, answer('tomorrow')).length, 0)
+  t.same(faultsOf(operation, testCase, response(new Date().toISOString())), [])
+  t.not(faultsOf(operation, testCase, response('tomorrow')).length, 0)
 })
 
-t.test('no request makes an answer that the document does not name', runFuzz)
+t.test('every response to a generated request matches the document', runFuzz)

@@ -1,9 +1,9 @@
-/** What must hold of jobs beyond the document: one is stored as it was sent, and an answer is about what was asked for. */
+/** Invariants of jobs beyond the document: a job is stored as it was sent, and a response is about the requested job. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Ask } from './clients.ts'
+import type { Send } from './clients.ts'
+import type { Check } from './invariants.ts'
 import { bodyOf, mayWait } from './operations.ts'
-import type { Check } from './promises.ts'
-import { HOOKED } from './special.ts'
+import { SUBSCRIBED } from './special-values.ts'
 
 interface NewJob {
   queue?: string
@@ -12,7 +12,7 @@ interface NewJob {
   opts?: { deduplication?: unknown; removeOnComplete?: unknown; removeOnFail?: unknown }
 }
 
-/** As GET /jobs/{id} tells it. */
+/** The response of GET /jobs/{id}. */
 export interface Job {
   id: string
   name: string
@@ -42,24 +42,26 @@ interface BatchResult {
   }[]
 }
 
-export const jobPromises: Record<string, Check> = {
-  async addJob(asked, { status, headers, body }, ask) {
+export const jobInvariants: Record<string, Check> = {
+  async addJob(testCase, { status, headers, body }, send) {
     if (status !== 201) return []
     const { id, name, state } = JSON.parse(body)
-    const sent = bodyOf(asked) as NewJob
-    const faults = await lost(sent, id, ask)
-    if (name !== wellFormed(sent.name)) faults.push('the name is another than was sent')
-    const found = await ask({ method: 'GET', url: `/jobs/${id}`, headers: {} })
-    // One that another job with its deduplication id has replaced is none; one that was taken has another.
+    const sent = bodyOf(testCase) as NewJob
+    const faults = await lost(sent, id, send)
+    if (name !== wellFormed(sent.name)) faults.push('the name differs from the one sent')
+    const found = await send({ method: 'GET', url: `/jobs/${id}`, headers: {} })
+    // A job may be replaced by another one with its deduplication id, and a job that was taken has another ETag.
     const now = found.status === 200 ? (JSON.parse(found.body) as Job) : undefined
     const isUntouched = now?.state === state && now?.startedAt === null
     const isNow = !isUntouched || found.headers['etag'] === headers['etag']
-    return isNow || mayWait(asked) ? faults : [...faults, 'the ETag of the new job is not its ETag']
+    return isNow || mayWait(testCase)
+      ? faults
+      : [...faults, 'the ETag of the response is not that of the new job']
   },
 
-  async addJobs(asked, { status, body }, ask) {
+  async addJobs(testCase, { status, body }, send) {
     if (![201, 207, 422].includes(status)) return []
-    const { jobs } = bodyOf(asked) as { jobs: NewJob[] }
+    const { jobs } = bodyOf(testCase) as { jobs: NewJob[] }
     const { created, deduplicated, failed, results } = JSON.parse(body) as BatchResult
     const count = (fits: (result: BatchResult['results'][number]) => boolean) => results.filter(fits).length
     const first = results.find((result) => result.status === 201)
@@ -69,22 +71,24 @@ export const jobPromises: Record<string, Check> = {
       ...(created === count((result) => result.status === 201) ? [] : ['created is miscounted']),
       ...(deduplicated === count((result) => result.status === 200) ? [] : ['deduplicated is miscounted']),
       ...(failed === count((result) => result.status >= 400) ? [] : ['failed is miscounted']),
-      ...(results.every(pointsAtItself) ? [] : ['a pointer leads to another job']),
+      ...(results.every(pointsAtItself) ? [] : ['a pointer points at another job']),
       ...(status === (failed === 0 ? 201 : failed === jobs.length ? 422 : 207)
         ? []
         : [`${failed} failed: ${status}`]),
-      ...(first ? await lost(jobs[first.index]!, first.id!, ask) : []),
+      ...(first ? await lost(jobs[first.index]!, first.id!, send) : []),
     ]
   },
 
   getJob({ url }, { status, body }) {
     if (status !== 200) return []
-    const [, asked = ''] = /^\/jobs\/([^?]*)/.exec(url) ?? []
-    return JSON.parse(body).id === wholeId(decodeURIComponent(asked)) ? [] : ['it is another job']
+    const [, requested = ''] = /^\/jobs\/([^?]*)/.exec(url) ?? []
+    return JSON.parse(body).id === wholeId(decodeURIComponent(requested))
+      ? []
+      : ['the response is about another job']
   },
 
   listJobs({ url }, { status, body }) {
-    // A value that is badly encoded is taken as it stands, commas and all.
+    // A value with invalid encoding is used undecoded, commas included.
     if (status !== 200 || !isDecodable(url)) return []
     const { searchParams } = new URL(url, 'http://x')
     const { jobs } = JSON.parse(body) as { jobs: ({ id: string; queue: string; state: string } | null)[] }
@@ -92,7 +96,7 @@ export const jobPromises: Record<string, Check> = {
     if (ids) {
       const wanted = ids.split(',').map(wholeId)
       const isEach = jobs.length === wanted.length && jobs.every((job, at) => !job || job.id === wanted[at])
-      return isEach ? [] : ['the jobs are not those that were asked for, in their order']
+      return isEach ? [] : ['the jobs are not the requested ones, in order']
     }
     return [
       ...(jobs.length <= Number(searchParams.get('limit') ?? 50) ? [] : ['the page is too long']),
@@ -102,19 +106,19 @@ export const jobPromises: Record<string, Check> = {
   },
 }
 
-/** What was acknowledged and is not there, or not as it was sent. */
-async function lost(sent: NewJob, id: string, ask: Ask): Promise<string[]> {
-  // Another job with that deduplication id may have taken its place by now.
+/** Violations by a job that was acknowledged, but is missing or differs from what was sent. */
+async function lost(sent: NewJob, id: string, send: Send): Promise<string[]> {
+  // Another job with this deduplication id may have replaced it.
   if (sent.opts?.deduplication !== undefined) return []
-  const found = await ask({ method: 'GET', url: `/jobs/${id}?include=data`, headers: {} })
-  if (found.status === 404 && mayBeOver(sent)) return []
-  if (found.status !== 200) return [`the job that was stored is ${found.status}`]
+  const found = await send({ method: 'GET', url: `/jobs/${id}?include=data`, headers: {} })
+  if (found.status === 404 && mayBeRemoved(sent)) return []
+  if (found.status !== 200) return [`GET of the stored job returns ${found.status}`]
   const { name, data } = JSON.parse(found.body)
-  // What JSON.stringify makes of it is what BullMQ stores: 1e400 is null, -0 is 0.
+  // BullMQ stores what JSON.stringify returns: 1e400 becomes null, -0 becomes 0.
   const wanted = JSON.parse(JSON.stringify(sent.data === undefined ? {} : sent.data))
   return [
-    ...(isDeepStrictEqual(data, wanted) ? [] : ['the data that was stored is other than was sent']),
-    ...(name === wellFormed(sent.name) ? [] : ['the name that was stored is other than was sent']),
+    ...(isDeepStrictEqual(data, wanted) ? [] : ['the stored data differ from the data sent']),
+    ...(name === wellFormed(sent.name) ? [] : ['the stored name differs from the name sent']),
   ]
 }
 
@@ -136,20 +140,20 @@ function wholeId(id: string): string {
   return id.includes(':') ? id : `default:${id}`
 }
 
-/** Half a pair is no character of UTF-8. */
+/** Replaces lone surrogates, which UTF-8 cannot encode. */
 export function wellFormed(text: string): string {
   return Buffer.from(text).toString()
 }
 
-/** It may be worked off by now, and not have been kept. */
-function mayBeOver({ queue = '', opts = {} }: NewJob): boolean {
-  return HOOKED.includes(queue) || opts.removeOnComplete !== undefined || opts.removeOnFail !== undefined
+/** Whether the job may be finished and removed by now. */
+function mayBeRemoved({ queue = '', opts = {} }: NewJob): boolean {
+  return SUBSCRIBED.includes(queue) || opts.removeOnComplete !== undefined || opts.removeOnFail !== undefined
 }
 
-/** Read through; `undefined`: there is none. */
-export async function readJob(id: string, ask: Ask, include = 'data'): Promise<Job | undefined> {
+/** Reads from Redis; `undefined` if the job does not exist. */
+export async function readJob(id: string, send: Send, include = 'data'): Promise<Job | undefined> {
   const headers = { 'cache-control': 'no-cache' }
   const url = `/jobs/${encodeURIComponent(id)}?include=${include}`
-  const { status, body } = await ask({ method: 'GET', url, headers })
+  const { status, body } = await send({ method: 'GET', url, headers })
   return status === 200 ? (JSON.parse(body) as Job) : undefined
 }

@@ -1,41 +1,41 @@
-/** Bytes put on a connection as they are, and what comes back, taken apart as a client would that trusts nothing. */
+/** Sends raw bytes on a connection, and parses what comes back strictly. */
 import { connect } from 'node:net'
 
-export interface Wire {
-  /** Each is a write of its own. */
+export interface RawRequest {
+  /** Each piece is a separate write. */
   pieces: Buffer[]
   /**
-   * What the client does then: closes its half at once, or once something came (or nothing did for a moment), breaks the
-   * connection off, or goes without a word after a moment.
+   * What the client does after writing. `end`: closes its half at once; `linger`: closes it when the service has been
+   * silent for a moment; `reset`: resets the connection; `vanish`: destroys its socket after a moment.
    */
   leave: 'end' | 'linger' | 'reset' | 'vanish'
 }
 
-export interface Heard {
+export interface RawExchange {
   bytes: Buffer
-  /** The service had hung up before the client lost patience. */
+  /** The service closed the connection before the client gave up. */
   isClosed: boolean
 }
 
-export interface RawAnswer {
+export interface RawResponse {
   status: number
   headers: Record<string, string>
   body: string
 }
 
-/** How long a client that lingers waits for more. */
+/** How long a lingering client waits for more bytes. */
 const MOMENT_MS = 100
-/** Longest that a connection may stay which the client has ended. */
+/** How long a connection may stay open after the client has ended it. */
 const PATIENCE_MS = 5_000
 
-export function speak(port: number, { pieces, leave }: Wire): Promise<Heard> {
+export function exchangeBytes(port: number, { pieces, leave }: RawRequest): Promise<RawExchange> {
   return new Promise((resolve) => {
     const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true, noDelay: true })
     const chunks: Buffer[] = []
-    let hasHungUp = false
-    let isImpatient = false
-    const impatience = setTimeout(() => {
-      isImpatient = true
+    let isEnded = false
+    let isTimedOut = false
+    const patience = setTimeout(() => {
+      isTimedOut = true
       socket.destroy()
     }, PATIENCE_MS)
     let moment: NodeJS.Timeout | undefined
@@ -48,15 +48,15 @@ export function speak(port: number, { pieces, leave }: Wire): Promise<Heard> {
       if (leave === 'linger') soon()
     })
     socket.on('end', () => {
-      hasHungUp = true
+      isEnded = true
       socket.end()
     })
-    // Broken off by the service, or by us: what counts is what came before.
+    // The connection was reset: what arrived before counts.
     socket.on('error', () => {})
     socket.on('close', () => {
       clearTimeout(moment)
-      clearTimeout(impatience)
-      resolve({ bytes: Buffer.concat(chunks), isClosed: hasHungUp || !isImpatient })
+      clearTimeout(patience)
+      resolve({ bytes: Buffer.concat(chunks), isClosed: isEnded || !isTimedOut })
     })
     const write = (at: number) => {
       const piece = pieces[at]
@@ -71,25 +71,25 @@ export function speak(port: number, { pieces, leave }: Wire): Promise<Heard> {
 
 const END_OF_HEAD = '\r\n\r\n'
 
-/** The answers one after the other; `rest` is what is none, or is not whole. `bodiless`: they answer HEAD. */
-export function takeApart(bytes: Buffer, bodiless = false): { answers: RawAnswer[]; rest: string } {
-  const answers: RawAnswer[] = []
+/** Parses consecutive responses; `rest` is what is invalid or incomplete. `bodiless`: they respond to HEAD. */
+export function parseResponses(bytes: Buffer, bodiless = false): { responses: RawResponse[]; rest: string } {
+  const responses: RawResponse[] = []
   let rest = bytes.toString('latin1')
   for (;;) {
     const end = rest.indexOf(END_OF_HEAD)
     const [first = '', ...lines] = end < 0 ? [] : rest.slice(0, end).split('\r\n')
     const status = Number(/^HTTP\/1\.1 (\d{3}) [\x20-\x7e]*$/.exec(first)?.[1] ?? 0)
-    if (status === 0) return { answers, rest }
+    if (status === 0) return { responses, rest }
     const headers: Record<string, string> = {}
     for (const line of lines) {
       const [, name, value] = /^([A-Za-z-]+): (.*)$/.exec(line) ?? []
-      if (name === undefined) return { answers, rest }
+      if (name === undefined) return { responses, rest }
       headers[name.toLowerCase()] = value!
     }
     const body = bodyOf(rest.slice(end + END_OF_HEAD.length), status, headers, bodiless)
-    if (!body) return { answers, rest }
+    if (!body) return { responses, rest }
     rest = body.rest
-    if (status >= 200) answers.push({ status, headers, body: Buffer.from(body.text, 'latin1').toString() })
+    if (status >= 200) responses.push({ status, headers, body: Buffer.from(body.text, 'latin1').toString() })
   }
 }
 
@@ -97,7 +97,7 @@ function bodyOf(text: string, status: number, headers: Record<string, string>, b
   if (bodiless || status < 200 || status === 204 || status === 304) return { text: '', rest: text }
   if (headers['transfer-encoding'] === 'chunked') return dechunk(text)
   const length = headers['content-length']
-  // Else it goes to the end.
+  // Otherwise the body ends with the connection.
   if (length === undefined) return { text, rest: '' }
   return text.length < Number(length)
     ? undefined

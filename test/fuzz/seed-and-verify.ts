@@ -1,19 +1,19 @@
-/** What is there before a fuzz run, and what must be well after it. */
+/** Seeds jobs before a fuzz run, and verifies the service after it. */
 import { isDeepStrictEqual } from 'node:util'
 import { Worker } from 'bullmq'
 import { Webhook } from 'standardwebhooks'
 import type { Test } from 'tap'
 import { eventually, type TestApp } from '../helpers/app.ts'
 import type { TestRedis } from '../helpers/redis.ts'
-import { injecting } from './clients.ts'
-import type { HookReceiver } from './receiver.ts'
-import { HOOKED, QUEUES } from './special.ts'
-import { type SubscriptionPromises, show } from './subscription-promises.ts'
+import { createInjectClient } from './clients.ts'
+import { QUEUES, SUBSCRIBED } from './special-values.ts'
+import { type SubscriptionInvariants, show } from './subscription-invariants.ts'
+import type { WebhookEndpoint } from './webhook-endpoint.ts'
 
-/** For those who ask for jobs. */
+/** Jobs of each queue for workers. */
 const SEEDED_EACH = 30
 
-/** Jobs in several states, two of them worked off by a native worker. */
+/** Adds jobs in several states; a native worker processes two of them. */
 export async function seed(app: TestApp, redis: TestRedis): Promise<void> {
   const add = (job: object) =>
     app.http.inject({
@@ -37,36 +37,36 @@ export async function seed(app: TestApp, redis: TestRedis): Promise<void> {
   await add({ opts: { jobId: 'later', delay: 3_600_000 } })
   await add({ opts: { jobId: 'first', priority: 1 } })
   await add({ queue: 'default', opts: { jobId: 'plain' } })
-  for (const queue of [...QUEUES, ...HOOKED]) {
+  for (const queue of [...QUEUES, ...SUBSCRIBED]) {
     for (let i = 0; i < SEEDED_EACH; i++) await add({ queue, data: { i }, opts: { attempts: 3 } })
   }
 }
 
-/** What was subscribed was sent, as it should be; and what is kept of each is what is done. */
-export async function areDelivered(
+/** Checks that deliveries were made and signed, and that running and stored subscriptions agree. */
+export async function checkDeliveries(
   t: Test,
   app: TestApp,
-  receiver: HookReceiver,
-  { queues, secretsOf }: Pick<SubscriptionPromises, 'queues' | 'secretsOf'>,
+  endpoint: WebhookEndpoint,
+  { queues, secretsOf }: Pick<SubscriptionInvariants, 'queues' | 'secretsOf'>,
 ): Promise<void> {
-  t.comment(`${receiver.count()} deliveries`)
-  t.ok(receiver.count() > 0, 'jobs were delivered')
-  t.same([...receiver.faults], [], 'and each as it should be')
-  const unsigned = receiver.received.filter(({ queue, headers, body }) => {
+  t.comment(`${endpoint.count()} deliveries`)
+  t.ok(endpoint.count() > 0, 'jobs were delivered')
+  t.same([...endpoint.faults], [], 'every delivery was well-formed')
+  const unsigned = endpoint.received.filter(({ queue, headers, body }) => {
     return !secretsOf(queue).some((secret) => isSignedBy(secret, headers as Record<string, string>, body))
   })
-  t.same(unsigned, [], 'signed with a secret of its queue')
-  const ask = injecting(app)
-  // One may be about to be paused, because its receiver has just said so.
+  t.same(unsigned, [], 'every delivery was signed with a secret of its queue')
+  const send = createInjectClient(app)
+  // A subscription may be about to be paused, because its endpoint has just responded with 410.
   await eventually(async () => {
-    const found = await Promise.all(queues().map((queue) => show(queue, ask)))
+    const found = await Promise.all(queues().map((queue) => show(queue, send)))
     const shown = found.filter((one) => one !== undefined)
     const { webhooks } = (await app.http.inject('/stats')).json()
-    const areSent = shown.every(({ paused, deliveries }) => (paused === null) === (deliveries !== null))
-    return areSent && webhooks.subscriptions === shown.length
+    const isConsistent = shown.every(({ paused, deliveries }) => (paused === null) === (deliveries !== null))
+    return isConsistent && webhooks.subscriptions === shown.length
   }).then(
-    () => t.pass('what is kept is sent, unless it is paused'),
-    () => t.fail('what is kept is not what is sent'),
+    () => t.pass('stored subscriptions are delivered, unless paused'),
+    () => t.fail('running and stored subscriptions differ'),
   )
 }
 
@@ -80,19 +80,19 @@ function isSignedBy(secret: string, headers: Record<string, string>, body: strin
 }
 
 /**
- * After all of that it works as it did, and nothing is left of it. `subscribed`: queues that may have a subscription,
- * `waitedFor`: where somebody may have waited for a job.
+ * Checks that the service still works and that no waiter, delivery or event subscription is left. `subscribed`: queues
+ * that may have a subscription; `waitedFor`: queues that may have had a pending take.
  */
-export async function isWell(
+export async function checkServiceState(
   t: Test,
   app: TestApp,
   subscribed: string[],
   waitedFor: Set<string>,
 ): Promise<void> {
   const get = async (url: string) => {
-    const answer = await app.http.inject(url)
-    t.equal(answer.statusCode, 200, `${url} ${answer.statusCode === 200 ? '' : answer.body}`)
-    return answer.json()
+    const response = await app.http.inject(url)
+    t.equal(response.statusCode, 200, `${url} ${response.statusCode === 200 ? '' : response.body}`)
+    return response.json()
   }
   const post = async (url: string, body: object) => {
     const headers = { 'content-type': 'application/json' }
@@ -100,7 +100,7 @@ export async function isWell(
   }
   for (const queue of subscribed) {
     const { statusCode } = await app.http.inject({ method: 'DELETE', url: `/queues/${queue}/subscription` })
-    t.ok([204, 404].includes(statusCode), `${queue} has no subscription any more`)
+    t.ok([204, 404].includes(statusCode), `${queue} no longer has a subscription`)
   }
   await get('/health/live')
   const data = { to: 'ann@example.com', list: [1, null, 'é'] }
@@ -116,19 +116,19 @@ export async function isWell(
     jobs: [],
   })
   t.match(await get(`/jobs/${id}`), { state: 'completed', result: data })
-  for (const queue of [...QUEUES, ...HOOKED, 'after']) await get(`/jobs?queue=${queue}`)
-  // A queue is listened to for a minute after the last one who waited for its jobs.
-  const lines = new Set([...subscribed, ...waitedFor]).size
-  const nobody = { waiting: 0, waitingWorkers: 0, webhooks: { subscriptions: 0, inFlight: 0 }, others: 0 }
+  for (const queue of [...QUEUES, ...SUBSCRIBED, 'after']) await get(`/jobs?queue=${queue}`)
+  // The events of a queue are followed for a minute after its last pending take.
+  const followedQueues = new Set([...subscribed, ...waitedFor]).size
+  const none = { waiting: 0, waitingWorkers: 0, webhooks: { subscriptions: 0, inFlight: 0 }, others: 0 }
   const left = async () => {
     const { waiting, waitingWorkers, webhooks, events } = (await app.http.inject('/stats')).json()
     const { subscriptions, inFlight } = webhooks
-    const others = Math.max(0, events.subscribers - lines)
+    const others = Math.max(0, events.subscribers - followedQueues)
     return { waiting, waitingWorkers, webhooks: { subscriptions, inFlight }, others }
   }
-  const isOver = async () => isDeepStrictEqual(await left(), nobody)
+  const isOver = async () => isDeepStrictEqual(await left(), none)
   await eventually(isOver).catch(() => {})
-  t.same(await left(), nobody, 'nobody is there any more')
+  t.same(await left(), none, 'nothing is left')
   const { status, semaphore } = await get('/health/redis')
   t.not(status, 'fail')
   t.match(semaphore, { waiting: 0 })

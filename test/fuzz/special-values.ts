@@ -1,22 +1,22 @@
 /**
- * What a schema cannot say of parameters and properties: which ids and queues there are, what a cursor or a lease looks
- * like, how long a test may wait, and where a delivery may go.
+ * Values that a schema cannot express: which ids and queues exist, what a cursor or a lease looks like, how long a test
+ * may wait, and where a delivery may go.
  */
 import * as fc from 'fast-check'
 import { errorTable } from '../../src/errors.ts'
-import type { Instead } from './from-schema.ts'
-import { anyJson, anyText, cursors, headerText, jobIds, type Text } from './hostile.ts'
+import type { Override } from './from-schema.ts'
+import { anyJson, anyText, cursors, headerText, jobIds, type Text } from './hostile-values.ts'
 import { LEASES } from './lease-book.ts'
-import { NEXT_PAGE, SEEN_ETAG, SEEN_PLACE } from './memory.ts'
+import { NEXT_PAGE, SEEN_ETAG, SEEN_POSITION } from './seen-values.ts'
 import { staysHere, urls } from './urls.ts'
 
-/** Jobs that are there before the requests are made (well.ts). */
+/** Jobs that exist before the run (seed-and-verify.ts). */
 export const SEEDED = ['fuzz:seen', 'fuzz:later', 'fuzz:first', 'fuzz:done', 'fuzz:broke', 'plain']
 export const QUEUES = ['fuzz', 'other', 'default']
-/** Their jobs are sent to a receiver, so that there are others left for those who ask for jobs. */
-export const HOOKED = ['hooked', 'hooked-2', 'hooked-3', 'hooked-4']
+/** Queues with subscriptions, separate from QUEUES so that HTTP workers find jobs. */
+export const SUBSCRIBED = ['hooked', 'hooked-2', 'hooked-3', 'hooked-4']
 
-/** In all values of headers, so that they are known where they should not be. */
+/** Part of every header value of a subscription, to detect leaks. */
 export const HIDDEN = 'hush-hush'
 
 const HEADERS = [
@@ -27,11 +27,11 @@ const NO_HEADERS = [
 ] // biome-ignore format: a list to read, not a column
 
 export const samples = {
-  queue: [...QUEUES, ...QUEUES, ...HOOKED],
+  queue: [...QUEUES, ...QUEUES, ...SUBSCRIBED],
   jobId: ['a', 'b', 'seen', 'done'],
   id: ['d1', 'd2'],
   idempotencyKey: ['k1', 'k2'],
-  // Mostly good ones: one that is not spoils all of them.
+  // Mostly valid, because one invalid header invalidates the request.
   headers: [...Array(8).fill(HEADERS).flat(), ...NO_HEADERS],
 }
 
@@ -40,8 +40,8 @@ const numbers = (...all: (number | string)[]): Text => fc.constantFrom(...all.ma
 
 const secretOf = (bytes: number, byte = bytes) => `whsec_${Buffer.alloc(bytes, byte).toString('base64')}`
 
-/** By the name of the property. */
-export const instead: Record<string, Instead> = {
+/** Replace the schema of a property, by its name. */
+export const overrides: Record<string, Override> = {
   lease: {
     fitting: json(...Array(8).fill(LEASES.held), ...Object.values(LEASES)),
     nearly: fc.oneof(
@@ -50,9 +50,9 @@ export const instead: Record<string, Instead> = {
       json('x'.repeat(65_536), 'x'.repeat(65_537), '.', 'a.b', 'e30.', '.e30', 'a.b.c', `${'A'.repeat(100)}.${'A'.repeat(22)}`),
     ),
   },
-  // A second at most, or the test would be long.
+  // A second at most, to keep the run short.
   wait: { fitting: numbers(0, 0, 0, 0, 0, 1), nearly: fc.oneof(numbers(-1, 31, 0.5, '-0', '1e400'), json('0', '1', null, [], {}, true)) },
-  // A short one runs out before the test does.
+  // Short leases expire during the run.
   leaseMs: {
     fitting: numbers(1_000, 1_000, 1_000, 1_001, 5_000, 30_000, 60_000, 86_399_999, 86_400_000),
     nearly: fc.oneof(numbers(0, 999, 1_000, 1_000.5, 86_400_000, 86_400_001), anyJson),
@@ -76,28 +76,28 @@ export const instead: Record<string, Instead> = {
 
 const ids = jobIds(SEEDED)
 const queues = fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...QUEUES, 'nobody') }, anyText)
-const hooked = fc.oneof({ weight: 6, arbitrary: fc.constantFrom(...HOOKED) }, anyText)
+const subscribed = fc.oneof({ weight: 6, arbitrary: fc.constantFrom(...SUBSCRIBED) }, anyText)
 
-/** In place of what the schema says, by `in` and name; those of one operation begin with its id. */
-export const special: Record<string, Text> = {
+/** Replace the schema of a parameter, by `in` and name; those of one operation start with its id. */
+export const parameterOverrides: Record<string, Text> = {
   'path id': ids,
   'path queue': queues,
   'takeLeases path queue': fc.oneof(
     { weight: 12, arbitrary: fc.constantFrom(...QUEUES) },
-    { weight: 1, arbitrary: fc.constantFrom(...HOOKED) },
+    { weight: 1, arbitrary: fc.constantFrom(...SUBSCRIBED) },
     { weight: 2, arbitrary: queues },
   ),
-  'putSubscription path queue': hooked,
-  'getSubscription path queue': hooked,
-  'deleteSubscription path queue': hooked,
-  'rotateSecret path queue': hooked,
+  'putSubscription path queue': subscribed,
+  'getSubscription path queue': subscribed,
+  'deleteSubscription path queue': subscribed,
+  'rotateSecret path queue': subscribed,
   'path name': fc.oneof(
     fc.constantFrom(...Object.keys(errorTable)).map((code) => code.toLowerCase().replaceAll('_', '-')),
     anyText,
   ),
   'query ids': fc.oneof(
     { weight: 8, arbitrary: fc.array(ids, { minLength: 1, maxLength: 5 }).map((some) => some.join()) },
-    { weight: 1, arbitrary: fc.constantFrom(199, 200, 201).map((many) => Array(many).fill('fuzz:seen').join()) },
+    { weight: 1, arbitrary: fc.constantFrom(199, 200, 201).map((count) => Array(count).fill('fuzz:seen').join()) },
     { weight: 1, arbitrary: fc.constantFrom(',', ',,,', ','.repeat(300), 'a,a,a', 'fuzz:seen,fuzz:seen') },
   ),
   'query cursor': fc.oneof(
@@ -105,7 +105,7 @@ export const special: Record<string, Text> = {
     { weight: 4, arbitrary: cursors },
     { weight: 1, arbitrary: anyText },
   ),
-  // A second at most, or the test would be long.
+  // A second at most, to keep the run short.
   'query wait': fc.constantFrom(
     ...['0', '0', '0', '1', '-1', '31', '1.5', '0.0', '-0', '00', '1e0', '+1', ' 1', '', 'abc', '0x1', '9'.repeat(400)],
   ),
@@ -122,13 +122,13 @@ export const special: Record<string, Text> = {
     .filter((text) => !/wait\s*=\s*"?0*([2-9]|\d\d)/i.test(text)),
   'header cache-control': fc.oneof(fc.constantFrom('no-cache', 'max-age=0', 'no-store, no-cache'), headerText),
   'header last-event-id': fc.oneof(
-    fc.constant(SEEN_PLACE),
+    fc.constant(SEEN_POSITION),
     fc.constantFrom('0-0', '1-1', '1700000000000-0', '999999999999999-999999999999999', '0', '-', '+', '$', '>', '(0-0'),
     headerText,
   ),
 } // biome-ignore format: a table to read
 
-/** Whether it waits for a second at most, and sends nothing to anybody else. What happened to its text may have changed that. */
+/** Whether a request waits at most a second and contacts no other machine. A mutation of its text may have changed that. */
 export function isHarmless(payload: string | undefined): boolean {
   const { wait, next, url } = Object(parse(payload)) as { wait: unknown; next: unknown; url: unknown }
   const isShort = (seconds: unknown) => !(typeof seconds === 'number' && seconds > 1 && seconds <= 30)
@@ -136,7 +136,7 @@ export function isHarmless(payload: string | undefined): boolean {
   return waits.every(isShort) && (typeof url !== 'string' || staysHere(url))
 }
 
-/** As the service reads it, which passes over a byte order mark. */
+/** Parses as the service does, which skips a byte order mark. */
 function parse(text = ''): unknown {
   try {
     return JSON.parse(text.replace(/^\ufeff/, ''))

@@ -1,32 +1,32 @@
-/** Requests that no operation of the document answers to: other methods, other paths. HEAD comes with GET, /docs is a library's. */
+/** Requests for methods and paths that the document does not contain. HEAD comes with GET, and /docs belongs to a library. */
 import { METHODS } from 'node:http'
 import * as fc from 'fast-check'
-import { anyJson, anyText, encode, rawSegments } from './hostile.ts'
+import { anyJson, anyText, encode, rawSegments } from './hostile-values.ts'
 import type { Operation, Response } from './operations.ts'
 
 const problem = { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } }
 const anything: Response = { description: '' }
-const refused = (...codes: string[]): Response => ({
+const rejected = (...codes: string[]): Response => ({
   description: codes.map((code) => `\`${code}\``).join(),
   content: problem,
 })
 
-/** In the place of an operation. */
-export const nothing: Operation = {
-  id: 'nothing',
+/** Used like an operation. */
+export const unknownRoute: Operation = {
+  id: 'unknownRoute',
   responses: {
     ...{ 200: anything, 302: anything, 304: anything },
-    400: refused('BAD_HTTP', 'INVALID_REQUEST', 'INVALID_JSON', 'EMPTY_BODY', 'JSON_TOO_DEEP', 'FORBIDDEN_KEY'),
-    404: refused('ROUTE_NOT_FOUND', 'JOB_NOT_FOUND'),
-    405: refused('METHOD_NOT_ALLOWED'),
-    413: refused('PAYLOAD_TOO_LARGE'),
-    415: refused('UNSUPPORTED_MEDIA_TYPE'),
-    422: refused('INVALID_NAME'),
+    400: rejected('BAD_HTTP', 'INVALID_REQUEST', 'INVALID_JSON', 'EMPTY_BODY', 'JSON_TOO_DEEP', 'FORBIDDEN_KEY'),
+    404: rejected('ROUTE_NOT_FOUND', 'JOB_NOT_FOUND'),
+    405: rejected('METHOD_NOT_ALLOWED'),
+    413: rejected('PAYLOAD_TOO_LARGE'),
+    415: rejected('UNSUPPORTED_MEDIA_TYPE'),
+    422: rejected('INVALID_NAME'),
   },
-  answersTo: () => true,
+  matches: () => true,
   cases: fc
     .record({
-      // CONNECT is no request for a resource; raw-bytes.test.ts sends it.
+      // CONNECT has no resource; raw-bytes.test.ts sends it.
       method: fc.constantFrom('GET', 'HEAD', 'POST', ...METHODS.filter((method) => method !== 'CONNECT')),
       url: fc.oneof(
         fc.constantFrom('/', '/jobs', '/jobs/fuzz:seen', '/jobs/batch', '/health', '/stats', '/docs', '/docs/', '/queues'),

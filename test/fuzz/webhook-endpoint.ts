@@ -1,17 +1,17 @@
 /**
- * A receiver of webhooks that answers mostly well, and else in every way that is wrong. What it was sent must be a job,
- * signed, and nothing more.
+ * A webhook endpoint that mostly responds correctly, and otherwise in every wrong way. Checks that each delivery is a
+ * job in the documented shape.
  */
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import type { Test } from 'tap'
-import { QUEUES } from './special.ts'
+import { QUEUES } from './special-values.ts'
 
-export interface HookReceiver {
+export interface WebhookEndpoint {
   port: number
-  /** The first few hundred. */
+  /** The first few hundred deliveries. */
   received: { queue: string; headers: IncomingHttpHeaders; body: string }[]
-  /** What was wrong with any, by kind. */
+  /** What was wrong with deliveries, by kind. */
   faults: Set<string>
   count(): number
 }
@@ -29,7 +29,7 @@ const bytes =
 const json = { 'content-type': 'application/json' }
 const good = reply(200, '{"done":[1,null,"é"]}', json)
 
-/** In turn; between two of them come good ones. */
+/** Sent in turn, with correct responses in between. */
 const replies: Reply[] = [
   ...[reply(204), reply(201, 'made', { 'content-type': 'text/plain' }), reply(200, '{"a":', json), reply(200, '"\\ud800"', json)],
   ...[reply(200, '{"__proto__":{"a":1}}', json), reply(200, '['.repeat(500) + ']'.repeat(500), json), reply(200, '1e400', json)],
@@ -49,8 +49,8 @@ const KEPT = 300
 const KEPT_BYTES = 10_000
 const FIELDS = 'id,queue,name,attempt,attempts,data'
 
-export async function startHookReceiver(t: Test): Promise<HookReceiver> {
-  const received: HookReceiver['received'] = []
+export async function startWebhookEndpoint(t: Test): Promise<WebhookEndpoint> {
+  const received: WebhookEndpoint['received'] = []
   const faults = new Set<string>()
   let count = 0
   const server = createServer(async (request, response) => {
@@ -63,8 +63,9 @@ export async function startHookReceiver(t: Test): Promise<HookReceiver> {
       const { queue } = JSON.parse(body)
       if (received.length < KEPT && body.length < KEPT_BYTES) received.push({ queue, headers, body })
     } catch (error) {
-      // One that is broken off at the end of a service, or of its deadline, is none.
-      if (!request.destroyed || request.complete) faults.add(`it cannot be read: ${(error as Error).message}`)
+      // A request that the service aborts, at shutdown or its deadline, is not a delivery.
+      if (!request.destroyed || request.complete)
+        faults.add(`a delivery cannot be read: ${(error as Error).message}`)
     }
     if (nth % (GOOD_BETWEEN + 1) > 0) good(response)
     else replies[(nth / (GOOD_BETWEEN + 1)) % replies.length]!(response)
@@ -81,14 +82,16 @@ export async function startHookReceiver(t: Test): Promise<HookReceiver> {
 function faultsOf(method: string | undefined, headers: IncomingHttpHeaders, body: string): string[] {
   const job = JSON.parse(body)
   return [
-    ...(method === 'POST' ? [] : [`it is ${method}`]),
-    ...(Object.keys(job).join() === FIELDS ? [] : [`its fields are ${Object.keys(job)}`]),
+    ...(method === 'POST' ? [] : [`the method is ${method}`]),
+    ...(Object.keys(job).join() === FIELDS ? [] : [`the fields are ${Object.keys(job)}`]),
     ...(job.id.startsWith(`${job.queue}:`) && job.attempt >= 1
       ? []
-      : [`it is attempt ${job.attempt} of ${job.id}`]),
-    ...(QUEUES.includes(job.queue) ? ['nobody wants the jobs of its queue'] : []),
-    ...(headers['content-type'] === 'application/json' ? [] : [`it is ${headers['content-type']}`]),
-    ...(/^msg_[\w-]{22}$/.test(`${headers['webhook-id']}`) ? [] : ['it has no id']),
+      : [`the attempt is ${job.attempt} of ${job.id}`]),
+    ...(QUEUES.includes(job.queue) ? ['its queue has no subscription'] : []),
+    ...(headers['content-type'] === 'application/json'
+      ? []
+      : [`the content type is ${headers['content-type']}`]),
+    ...(/^msg_[\w-]{22}$/.test(`${headers['webhook-id']}`) ? [] : ['the webhook-id is missing']),
     ...(headers['x-injected'] === undefined ? [] : ['a header was injected']),
   ]
 }

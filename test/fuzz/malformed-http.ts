@@ -1,6 +1,6 @@
-/** Bytes that are no HTTP, or HTTP of the kind that one server reads otherwise than the next. */
+/** Bytes that are not HTTP, and HTTP that servers interpret differently (request smuggling). */
 import * as fc from 'fast-check'
-import type { Wire } from './wire.ts'
+import type { RawRequest } from './raw-socket.ts'
 
 const JOB = '{"queue":"raw","name":"n"}'
 
@@ -10,12 +10,12 @@ const get = (headers: string, path = '/health/live') => `GET ${path} HTTP/1.1\r\
 const LENGTH = `Content-Length: ${JOB.length}\r\n`
 const chunked = (body: string, line = 'Transfer-Encoding: chunked\r\n') => post(line, body)
 const CHUNKS = `${JOB.length.toString(16)}\r\n${JOB}\r\n0\r\n\r\n`
-/** What must never be answered where it stands in another request's body. */
+/** A request in the body of another one, which must never be processed. */
 const SMUGGLED = get('', '/smuggled')
 
 export interface Malformed {
   bytes: string | Buffer
-  /** What each answer may be, in order; `0`: none. */
+  /** The allowed statuses of each response, in order; `0`: none. */
   statuses: number[][]
 }
 
@@ -28,7 +28,7 @@ const withBytes = (...inName: number[]) => {
   return Buffer.concat([Buffer.from(post(`Content-Length: ${body.length}\r\n`, '')), body])
 }
 
-/** By what is wrong with it. */
+/** By what is wrong with them. */
 export const malformed: Record<string, Malformed> = {
   'two lengths that differ': { bytes: post(`${LENGTH}Content-Length: 5\r\n`, JOB) + SMUGGLED, statuses: [[400]] },
   'the same length twice': { bytes: post(LENGTH + LENGTH, JOB), statuses: [[400]] },
@@ -81,7 +81,7 @@ export const malformed: Record<string, Malformed> = {
   'the preface of HTTP/2': { bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', statuses: [[400]] },
   'an upgrade to h2c': { bytes: get('Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n'), statuses: [[200]] },
   'an upgrade to a websocket': { bytes: get('Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n'), statuses: [[200]] },
-  'an expectation that nobody knows': { bytes: get('Expect: the-impossible\r\n'), statuses: [[417]] },
+  'an unknown expectation': { bytes: get('Expect: the-impossible\r\n'), statuses: [[417]] },
   'an expectation with its body': { bytes: post(`Expect: 100-continue\r\n${LENGTH}`, JOB), statuses: [[201]] },
   'a ClientHello of TLS': { bytes: binary([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3], 'x'.repeat(64)), statuses: [[400]] },
   'a banner of SSH': { bytes: 'SSH-2.0-OpenSSH_9.6\r\n', statuses: [[400]] },
@@ -114,46 +114,46 @@ const pieces = [
 ].map((text) => Buffer.from(text, 'latin1')) // biome-ignore format: a list to read, not a column
 
 type Change = (bytes: Buffer) => Buffer
-const at = (bytes: Buffer, place: number) => place % (bytes.length + 1)
+const at = (bytes: Buffer, position: number) => position % (bytes.length + 1)
 
 const change: fc.Arbitrary<Change> = fc.oneof(
   fc.tuple(fc.nat(), fc.nat(7)).map(
-    ([place, bit]): Change =>
+    ([position, bit]): Change =>
       (bytes) => {
         const copy = Buffer.from(bytes)
-        if (copy.length > 0) copy[place % copy.length]! ^= 1 << bit
+        if (copy.length > 0) copy[position % copy.length]! ^= 1 << bit
         return copy
       },
   ),
   fc.nat().map(
-    (place): Change =>
+    (position): Change =>
       (bytes) =>
-        bytes.subarray(0, at(bytes, place)),
+        bytes.subarray(0, at(bytes, position)),
   ),
   fc.nat().map(
-    (place): Change =>
+    (position): Change =>
       (bytes) =>
-        bytes.subarray(at(bytes, place)),
+        bytes.subarray(at(bytes, position)),
   ),
   fc.tuple(fc.nat(), fc.constantFrom(...pieces)).map(
-    ([place, piece]): Change =>
+    ([position, piece]): Change =>
       (bytes) => {
-        const cut = at(bytes, place)
+        const cut = at(bytes, position)
         return Buffer.concat([bytes.subarray(0, cut), piece, bytes.subarray(cut)])
       },
   ),
-  // Between the lines, where a header may stand.
+  // Between lines, where a header may be.
   fc.tuple(fc.nat(), fc.constantFrom(...pieces)).map(
-    ([place, piece]): Change =>
+    ([position, piece]): Change =>
       (bytes) => {
-        const cut = bytes.indexOf('\r\n', at(bytes, place)) + 2
+        const cut = bytes.indexOf('\r\n', at(bytes, position)) + 2
         return Buffer.concat([bytes.subarray(0, cut), piece, bytes.subarray(cut)])
       },
   ),
   fc.tuple(fc.nat(), fc.nat(40)).map(
-    ([place, length]): Change =>
+    ([position, length]): Change =>
       (bytes) => {
-        const cut = at(bytes, place)
+        const cut = at(bytes, position)
         return Buffer.concat([bytes.subarray(0, cut), bytes.subarray(cut + length)])
       },
   ),
@@ -180,14 +180,14 @@ const bytes: fc.Arbitrary<Buffer> = fc.oneof(
   },
 )
 
-/** Cut into writes, and left in one of several ways. */
-export const wires: fc.Arbitrary<Wire> = fc
+/** Requests cut into several writes, with one of several ways to leave. */
+export const rawRequests: fc.Arbitrary<RawRequest> = fc
   .tuple(
     bytes,
     fc.array(fc.nat(), { maxLength: 3 }),
-    fc.constantFrom<Wire['leave']>('end', 'linger', 'linger', 'linger', 'reset', 'vanish'),
+    fc.constantFrom<RawRequest['leave']>('end', 'linger', 'linger', 'linger', 'reset', 'vanish'),
   )
-  .map(([whole, places, leave]) => {
-    const cuts = [0, ...places.map((place) => at(whole, place)).sort((a, b) => a - b), whole.length]
+  .map(([whole, positions, leave]) => {
+    const cuts = [0, ...positions.map((position) => at(whole, position)).sort((a, b) => a - b), whole.length]
     return { pieces: cuts.slice(1).map((cut, index) => whole.subarray(cuts[index], cut)), leave }
   })
