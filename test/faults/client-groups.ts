@@ -1,6 +1,6 @@
 /**
- * Clients of several kinds at once, each kind on a queue of its own with a history of its own, and at the end what has
- * become of their jobs. What the durability scenarios have in common.
+ * Runs several groups of clients, each with its own queue and history, and finally compares their histories with the jobs
+ * in Redis. Shared by the durability scenarios.
  */
 import { addUp, check, type Seen, type Verdict } from './checker.ts'
 import { type EnqueuerOptions, enqueue, type Keys } from './clients.ts'
@@ -9,32 +9,32 @@ import { createHistory, type History, triesOf } from './history.ts'
 import { closedLoop } from './load.ts'
 import type { RedisServer } from './processes.ts'
 import type { Check, Finding, Scale } from './scenario.ts'
-import type { Stage } from './stage.ts'
-import { sleep } from './wait.ts'
+import type { Testbed } from './testbed.ts'
+import { sleep } from './timing.ts'
 
 const PAUSE_MS = 20
 const SAMPLES = 3
 
-export interface Kind extends Pick<EnqueuerOptions, 'choose' | 'timeoutMs'> {
+export interface ClientGroup extends Pick<EnqueuerOptions, 'choose' | 'timeoutMs'> {
   keys: Keys
   retries: boolean
   clients: number
 }
 
-export interface Crowd {
+export interface ClientGroups {
   readonly histories: readonly History[]
   acknowledged(): number
   mark(what: string): void
-  /** Lets everyone finish, then compares with what Redis holds. */
+  /** Waits for all clients to finish, then compares the histories with what Redis holds. */
   judge(redis: RedisServer): Promise<Finding>
 }
 
-/** The careful, with either key, and those who take one answer for the last. */
-export function threeKinds(
+/** Clients that repeat with an Idempotency-Key, clients that repeat with a jobId, and clients that never repeat. */
+export function threeGroups(
   { isQuick }: Scale,
   choose: EnqueuerOptions['choose'],
   timeoutMs = 10_000,
-): Kind[] {
+): ClientGroup[] {
   const clients = isQuick ? 3 : 8
   return [
     { keys: 'header', retries: true, clients, choose, timeoutMs },
@@ -43,17 +43,17 @@ export function threeKinds(
   ]
 }
 
-export function startCrowd(stage: Stage, kinds: Kind[]): Crowd {
-  const browser = stage.browser()
+export function startClientGroups(testbed: Testbed, kinds: ClientGroup[]): ClientGroups {
+  const httpClient = testbed.httpClient()
   const groups = kinds.map((kind) => {
     const queue = `${kind.keys}-${kind.retries ? 'repeated' : 'once'}`
     const history = createHistory(queue)
     return { kind, queue, history }
   })
   const loops = groups.map(({ kind, queue, history }) =>
-    closedLoop(stage, kind.clients, async (client) => {
-      const { outcome } = await enqueue({ browser, history, queue, ...kind }, client)
-      // Who does not repeat goes on with the next, but not as fast as he can be refused.
+    closedLoop(testbed, kind.clients, async (client) => {
+      const { outcome } = await enqueue({ httpClient, history, queue, ...kind }, client)
+      // Limits the rate of clients that do not repeat, which could otherwise be refused in a tight loop.
       if (outcome !== 'ok') await sleep(PAUSE_MS)
     }),
   )
@@ -74,14 +74,14 @@ export function startCrowd(stage: Stage, kinds: Kind[]): Crowd {
         redis,
         groups.map(({ queue }) => queue),
       )
-      const verdicts = groups.map(({ history, queue }) => check(history, only(seen, queue)))
+      const verdicts = groups.map(({ history, queue }) => check(history, seenOf(seen, queue)))
       return { checks: judgements(verdicts, seen, histories), counts: countsOf(verdicts) }
     },
   }
 }
 
-/** Of one history: its payloads all begin with its name, the queue. */
-function only({ jobs, executions, broken }: Seen, queue: string): Seen {
+/** What was seen of one history, whose payloads start with the queue's name. */
+function seenOf({ jobs, executions, broken }: Seen, queue: string): Seen {
   const own = <Value>(all: Map<string, Value>) =>
     new Map([...all].filter(([payload]) => payload.startsWith(`${queue}-`)))
   return { jobs: own(jobs), executions: own(executions), broken }
@@ -107,10 +107,10 @@ export function judgements(verdicts: Verdict[], seen: Seen, histories: readonly 
     none('duplicated', all('duplicated')),
     none('false fail', all('falseFail')),
     none('unexpected', all('unexpected')),
-    none('acknowledged under another id', all('misnamed')),
-    none('half a job', seen.broken, asItIs),
+    none('acknowledged with another id', all('misnamed')),
+    none('incomplete jobs', seen.broken, asItIs),
     none(
-      'answers but 2xx and a named 503',
+      'responses other than 2xx and 503 with a code',
       histories
         .flatMap(triesOf)
         .filter(isUnnamed)

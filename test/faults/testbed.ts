@@ -1,42 +1,42 @@
-/** Owns all that a scenario starts: processes, proxies, clients. When it ends, all of it ends. */
+/** Owns everything that a scenario starts: processes, proxies, clients. Ending it ends all of them. */
 import { resolve } from 'node:path'
-import { type Browser, createBrowser } from './clients.ts'
+import { createHttpClient, type HttpClient } from './clients.ts'
 import { createLauncher } from './launcher.ts'
 import { type RedisOptions, type RedisServer, type Service, startRedis, startService } from './processes.ts'
 import { type Place, startProxy, type TcpProxy } from './proxy.ts'
-import { sleep } from './wait.ts'
+import { sleep } from './timing.ts'
 
-export interface Stage {
-  /** Where its processes keep their files. */
+export interface Testbed {
+  /** The folder of its processes. */
   readonly dir: string
   redis(options?: RedisOptions): Promise<RedisServer>
-  /** Resolves when it is ready. */
+  /** Starts a service; resolves when it is ready. */
   service(redisUrl: string, env?: Record<string, string>): Promise<Service>
-  /** A service that takes no part of src: the file of its process. */
-  other(file: string, redisUrl: string): Promise<Service>
-  /** Starts one that may not live, waits that long, ends it; returns what it has written. */
+  /** Starts another service for control runs, from its file. */
+  otherService(file: string, redisUrl: string): Promise<Service>
+  /** Starts a service that may exit, kills it after `forMs`, and returns its output. */
   tryService(redisUrl: string, env: Record<string, string>, forMs: number): Promise<string>
-  /** Runs another program of the project to its end; returns what it has written. */
+  /** Runs another program of the project to its end; returns its output. */
   command(name: string, args: string[], env: Record<string, string>): Promise<string>
   proxy(target: Place): Promise<TcpProxy>
-  browser(): Browser
-  /** How many processes have ended though nobody here ended them. */
+  httpClient(): HttpClient
+  /** How many processes ended without being ended from here. */
   crashes(): number
-  /** Called at the end, the last first. */
+  /** Registers a cleanup; cleanups run in reverse order. */
   onEnd(end: () => Promise<unknown> | unknown): void
   end(): Promise<void>
 }
 
-/** The service from source needs no build; `dist/server.js` is what ships. */
+/** The source needs no build; `dist/server.js` is what ships. */
 export type Entry = 'src/server.ts' | 'dist/server.js'
 
-/** `settings`: of every service. */
-export function createStage(entry: Entry, settings: Record<string, string> = {}): Stage {
+/** `settings`: environment variables of every service. */
+export function createTestbed(entry: Entry, settings: Record<string, string> = {}): Testbed {
   const launcher = createLauncher()
   const ends: (() => Promise<unknown> | unknown)[] = []
 
-  function browser(): Browser {
-    const opened = createBrowser()
+  function httpClient(): HttpClient {
+    const opened = createHttpClient()
     ends.push(() => opened.close())
     return opened
   }
@@ -54,12 +54,13 @@ export function createStage(entry: Entry, settings: Record<string, string> = {})
       return server
     },
     service: (redisUrl, env = {}) =>
-      startService(launcher, browser(), program(entry), {
+      startService(launcher, httpClient(), program(entry), {
         ...{ REDIS_URL: redisUrl, LOG_REQUESTS: 'none' },
         ...settings,
         ...env,
       }),
-    other: (file, redisUrl) => startService(launcher, browser(), program(file), { REDIS_URL: redisUrl }),
+    otherService: (file, redisUrl) =>
+      startService(launcher, httpClient(), program(file), { REDIS_URL: redisUrl }),
     async tryService(redisUrl, env, forMs) {
       const { output, end } = run(entry, [], { ...env, REDIS_URL: redisUrl })
       await Promise.race([end(0), sleep(forMs)])
@@ -77,7 +78,7 @@ export function createStage(entry: Entry, settings: Record<string, string> = {})
       ends.push(() => proxy.close())
       return proxy
     },
-    browser,
+    httpClient,
     crashes: launcher.crashes,
     onEnd: (end) => void ends.push(end),
     async end() {
@@ -87,7 +88,7 @@ export function createStage(entry: Entry, settings: Record<string, string> = {})
   }
 }
 
-/** How Node is to be called with it. */
+/** The arguments of Node for a file. */
 function program(file: string): string[] {
   return file.endsWith('.ts') ? ['--import', import.meta.resolve('tsx'), resolve(file)] : [resolve(file)]
 }

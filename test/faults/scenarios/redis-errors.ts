@@ -1,4 +1,4 @@
-/** A5: Redis answers, but not what was asked for. Each error has its name, and it passes without a restart. */
+/** A5: Redis responds with errors. Each gets its own problem code, and the service recovers without a restart. */
 import { Queue } from 'bullmq'
 import { enqueue } from '../clients.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
@@ -6,8 +6,8 @@ import { openLoop } from '../load.ts'
 import type { RedisServer, Service } from '../processes.ts'
 import type { TcpProxy } from '../proxy.ts'
 import type { Control, Finding, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep, until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep, until } from '../timing.ts'
 
 const QUEUE = 'refused'
 const RECOVERY_MS = 5_000
@@ -15,16 +15,16 @@ const RECOVERY_MS = 5_000
 interface Refusal {
   id: string
   fault: string
-  /** The codes that may be answered while it lasts; `none`: no job may be refused. */
+  /** The allowed problem codes while the fault lasts; empty: no job may be refused. */
   codes: string[]
   args?: string[]
   fsync?: 'no'
-  cause(at: Place): Promise<unknown>
-  /** Resolves when Redis would do again what it is asked. */
-  mend(at: Place): Promise<unknown>
+  cause(targets: Targets): Promise<unknown>
+  /** Ends the fault; resolves when Redis executes commands again. */
+  repair(targets: Targets): Promise<unknown>
 }
 
-interface Place {
+interface Targets {
   redis: RedisServer
   proxy: TcpProxy
 }
@@ -33,9 +33,9 @@ const refusals: Refusal[] = [
   {
     id: 'LOADING',
     fault: 'Redis restarts and loads its data slowly',
-    // The client library takes a connection for ready once Redis has loaded, so that no command is sent before.
+    // ioredis reports a connection as ready only after loading, and sends no command before.
     codes: ['REDIS_LOADING', 'REDIS_UNAVAILABLE'],
-    // Each command in the file takes a while to load.
+    // Delays the load of each command in the file.
     args: ['--key-load-delay', '300', '--loading-process-events-interval-bytes', '1024'],
     fsync: 'no',
     async cause({ redis }) {
@@ -45,14 +45,14 @@ const refusals: Refusal[] = [
       void redis.start()
       await until('it loads', async () => (await redis.ping()).startsWith('-LOADING'))
     },
-    mend: ({ redis }) => redis.firstPong(),
+    repair: ({ redis }) => redis.firstPong(),
   },
   {
     id: 'READONLY',
     fault: 'Redis becomes a replica',
     codes: ['REDIS_READONLY', 'REDIS_UNAVAILABLE'],
     cause: ({ redis }) => redis.client.replicaof('127.0.0.1', '1'),
-    mend: ({ redis }) => redis.client.replicaof('NO', 'ONE'),
+    repair: ({ redis }) => redis.client.replicaof('NO', 'ONE'),
   },
   {
     id: 'MISCONF',
@@ -67,80 +67,81 @@ const refusals: Refusal[] = [
         (await client.info('persistence')).includes('rdb_last_bgsave_status:err'),
       )
     },
-    mend: ({ redis }) => redis.client.config('SET', 'stop-writes-on-bgsave-error', 'no'),
+    repair: ({ redis }) => redis.client.config('SET', 'stop-writes-on-bgsave-error', 'no'),
   },
   {
     id: 'OOM',
     fault: 'Redis is out of memory',
     codes: ['REDIS_FULL'],
     cause: ({ redis }) => redis.client.config('SET', 'maxmemory', '1'),
-    mend: ({ redis }) => redis.client.config('SET', 'maxmemory', '0'),
+    repair: ({ redis }) => redis.client.config('SET', 'maxmemory', '0'),
   },
   {
     id: 'NOSCRIPT',
     fault: 'SCRIPT FLUSH',
     codes: [],
     cause: ({ redis }) => redis.client.script('FLUSH'),
-    mend: async () => {},
+    repair: async () => {},
   },
   {
     id: 'maxclients',
-    fault: 'Redis takes no more connections, and those there were are closed',
-    // Redis says why before it hangs up, but the client library mostly has an EPIPE by then.
+    fault: 'Redis accepts no more connections, and existing ones are closed',
+    // Redis sends the reason before it disconnects, but ioredis mostly has an EPIPE by then.
     codes: ['REDIS_LIMIT', 'REDIS_UNAVAILABLE'],
     async cause({ redis: { client } }) {
       await client.config('SET', 'maxclients', '1')
       await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     },
-    mend: ({ redis }) => redis.client.config('SET', 'maxclients', '10000'),
+    repair: ({ redis }) => redis.client.config('SET', 'maxclients', '10000'),
   },
   {
     id: 'ACL',
-    fault: 'the user may run no scripts',
+    fault: 'the Redis user may not run scripts',
     codes: ['REDIS_DENIED'],
     cause: ({ redis }) => redis.client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval'),
-    mend: ({ redis }) => redis.client.call('ACL', 'SETUSER', 'default', '+@all'),
+    repair: ({ redis }) => redis.client.call('ACL', 'SETUSER', 'default', '+@all'),
   },
   {
     id: 'provider',
-    fault: "every command is answered with a provider's limit error",
+    fault: "every command gets a provider's limit error",
     codes: ['REDIS_LIMIT'],
     async cause({ proxy }) {
-      proxy.faults.answerWith = 'ERR max daily request limit exceeded. Limit: 500000, Usage: 500000.'
+      proxy.faults.replyWithError = 'ERR max daily request limit exceeded. Limit: 500000, Usage: 500000.'
     },
-    async mend({ proxy }) {
-      proxy.faults.answerWith = undefined
+    async repair({ proxy }) {
+      proxy.faults.replyWithError = undefined
     },
   },
 ]
 
-export const redisRefuses: Scenario[] = refusals.map((refusal) => ({
+export const redisErrors: Scenario[] = refusals.map((refusal) => ({
   id: `A5 ${refusal.id}`,
   fault: refusal.fault,
-  run: (stage) => refuse(stage, refusal, (url) => stage.service(url)),
+  run: (testbed) => refuse(testbed, refusal, (url) => testbed.service(url)),
   controls: refusal.id === 'OOM' ? [naive(refusal)] : [],
 }))
 
 function naive(refusal: Refusal): Control {
   return {
-    what: 'a service that knows no errors of Redis',
-    misses: 'answers but',
-    run: (stage) => refuse(stage, refusal, (url) => stage.other('test/faults/naive-service.ts', url)),
+    what: 'a service that does not classify Redis errors',
+    misses: 'responses other than',
+    run: (testbed) =>
+      refuse(testbed, refusal, (url) => testbed.otherService('test/faults/naive-service.ts', url)),
   }
 }
 
 async function refuse(
-  stage: Stage,
-  { codes, args = [], fsync, cause, mend }: Refusal,
+  testbed: Testbed,
+  { codes, args = [], fsync, cause, repair }: Refusal,
   start: (redisUrl: string) => Promise<Service>,
 ): Promise<Finding> {
-  const redis = await stage.redis({ args, ...(fsync === undefined ? {} : { fsync }) })
-  const proxy = await stage.proxy(redis.place)
+  const redis = await testbed.redis({ args, ...(fsync === undefined ? {} : { fsync }) })
+  const proxy = await testbed.proxy(redis.place)
   const service = await start(`redis://127.0.0.1:${proxy.port}`)
-  const browser = stage.browser()
+  const httpClient = testbed.httpClient()
   const history = createHistory(QUEUE)
-  const options = { browser, history, queue: QUEUE, keys: 'none', retries: false } as const
-  const load = openLoop(stage, 50, (client) => enqueue({ ...options, choose: () => service.url }, client))
+  const options = { httpClient, history, queue: QUEUE, keys: 'none', retries: false } as const
+  const load = openLoop(testbed, 50, (client) => enqueue({ ...options, choose: () => service.url }, client))
   const since = (at: number) => triesOf(history).filter((one) => one.at >= at)
   await until('jobs are taken', () => since(0).some(({ outcome }) => outcome === 'ok'))
   const causedAt = performance.now()
@@ -148,10 +149,10 @@ async function refuse(
   const refusedAt = performance.now()
   await sleep(1_000)
   const refused = since(refusedAt)
-  await mend({ redis, proxy })
-  const mendedAt = performance.now()
-  await until('jobs are taken again', () => since(mendedAt).some(({ outcome }) => outcome === 'ok'), 30_000)
-  const recoveredAt = since(mendedAt).find(({ outcome }) => outcome === 'ok')!
+  await repair({ redis, proxy })
+  const repairedAt = performance.now()
+  await until('jobs are taken again', () => since(repairedAt).some(({ outcome }) => outcome === 'ok'), 30_000)
+  const recoveredAt = since(repairedAt).find(({ outcome }) => outcome === 'ok')!
   await load.stop()
   const isExpected = ({ outcome, code }: Try) => outcome === 'ok' || codes.includes(code ?? '')
   const named = refused.filter(({ code }) => codes.includes(code ?? ''))
@@ -159,14 +160,14 @@ async function refuse(
   return {
     checks: [
       {
-        what: `answers but 201 and ${codes.join(', ') || 'nothing else'}`,
+        what: `responses other than 201 and ${codes.join(', ') || 'nothing else'}`,
         measured: unexpected.length,
         atMost: 0,
       },
-      ...(codes.length > 0 ? [{ what: 'answers with that name', measured: named.length, atLeast: 1 }] : []),
+      ...(codes.length > 0 ? [{ what: 'responses with this code', measured: named.length, atLeast: 1 }] : []),
       {
-        what: 'first 201 after it was mended, ms',
-        measured: recoveredAt.at + recoveredAt.ms - mendedAt,
+        what: 'first 201 after the repair, ms',
+        measured: recoveredAt.at + recoveredAt.ms - repairedAt,
         atMost: RECOVERY_MS,
       },
     ],

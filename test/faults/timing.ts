@@ -1,7 +1,7 @@
-/** Waiting: for a condition that another process brings about, or for time to pass where time is what is tested. */
+/** Waits for a condition in another process, or for time to pass where time itself is tested. */
 export { setTimeout as sleep } from 'node:timers/promises'
 
-/** Asks every `everyMs` until the answer is yes; throws, saying what was waited for, when it takes too long. */
+/** Polls a condition every `everyMs`; throws an error that names `what` after `timeoutMs`. */
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,

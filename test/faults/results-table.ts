@@ -1,15 +1,23 @@
-/** What came out, as a table in Markdown: `test/faults/RESULTS.md`. */
+/** Formats the results as Markdown: `test/faults/RESULTS.md`. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
-import { type Check, type Control, hasFailed, holds, type Played, round, type Scenario } from './scenario.ts'
+import {
+  type Check,
+  type Control,
+  hasFailed,
+  holds,
+  round,
+  type Scenario,
+  type ScenarioRun,
+} from './scenario.ts'
 import { missing } from './scenarios.ts'
 
 export interface Result {
   scenario: Scenario
-  played: Played
-  controls: { control: Control; played: Played }[]
+  played: ScenarioRun
+  controls: { control: Control; played: ScenarioRun }[]
 }
 
 export async function describe(results: Result[], minutes: number): Promise<string> {
@@ -25,13 +33,12 @@ export async function describe(results: Result[], minutes: number): Promise<stri
       sum + played.seconds + controls.reduce((all, control) => all + control.played.seconds, 0),
     0,
   )
-  const seconds = (played: Played) => Math.round(played.seconds)
+  const seconds = (played: ScenarioRun) => Math.round(played.seconds)
   const lines = [
     '# Faults',
     '',
-    'Written by `npm run test:faults`. Every fault is really caused, on real processes, under load; then what was acknowledged is',
-    'compared with what Redis holds and what a native worker is given. A run in which no check can fail proves nothing: see',
-    'the controls below.',
+    'Written by `npm run test:faults`. Every fault is caused for real, on real processes under load. Afterwards the acknowledged',
+    'jobs are compared with what Redis holds and what a native worker receives. The controls below show that each check can fail.',
     '',
     `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC, commit ${commit()}, ${Math.round(took / 60)} minutes (\`--minutes ${minutes}\`).`,
     `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GB, which also ran the clients.`,
@@ -55,9 +62,9 @@ export async function describe(results: Result[], minutes: number): Promise<stri
     '',
     '## Controls',
     '',
-    'The same faults and the same checks, with something taken away that the promise rests on: each has to miss its check.',
+    'The same faults and checks without something that the guarantee depends on: each control must miss its check.',
     '',
-    '| | What is taken away | What it missed | Done | s | |',
+    '| | Control | What it missed | Done | s | |',
     '| --- | --- | --- | --- | ---: | --- |',
     ...results.flatMap(({ scenario, controls }) =>
       controls.map(({ control, played }) =>
@@ -80,7 +87,7 @@ export function isValid({ played, controls }: Result): boolean {
   return played.checks.every(holds) && controls.every(({ control, played }) => hasFailed(control, played))
 }
 
-/** Of the durability scenarios together. */
+/** Totals of the durability scenarios. */
 function total(results: Result[]): string {
   const sum = (name: string) =>
     results
@@ -88,9 +95,9 @@ function total(results: Result[]): string {
       .reduce((all, { played }) => all + (played.counts[name] ?? 0), 0)
   const kills = sum('SIGKILL of Redis') + sum('SIGKILL of the service')
   return (
-    `D together: ${kills} kills, ${sum('SIGSTOP of the service')} stops, ${sum('replies lost')} replies lost, ` +
+    `All D scenarios: ${kills} kills, ${sum('SIGSTOP of the service')} stops, ${sum('replies lost')} replies lost, ` +
     `${sum('jobs')} jobs tried, ${sum('acknowledged')} acknowledged, ${sum('unknown')} of unknown outcome, of which ` +
-    `${sum('recovered')} were there.`
+    `${sum('recovered')} existed.`
   )
 }
 
@@ -98,7 +105,7 @@ function row(...cells: (string | number)[]): string {
   return `| ${cells.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`
 }
 
-/** What must not be and is not stands together; the rest with its figures. */
+/** Checks that must count zero, and do, are listed together; the others with their figures. */
 function measured(checks: Check[]): string {
   const isNone = ({ measured, atMost }: Check) => measured === 0 && atMost === 0
   const none = checks.filter(isNone).map(({ what }) => what)
@@ -118,7 +125,7 @@ function done(counts: Record<string, number>): string {
     .join(', ')
 }
 
-function verdict({ checks }: Played): string {
+function verdict({ checks }: ScenarioRun): string {
   const missed = checks.filter((check) => !holds(check))
   return missed.length === 0 ? 'holds' : `**MISSED: ${missed.map(({ what }) => what).join(', ')}**`
 }

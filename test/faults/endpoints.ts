@@ -1,25 +1,22 @@
-/**
- * Receivers of webhooks: one that answers at once, and those that come to no end, each in its own way. All on loopback. And
- * what it takes to be sent anything.
- */
+/** Webhook endpoints on loopback: a fast one, and several whose responses never end; and the requests that subscribe them. */
 import { once } from 'node:events'
 import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import type { Browser } from './clients.ts'
+import type { HttpClient } from './clients.ts'
 import type { Service } from './processes.ts'
-import type { Stage } from './stage.ts'
-import { sleep } from './wait.ts'
+import type { Testbed } from './testbed.ts'
+import { sleep } from './timing.ts'
 
-export interface GoodReceiver {
+export interface FastEndpoint {
   url: string
-  /** When each job came, by its id; on the clock of this process. */
+  /** When each job arrived, by its id, in the time of `performance.now()`. */
   arrivals: Map<string, number[]>
 }
 
-/** Answers 200 at once, but a job of this name never. */
+/** The fast endpoint never responds to jobs with this name. */
 export const MUTE = 'mute'
 
-export async function startGoodReceiver(stage: Stage): Promise<GoodReceiver> {
+export async function startFastEndpoint(testbed: Testbed): Promise<FastEndpoint> {
   const arrivals = new Map<string, number[]>()
   const server = createHttpServer(async (request, response) => {
     const at = performance.now()
@@ -29,14 +26,14 @@ export async function startGoodReceiver(stage: Stage): Promise<GoodReceiver> {
     arrivals.set(id, [...(arrivals.get(id) ?? []), at])
     if (name !== MUTE) response.end()
   })
-  stage.onEnd(() => server.closeAllConnections())
-  return { url: await listen(stage, server), arrivals }
+  testbed.onEnd(() => server.closeAllConnections())
+  return { url: await listen(testbed, server), arrivals }
 }
 
-export interface BadReceiver {
+export interface SlowEndpoint {
   url: string
   way: Way
-  /** Its headers come, and at once. */
+  /** Whether it sends complete headers, immediately. */
   hasHeaders: boolean
   /** From the first byte of a request to the end of its socket. */
   attempts: Attempt[]
@@ -53,27 +50,27 @@ const DRIBBLE_MS = 200
 const HEAD = 'HTTP/1.1 200 OK\r\n'
 
 interface Talk {
-  /** Written when a request has come. */
+  /** Written when a request arrives. */
   first?: string
-  /** Then again and again. */
+  /** Then written repeatedly. */
   drop?: string
-  /** Then as fast as it is read. */
+  /** Then written as fast as the service reads. */
   flood?: Buffer
 }
 
 const talks = {
-  'says nothing': {},
+  'sends nothing': {},
   'dribbles its headers': { first: `${HEAD}x-slow: `, drop: 'x' },
-  'says that it goes on': { drop: 'HTTP/1.1 103 Early Hints\r\n\r\n' },
+  'sends interim responses': { drop: 'HTTP/1.1 103 Early Hints\r\n\r\n' },
   'dribbles its body': { first: `${HEAD}content-length: 1000000\r\n\r\n`, drop: 'x' },
   'dribbles chunks': { first: `${HEAD}transfer-encoding: chunked\r\n\r\n`, drop: '1\r\nx\r\n' },
-  'has no end': { first: `${HEAD}\r\n`, flood: Buffer.alloc(65_536, 'x') },
+  'sends an endless body': { first: `${HEAD}\r\n`, flood: Buffer.alloc(65_536, 'x') },
 } satisfies Record<string, Talk>
 
 export type Way = keyof typeof talks
 export const ways = Object.keys(talks) as Way[]
 
-export async function startBadReceiver(stage: Stage, way: Way): Promise<BadReceiver> {
+export async function startSlowEndpoint(testbed: Testbed, way: Way): Promise<SlowEndpoint> {
   const { first, drop, flood }: Talk = talks[way]
   const sockets = new Set<Socket>()
   const talking = new Set<Socket>()
@@ -95,24 +92,24 @@ export async function startBadReceiver(stage: Stage, way: Way): Promise<BadRecei
       sockets.delete(socket)
       talking.delete(socket)
     })
-    // What is not read would hide that the other end is gone.
+    // Unread data would hide that the peer has closed.
     socket.resume()
   })
-  const dribbling = setInterval(() => {
+  const options = setInterval(() => {
     if (drop) for (const socket of talking) socket.write(drop)
   }, DRIBBLE_MS)
-  stage.onEnd(() => {
-    clearInterval(dribbling)
+  testbed.onEnd(() => {
+    clearInterval(options)
     for (const socket of sockets) socket.destroy()
   })
   const hasHeaders = first?.includes('\r\n\r\n') ?? false
-  return { url: await listen(stage, server), way, hasHeaders, attempts, sockets: () => sockets.size }
+  return { url: await listen(testbed, server), way, hasHeaders, attempts, sockets: () => sockets.size }
 }
 
 function pour(socket: Socket, flood: Buffer): void {
   const write = () => {
     while (!socket.destroyed && socket.write(flood)) {
-      // Until it has to be read first.
+      // Writes until the buffer is full.
     }
   }
   socket.on('drain', write)
@@ -126,21 +123,21 @@ export interface Subscription {
   rateLimit?: { max: number; duration: number }
 }
 
-/** Throws when it is refused. */
+/** Throws if the subscription is rejected. */
 export async function subscribe(
-  browser: Browser,
+  httpClient: HttpClient,
   service: Service,
   queue: string,
   subscription: Subscription,
 ): Promise<void> {
   const options = { method: 'PUT', body: JSON.stringify(subscription) } as const
-  const { status, body } = await browser.ask(`${service.url}/queues/${queue}/subscription`, options)
+  const { status, body } = await httpClient.ask(`${service.url}/queues/${queue}/subscription`, options)
   if (status !== 200 && status !== 201) throw new Error(`no subscription of ${queue}: ${status} ${body}`)
 }
 
-/** As an operator who does not give up. In the end there is no subscription any more. */
-export function subscribeAgainAndAgain(
-  browser: Browser,
+/** Renews subscriptions periodically, so that a paused one resumes. `stop` deletes them. */
+export function keepSubscribed(
+  httpClient: HttpClient,
   service: Service,
   subscriptions: (Subscription & { queue: string })[],
   everyMs: number,
@@ -149,8 +146,8 @@ export function subscribeAgainAndAgain(
   const subscribing = (async () => {
     for (; !isStopped; await sleep(everyMs)) {
       for (const { queue, ...subscription } of subscriptions) {
-        // What was refused is asked for again in the next round.
-        await subscribe(browser, service, queue, subscription).catch(() => {})
+        // A rejected subscription is sent again in the next round.
+        await subscribe(httpClient, service, queue, subscription).catch(() => {})
       }
     }
   })()
@@ -159,14 +156,14 @@ export function subscribeAgainAndAgain(
       isStopped = true
       await subscribing
       for (const { queue } of subscriptions) {
-        await browser.ask(`${service.url}/queues/${queue}/subscription`, { method: 'DELETE' })
+        await httpClient.ask(`${service.url}/queues/${queue}/subscription`, { method: 'DELETE' })
       }
     },
   }
 }
 
-/** How many there were at the same time. */
-export function mostAtOnce(attempts: Attempt[]): number {
+/** The highest number of concurrent attempts. */
+export function maxConcurrent(attempts: Attempt[]): number {
   const steps = attempts.flatMap(({ from, to }) => [
     { at: from, by: 1 },
     { at: to, by: -1 },
@@ -179,9 +176,9 @@ export function mostAtOnce(attempts: Attempt[]): number {
   return most
 }
 
-async function listen(stage: Stage, server: Server): Promise<string> {
+async function listen(testbed: Testbed, server: Server): Promise<string> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  stage.onEnd(() => void server.close())
+  testbed.onEnd(() => void server.close())
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`
 }

@@ -1,46 +1,49 @@
 /**
- * F5: everything the service writes or answers, while things go wrong in as many ways as can be caused, is searched for
- * what must not be there: the password of Redis, API keys, the data of jobs.
+ * F5: searches all logs and responses, produced by as many kinds of errors as possible, for secrets: the Redis password,
+ * API keys and job data.
  */
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
-import type { Answer, Request } from '../clients.ts'
+import type { HttpResponse, Request } from '../clients.ts'
 import type { RedisServer, Service } from '../processes.ts'
 import type { Finding, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { until } from '../timing.ts'
 
-export const secrets: Scenario = {
+export const secretLeaks: Scenario = {
   id: 'F5',
-  fault: 'errors of many kinds, with secrets in URL, headers and data; then everything said is searched',
-  run: (stage) => search(stage, () => undefined),
+  fault: 'errors of many kinds, with secrets in URL, headers and data; then all output is searched',
+  run: (testbed) => search(testbed, () => undefined),
   controls: [
     {
       what: 'a client that sends its data as X-Request-Id, which is logged and echoed',
       misses: 'secrets found',
-      run: (stage) => search(stage, ({ data }) => data),
+      run: (testbed) => search(testbed, ({ data }) => data),
     },
   ],
 }
 
 interface Markers {
   password: string
-  /** Made by `npm run key`. */
+  /** Created with `npm run key`. */
   apiKey: string
-  /** That nobody made. */
+  /** Never created. */
   wrongKey: string
   data: string
   secret: string
 }
 
-/** `requestId`: what a careless client puts there. */
-async function search(stage: Stage, requestId: (markers: Markers) => string | undefined): Promise<Finding> {
+/** `requestId`: what a careless client sends as X-Request-Id. */
+async function search(
+  testbed: Testbed,
+  requestId: (markers: Markers) => string | undefined,
+): Promise<Finding> {
   const password = marker('password')
-  const redis = await stage.redis({ password })
-  const keysFile = join(stage.dir, 'keys.json')
-  const printed = await stage.command(
+  const redis = await testbed.redis({ password })
+  const keysFile = join(testbed.dir, 'keys.json')
+  const printed = await testbed.command(
     'key',
     ['create', '--id', 'tester', '--scopes', 'enqueue,read,manage', '--queues', '*'],
     { API_KEYS_FILE: keysFile },
@@ -54,9 +57,9 @@ async function search(stage: Stage, requestId: (markers: Markers) => string | un
     secret: marker('secret').repeat(2),
   }
   const env = { LOG_LEVEL: 'trace', LOG_REQUESTS: 'all', API_KEYS_FILE: keysFile, SECRET: markers.secret }
-  const service = await stage.service(redis.url, env)
-  const answers: Answer[] = []
-  const browser = stage.browser()
+  const service = await testbed.service(redis.url, env)
+  const responses: HttpResponse[] = []
+  const httpClient = testbed.httpClient()
   const id = requestId(markers)
   const ask = async (path: string, request: Request = {}) => {
     const headers = {
@@ -64,39 +67,39 @@ async function search(stage: Stage, requestId: (markers: Markers) => string | un
       ...(id === undefined ? {} : { 'x-request-id': id }),
       ...request.headers,
     }
-    const answer = await browser.ask(service.url + path, { ...request, headers })
-    answers.push(answer)
-    return answer
+    const response = await httpClient.ask(service.url + path, { ...request, headers })
+    responses.push(response)
+    return response
   }
 
-  const asked = { ask, redis, service, markers }
-  await askWell(asked)
-  await askBadly(asked)
-  await askWhileRedisRefuses(asked)
-  // What the careless client leaves in the log is enough for the control.
-  const others = id === undefined ? await startWithWrongSettings(stage, redis, env, markers) : []
+  const targets = { ask, redis, service, markers }
+  await sendValidRequests(targets)
+  await sendInvalidRequests(targets)
+  await sendWhileRedisFails(targets)
+  // The control finds enough in the log of the running service.
+  const others = id === undefined ? await startWithWrongSettings(testbed, redis, env, markers) : []
   await service.end()
 
   const written = [service.output(), ...others, await readFile(keysFile, 'utf8')]
-  const answered = answers.map(({ headers, body }) => JSON.stringify(headers) + body)
-  const places = [...written, ...answered]
+  const responseTexts = responses.map(({ headers, body }) => JSON.stringify(headers) + body)
+  const slots = [...written, ...responseTexts]
   const found = Object.values(markers).flatMap((value) =>
-    disguises(value).filter((text) => places.some((place) => place.includes(text))),
+    encodingsOf(value).filter((text) => slots.some((place) => place.includes(text))),
   )
-  const statuses = new Set(answers.map(({ status }) => status))
+  const statuses = new Set(responses.map(({ status }) => status))
   return {
     checks: [
       { what: 'secrets found', measured: found.length, atMost: 0 },
-      // Or the search has nothing to search.
-      { what: 'kinds of answers', measured: statuses.size, atLeast: 8 },
+      // Otherwise the search would have nothing to search.
+      { what: 'different statuses', measured: statuses.size, atLeast: 8 },
       { what: 'bytes of log', measured: service.output().length, atLeast: 5_000 },
     ],
-    counts: { answers: answers.length, secrets: Object.keys(markers).length },
+    counts: { responses: responses.length, secrets: Object.keys(markers).length },
   }
 }
 
-interface Asked {
-  ask(path: string, request?: Request): Promise<Answer>
+interface Targets {
+  ask(path: string, request?: Request): Promise<HttpResponse>
   redis: RedisServer
   service: Service
   markers: Markers
@@ -104,17 +107,25 @@ interface Asked {
 
 const job = (data: string, more: object = {}) =>
   JSON.stringify({ queue: 'q', name: 'n', data: { data }, ...more })
-const looks = ['/health', '/health/redis', '/health/ready', '/stats', '/metrics', '/queues', '/jobs?queue=q']
+const readPaths = [
+  '/health',
+  '/health/redis',
+  '/health/ready',
+  '/stats',
+  '/metrics',
+  '/queues',
+  '/jobs?queue=q',
+]
 
-async function askWell({ ask, markers: { data } }: Asked): Promise<void> {
+async function sendValidRequests({ ask, markers: { data } }: Targets): Promise<void> {
   await ask('/jobs', { body: job(data, { opts: { jobId: 'known' } }) })
   await ask('/jobs/batch', { body: `{"jobs":[${job(data)},${job(data, { name: 7 })}]}` })
   await ask('/jobs/q:known')
   await ask('/openapi.json')
-  for (const path of looks) await ask(path)
+  for (const path of readPaths) await ask(path)
 }
 
-async function askBadly({ ask, service, markers }: Asked): Promise<void> {
+async function sendInvalidRequests({ ask, service, markers }: Targets): Promise<void> {
   const { data, apiKey, wrongKey } = markers
   const bodies = [
     `{"queue":"q","name":"n","data":"${data}`,
@@ -150,17 +161,17 @@ async function askBadly({ ask, service, markers }: Asked): Promise<void> {
     await ask('/health', { headers: { authorization } })
   }
   await ask('/jobs/q:known', { method: 'DELETE' })
-  await sayNonsense(service, `${data} is no HTTP\r\n\r\n`)
-  await sayNonsense(service, `GET / HTTP/1.1\r\nAuthorization: Bearer ${apiKey}\r\nContent-Length: x\r\n\r\n`)
+  await sendRawText(service, `${data} is no HTTP\r\n\r\n`)
+  await sendRawText(service, `GET / HTTP/1.1\r\nAuthorization: Bearer ${apiKey}\r\nContent-Length: x\r\n\r\n`)
 }
 
-async function askWhileRedisRefuses({ ask, redis, markers: { data } }: Asked): Promise<void> {
+async function sendWhileRedisFails({ ask, redis, markers: { data } }: Targets): Promise<void> {
   const { client } = redis
   const some = async () => {
     await ask('/jobs', { body: job(data, { opts: { jobId: 'chosen' } }) })
     await ask('/jobs/batch', { body: `{"jobs":[${job(data)}]}` })
     await ask('/jobs/q:never-asked')
-    for (const path of looks) await ask(path)
+    for (const path of readPaths) await ask(path)
   }
   await client.config('SET', 'maxmemory', '1')
   await some()
@@ -168,7 +179,7 @@ async function askWhileRedisRefuses({ ask, redis, markers: { data } }: Asked): P
   await client.call('ACL', 'SETUSER', 'default', '-evalsha', '-eval', '-info')
   await some()
   await client.call('ACL', 'SETUSER', 'default', '+@all')
-  // A key that is not what BullMQ makes of it.
+  // A key with the wrong type.
   await client.rename('bull:q:wait', 'aside')
   await client.set('bull:q:wait', 'a string')
   await some()
@@ -181,9 +192,9 @@ async function askWhileRedisRefuses({ ask, redis, markers: { data } }: Asked): P
   await until('it works again', async () => (await ask('/jobs', { body: job(data) })).status === 201)
 }
 
-/** What the process says when it is started wrongly. Nothing of it serves for long. */
+/** The output of services that start with wrong settings. */
 async function startWithWrongSettings(
-  stage: Stage,
+  testbed: Testbed,
   redis: RedisServer,
   env: Record<string, string>,
   { password, wrongKey }: Markers,
@@ -197,10 +208,10 @@ async function startWithWrongSettings(
     `redis:/${password}`,
     `redis://:${password}@127.0.0.1:notaport`,
   ]
-  return Promise.all(urls.map((url) => stage.tryService(url, { ...env, PORT: '0' }, 3_000)))
+  return Promise.all(urls.map((url) => testbed.tryService(url, { ...env, PORT: '0' }, 3_000)))
 }
 
-function sayNonsense({ url }: Service, text: string): Promise<void> {
+function sendRawText({ url }: Service, text: string): Promise<void> {
   return new Promise((resolve) => {
     const { port, hostname } = new URL(url)
     const socket = connect(Number(port), hostname, () => socket.write(text))
@@ -214,8 +225,8 @@ function marker(name: string): string {
   return `${name}-${randomBytes(12).toString('hex')}`
 }
 
-/** As it is, and as a careless writer encodes it. */
-function disguises(text: string): string[] {
+/** The text itself, and its usual encodings. */
+function encodingsOf(text: string): string[] {
   const bytes = Buffer.from(text)
   return [text, bytes.toString('base64').replace(/=+$/, ''), bytes.toString('hex'), bytes.join(',')]
 }

@@ -1,47 +1,52 @@
-/** A1, A2: Redis is gone under load, and comes back. */
+/** A1, A2: Redis goes down under load, and comes back. */
 import { check } from '../checker.ts'
+import { countsOf, judgements } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
-import { countsOf, judgements } from '../crowd.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
 import { openLoop } from '../load.ts'
 import type { RedisServer, Service } from '../processes.ts'
 import { type Finding, judgeTimes, type Scale, type Scenario, secondsOf } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep, until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep, until } from '../timing.ts'
 
 const QUEUE = 'away'
 const RATE_PER_S = 300
 const QUICK_PER_S = 100
-/** Of a client that is answered by nobody. */
+/** The timeout of a client. */
 const TIMEOUT_MS = 2_000
-/** From the first PONG to the first job that is taken. */
+/** From the first PONG to the first accepted job. */
 const BACK_MS = 1_500
 
-export const redisAway: Scenario = {
+export const redisDown: Scenario = {
   id: 'A1',
   fault: 'Redis down under load',
-  async run(stage, scale) {
-    const redis = await stage.redis({ fsync: 'no' })
-    const service = await stage.service(redis.url)
-    return beAway(stage, scale, redis, service)
+  async run(testbed, scale) {
+    const redis = await testbed.redis({ fsync: 'no' })
+    const service = await testbed.service(redis.url)
+    return goDown(testbed, scale, redis, service)
   },
   controls: [
     {
       what: 'a service that lets jobs wait for Redis, as BullMQ does',
-      misses: 'writes answered after',
-      async run(stage, scale) {
-        const redis = await stage.redis({ fsync: 'no' })
-        const naive = await stage.other('test/faults/naive-service.ts', redis.url)
-        return beAway(stage, { ...scale, isQuick: true }, redis, naive)
+      misses: 'response time of writes',
+      async run(testbed, scale) {
+        const redis = await testbed.redis({ fsync: 'no' })
+        const naive = await testbed.otherService('test/faults/naive-service.ts', redis.url)
+        return goDown(testbed, { ...scale, isQuick: true }, redis, naive)
       },
     },
   ],
 }
 
-async function beAway(stage: Stage, scale: Scale, redis: RedisServer, service: Service): Promise<Finding> {
-  const { history, load } = startLoad(stage, scale, service.url)
-  // What is compiled, and what the heap grows to at this rate, is not what is looked for.
+async function goDown(
+  testbed: Testbed,
+  scale: Scale,
+  redis: RedisServer,
+  service: Service,
+): Promise<Finding> {
+  const { history, load } = startLoad(testbed, scale, service.url)
+  // Warms up, so that compilation and heap growth at this rate do not count.
   await sleep(scale.isQuick ? 2_500 : 10_000)
   const before = service.rssMb()
   const awayAt = performance.now()
@@ -64,12 +69,16 @@ async function beAway(stage: Stage, scale: Scale, redis: RedisServer, service: S
   const verdict = check(history, seen)
   return {
     checks: [
-      judgeTimes(scale, 'writes answered after', times, 100),
+      judgeTimes(scale, 'response time of writes', times, 100),
       { what: 'memory grown, MB', measured: most - before, atMost: 20 },
       { what: 'refused without Retry-After', measured: whileAway.filter(isBare).length, atMost: 0 },
       ...judgements([verdict], seen, [history]),
     ],
-    counts: { ...countsOf([verdict]), 's away': Math.round(seconds), 'answers while away': times.length },
+    counts: {
+      ...countsOf([verdict]),
+      's of outage': Math.round(seconds),
+      'responses during the outage': times.length,
+    },
   }
 }
 
@@ -79,31 +88,31 @@ function isBare({ status, hasRetryAfter }: Try): boolean {
 
 export const redisBack: Scenario = {
   id: 'A2',
-  fault: 'Redis back after it was away',
-  async run(stage, scale) {
-    const redis = await stage.redis()
-    const service = await stage.service(redis.url)
+  fault: 'Redis back after an outage',
+  async run(testbed, scale) {
+    const redis = await testbed.redis()
+    const service = await testbed.service(redis.url)
     const longest = scale.isQuick ? 1_500 : 12_000
-    return comeBack(stage, scale, redis, service, { awayMs: [300, 1_000, longest] })
+    return comeBack(testbed, scale, redis, service, { awayMs: [300, 1_000, longest] })
   },
   controls: [
     {
-      what: 'the way to Redis opens three seconds after Redis does',
+      what: 'the network to Redis recovers three seconds after Redis does',
       misses: 'first 201 after the first PONG',
-      async run(stage, scale) {
-        const redis = await stage.redis()
-        const proxy = await stage.proxy(redis.place)
-        const service = await stage.service(`redis://127.0.0.1:${proxy.port}`)
+      async run(testbed, scale) {
+        const redis = await testbed.redis()
+        const proxy = await testbed.proxy(redis.place)
+        const service = await testbed.service(`redis://127.0.0.1:${proxy.port}`)
         const onAway = () => {
           proxy.faults.refuse = true
         }
         const onBack = () => {
-          // The scenario ends after that.
+          // Fires before the scenario ends.
           setTimeout(() => {
             proxy.faults.refuse = false
           }, 2 * BACK_MS)
         }
-        return comeBack(stage, scale, redis, service, { awayMs: [300], onAway, onBack })
+        return comeBack(testbed, scale, redis, service, { awayMs: [300], onAway, onBack })
       },
     },
   ],
@@ -116,13 +125,13 @@ interface Coming {
 }
 
 async function comeBack(
-  stage: Stage,
+  testbed: Testbed,
   scale: Scale,
   redis: RedisServer,
   service: Service,
   { awayMs, onAway, onBack }: Coming,
 ): Promise<Finding> {
-  const { history, load } = startLoad(stage, scale, service.url)
+  const { history, load } = startLoad(testbed, scale, service.url)
   await sleep(500)
   const took: number[] = []
   for (const ms of awayMs) {
@@ -138,7 +147,7 @@ async function comeBack(
     await until('jobs are taken again', () => taken() !== undefined)
     const { at, ms: answerMs } = taken()!
     took.push(at + answerMs - pongAt)
-    scale.progress(`${took.length} times back`)
+    scale.progress(`${took.length} recoveries`)
     await sleep(300)
   }
   await load.stop()
@@ -151,17 +160,17 @@ async function comeBack(
         atMost: scale.isQuick ? 1.5 * BACK_MS : BACK_MS,
       },
     ],
-    counts: { 'times back': took.length, jobs: history.operations.length },
+    counts: { recoveries: took.length, jobs: history.operations.length },
   }
 }
 
-function startLoad(stage: Stage, { isQuick }: Scale, url: string) {
-  const browser = stage.browser()
+function startLoad(testbed: Testbed, { isQuick }: Scale, url: string) {
+  const httpClient = testbed.httpClient()
   const history = createHistory(QUEUE)
-  const load = openLoop(stage, isQuick ? QUICK_PER_S : RATE_PER_S, (client) =>
+  const load = openLoop(testbed, isQuick ? QUICK_PER_S : RATE_PER_S, (client) =>
     enqueue(
       {
-        ...{ browser, history, queue: QUEUE, keys: 'none', retries: false },
+        ...{ httpClient, history, queue: QUEUE, keys: 'none', retries: false },
         choose: () => url,
         timeoutMs: TIMEOUT_MS,
       },

@@ -1,49 +1,48 @@
 /**
- * D1, by the knife: what a kill in mid-write does once in a hundred times. The append-only file ends in the middle of the
- * transaction that made a job: the job is in it, the record of its idempotency key is not. The client has no answer and
- * repeats; then Redis is killed once more.
+ * D1 with a truncated file, as one kill in a hundred produces: the append-only file ends within the transaction that adds
+ * a job, after the job and before its idempotency record. The client got no response and repeats; then Redis is killed again.
  */
 import { readdir, readFile, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { check } from '../checker.ts'
+import { countsOf, judgements } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
-import { countsOf, judgements } from '../crowd.ts'
 import { drain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
 import type { RedisServer } from '../processes.ts'
 import type { Finding, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { until } from '../timing.ts'
 
 const QUEUE = 'cut'
 
-export const fileCut: Scenario = {
+export const truncatedFile: Scenario = {
   id: 'D1 cut',
-  fault: 'the kill of Redis cuts its file in mid-transaction; restart, a repeat, and another kill',
-  run: (stage) => cutAndKill(stage, true),
+  fault: 'the kill of Redis truncates its file within a transaction; restart, a repeat, and another kill',
+  run: (testbed) => cutAndKill(testbed, true),
   controls: [
     {
-      what: 'Redis is started with the file as it is, without `redis-check-aof --fix`',
+      what: 'Redis starts with the truncated file, not repaired with `redis-check-aof --fix`',
       misses: 'duplicated',
-      run: (stage) => cutAndKill(stage, false),
+      run: (testbed) => cutAndKill(testbed, false),
     },
   ],
 }
 
-async function cutAndKill(stage: Stage, mends: boolean): Promise<Finding> {
-  const redis = await stage.redis({ fsync: 'always', mends })
-  const service = await stage.service(redis.url)
-  const toService = await stage.proxy({ port: Number(new URL(service.url).port) })
+async function cutAndKill(testbed: Testbed, repairsFile: boolean): Promise<Finding> {
+  const redis = await testbed.redis({ fsync: 'always', repairsFile })
+  const service = await testbed.service(redis.url)
+  const toService = await testbed.proxy({ port: Number(new URL(service.url).port) })
   const history = createHistory(QUEUE)
   const options = {
-    ...{ browser: stage.browser(), history, queue: QUEUE },
+    ...{ httpClient: testbed.httpClient(), history, queue: QUEUE },
     ...{ keys: 'header' as const, retries: true, choose: () => `http://127.0.0.1:${toService.port}` },
   }
   await enqueue(options, 0)
 
   toService.faults.loseShare = 1
   const pending = enqueue(options, 0)
-  await until('its answer is lost', () => triesOf(history).length > 1)
+  await until('its response is lost', () => triesOf(history).length > 1)
   await redis.kill()
   await cut(redis)
   await redis.start()
@@ -60,7 +59,7 @@ async function cutAndKill(stage: Stage, mends: boolean): Promise<Finding> {
   }
 }
 
-/** In the middle of the last command that writes a record. */
+/** Truncates the file within the last command that writes an idempotency record. */
 async function cut({ dir }: RedisServer): Promise<void> {
   const folder = join(dir, 'appendonlydir')
   const files = (await readdir(folder)).filter((name) => name.endsWith('.incr.aof')).sort()

@@ -1,33 +1,33 @@
-/** C2: jobs are changed by native workers, by another replica and by an operator, while both replicas are asked for them. */
+/** C2: native workers, another replica and an operator change jobs while clients read them at both replicas. */
 import { type Job, Queue, Worker } from 'bullmq'
 import { percentile } from '../checker.ts'
-import type { Browser } from '../clients.ts'
+import type { HttpClient } from '../clients.ts'
 import type { RedisServer, Service } from '../processes.ts'
 import type { Finding, Scale, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep, until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep, until } from '../timing.ts'
 
-/** Between two reads of one reader. */
+/** Interval between two reads of one reader. */
 const READ_EVERY_MS = 5
-/** How many jobs go their way at once, each on a queue of its own. */
+/** Concurrent jobs, each on its own queue. */
 const LANES = 4
-/** A change that nobody sees for so long is never seen, as far as this goes. */
+/** A change that does not show within this time counts as never shown. */
 const LONGEST_MS = 1_500
 
-export const changes: Scenario = {
+export const staleReads: Scenario = {
   id: 'C2',
   fault: 'jobs changed by a native worker, another replica, an operator, while read at two replicas',
-  run: (stage, scale) => changeWhileRead(stage, scale, scale.isQuick ? 5 : 40, wholeLife),
+  run: (testbed, scale) => changeWhileRead(testbed, scale, scale.isQuick ? 5 : 40, wholeLife),
   controls: [
     {
-      what: 'a change that BullMQ announces to nobody (drain)',
-      misses: 'change seen after',
-      run: (stage, scale) => changeWhileRead(stage, scale, 1, drainedLife),
+      what: 'a change without a BullMQ event (drain)',
+      misses: 'change visible after',
+      run: (testbed, scale) => changeWhileRead(testbed, scale, 1, drainedLife),
     },
   ],
 }
 
-/** What is at hand to change a job with. */
+/** What can change the jobs of one queue. */
 interface Lane {
   queue: Queue
   worker: Worker
@@ -45,7 +45,7 @@ const added: Change = { shows: 'waiting 0 0', make: ({ add }, jobId) => add(jobI
 const take = ({ worker }: Lane, jobId: string) => worker.getNextJob(jobId, { block: false })
 const jobOf = async ({ queue }: Lane, jobId: string): Promise<Job> => (await queue.getJob(jobId))!
 
-/** Each view is shown once in a job's life, so that a step back can be told from a step forward. */
+/** Each view occurs once in a job's life, which distinguishes steps back from steps forward. */
 const wholeLife: Change[] = [
   added,
   { shows: 'active 0 0', make: take },
@@ -73,20 +73,20 @@ interface Seen {
 }
 
 async function changeWhileRead(
-  stage: Stage,
+  testbed: Testbed,
   scale: Scale,
   jobsALane: number,
   life: Change[],
 ): Promise<Finding> {
-  const redis = await stage.redis()
-  const replicas = [await stage.service(redis.url), await stage.service(redis.url)]
-  const browser = stage.browser()
+  const redis = await testbed.redis()
+  const replicas = [await testbed.service(redis.url), await testbed.service(redis.url)]
+  const httpClient = testbed.httpClient()
   const seen: Seen = { staleMs: [], backward: 0, reads: 0 }
   await Promise.all(
     Array.from({ length: life === wholeLife ? LANES : 1 }, async (_, index) => {
-      const lane = openLane(stage, redis, replicas[1]!, browser, `changes-${index}`)
+      const lane = openLane(testbed, redis, replicas[1]!, httpClient, `changes-${index}`)
       for (let i = 0; i < jobsALane; i++) {
-        await liveOn({ lane, jobId: `job-${i}`, replicas, browser, life, seen })
+        await runLife({ lane, jobId: `job-${i}`, replicas, httpClient, life, seen })
         scale.progress(`${i + 1} of ${jobsALane} jobs a queue`)
       }
     }),
@@ -94,7 +94,7 @@ async function changeWhileRead(
   return {
     checks: [
       {
-        what: `change seen after, ${scale.isQuick ? 'p90' : 'most'}, ms`,
+        what: `change visible after, ${scale.isQuick ? 'p90' : 'most'}, ms`,
         measured: scale.isQuick ? percentile(seen.staleMs, 0.9) : Math.max(...seen.staleMs),
         atMost: 100,
       },
@@ -109,16 +109,22 @@ async function changeWhileRead(
   }
 }
 
-function openLane(stage: Stage, redis: RedisServer, replica: Service, browser: Browser, name: string): Lane {
+function openLane(
+  testbed: Testbed,
+  redis: RedisServer,
+  replica: Service,
+  httpClient: HttpClient,
+  name: string,
+): Lane {
   const queue = new Queue(name, { connection: redis.client })
   const worker = new Worker(name, null, {
     connection: { ...redis.place, maxRetriesPerRequest: null },
     autorun: false,
   })
   worker.on('error', () => {})
-  stage.onEnd(() => worker.close(true))
+  testbed.onEnd(() => worker.close(true))
   const add = (jobId: string) =>
-    browser.ask(`${replica.url}/jobs`, {
+    httpClient.ask(`${replica.url}/jobs`, {
       body: JSON.stringify({ queue: name, name: 'n', opts: { jobId } }),
     })
   return { queue, worker, add }
@@ -128,18 +134,18 @@ interface Life {
   lane: Lane
   jobId: string
   replicas: Service[]
-  browser: Browser
+  httpClient: HttpClient
   life: Change[]
   seen: Seen
 }
 
-/** One job, from its making to its end; a reader at each replica looks at it all the time. */
-async function liveOn({ lane, jobId, replicas, browser, life, seen }: Life): Promise<void> {
+/** Runs one job from creation to removal, while a reader at each replica polls it. */
+async function runLife({ lane, jobId, replicas, httpClient, life, seen }: Life): Promise<void> {
   const changedAt: number[] = []
   const readers = replicas.map(({ url }) =>
-    read({ browser, url: `${url}/jobs/${lane.queue.name}:${jobId}`, life }),
+    read({ httpClient, url: `${url}/jobs/${lane.queue.name}:${jobId}`, life }),
   )
-  // So that "there is no such job" is in memory as well.
+  // Lets the replicas cache that the job does not exist.
   await sleep(4 * READ_EVERY_MS)
   for (const [step, change] of life.entries()) {
     await change.make(lane, jobId)
@@ -158,7 +164,7 @@ async function liveOn({ lane, jobId, replicas, browser, life, seen }: Life): Pro
   }
 }
 
-function read({ browser, url, life }: { browser: Browser; url: string; life: Change[] }) {
+function read({ httpClient, url, life }: { httpClient: HttpClient; url: string; life: Change[] }) {
   const views: { sentAt: number; step: number }[] = []
   let step = -1
   let backward = 0
@@ -166,10 +172,10 @@ function read({ browser, url, life }: { browser: Browser; url: string; life: Cha
   const reading = (async () => {
     for (; !isStopped; await sleep(READ_EVERY_MS)) {
       const sentAt = performance.now()
-      const { status, body } = await browser.ask(url)
+      const { status, body } = await httpClient.ask(url)
       const { state, progress, attemptsMade } = status === 200 ? JSON.parse(body) : { state: 'none' }
       const shown = status === 200 ? `${state} ${progress} ${attemptsMade}` : state
-      // Nothing is there before it is made, and after it is removed.
+      // The job does not exist before its creation and after its removal.
       const now = shown === 'none' && step < 0 ? -1 : life.findIndex(({ shows }) => shows === shown)
       if (now < step) backward++
       step = Math.max(step, now)

@@ -1,9 +1,9 @@
-/** Counts the commands that a client sends to Redis (RESP arrays of bulk strings), over chunks that end anywhere. */
+/** Counts the commands that a client sends to Redis (RESP arrays of bulk strings), across chunk boundaries. */
 
-/** Called with each chunk; returns how many commands have ended in it. */
+/** Returns a function that takes each chunk and returns how many commands end in it. */
 export function createCommandCounter(): (chunk: Buffer) => number {
   let rest: Buffer = Buffer.alloc(0)
-  /** Bulk strings of the command that are still to come. */
+  /** Bulk strings that the current command still lacks. */
   let bulks = 0
 
   return (chunk) => {
@@ -24,7 +24,7 @@ export function createCommandCounter(): (chunk: Buffer) => number {
         bulks--
         if (bulks === 0) commands++
       } else {
-        // An inline command, or no Redis at all (the proxy is before HTTP too).
+        // An inline command, or HTTP, which the proxy also carries.
         at = end + 2
         commands++
       }
