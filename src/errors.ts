@@ -1,150 +1,175 @@
 /**
- * Every error that a client can see: its code, status, whether a repeat can help, and what to do about it.
+ * The table of every error that a client can see: code, status, whether repeating can help, and what to do.
  *
- * The domain throws `new SluiceError('JOB_NOT_FOUND', …)`; `http/problem.ts` turns it into RFC 9457. Whatever is
- * thrown and is not one of these is a bug: it becomes a bare 500 and one line in the log.
+ * The domain throws `new SluiceError('JOB_NOT_FOUND', …)`; `http/problem.ts` sends it as a problem (RFC 9457). Any other
+ * error is a bug and becomes INTERNAL: a 500 without details, and one line in the log.
  */
 
 import { type Static, type TSchema, Type } from 'typebox'
 
-/** Whether a write that failed may have happened all the same: the one thing a caller needs before it repeats. */
+/** Whether a failed write may have been executed. A caller needs to know before it repeats the write. */
 export type ExecutionOutcome = 'not_executed' | 'unknown'
 
-/** One fault of the input. `pointer` is a JSON Pointer (RFC 6901) into the body, or the name of a parameter. */
+/** One invalid field of the input. */
 export interface InvalidField {
+  /** A JSON Pointer (RFC 6901) into the body, or `?name` of a query parameter. */
   pointer: string
   detail: string
 }
 
 export interface ErrorDetails {
-  /** What happened this time, in a sentence that says what to do. */
+  /** What went wrong this time, then what to do. Without it, the table's title and advice are sent. */
   detail?: string
   errors?: InvalidField[]
   outcome?: ExecutionOutcome
-  /** Ids that the write used, so that a repeat with them cannot make a second job. */
+  /** Ids of the jobs that the write tried to store. Repeating it with these ids cannot create a second job. */
   ids?: string[]
+  /** The `Retry-After` header, s. Without it, `http/problem.ts` chooses one for each 429 and 503. */
   retryAfterS?: number
   cause?: unknown
 }
 
 interface Row {
   status: number
+  /** What was wrong, as a sentence without its full stop. */
   title: string
+  /** What to do, in whole sentences. Starts with "Operator:" where a client can do nothing. */
+  advice: string
   /** True when the same request may succeed later without being changed. */
   retryable: boolean
-  advice: string
 }
 
 const row = (status: number, title: string, advice: string, retryable = false): Row => ({
   status,
   title,
-  retryable,
   advice,
+  retryable,
 })
 
+const FIX_FIELDS = 'Fix the fields listed in `errors`.'
+const WAIT = 'Repeat the request after `Retry-After` seconds.'
+
 export const errorTable = {
-  // What the request is
+  // The request
   INVALID_JSON: row(400, 'The body is not valid JSON', 'Send one JSON value in UTF-8.'),
-  EMPTY_BODY: row(400, 'The body is empty', 'Send a JSON object with Content-Type: application/json.'),
+  EMPTY_BODY: row(400, 'The body is empty', 'Send a JSON object with `Content-Type: application/json`.'),
   JSON_TOO_DEEP: row(400, 'The JSON is nested too deeply', 'Nest at most 64 levels.'),
   FORBIDDEN_KEY: row(
     400,
-    'The JSON holds a forbidden key',
-    'Rename "__proto__" and "constructor.prototype".',
+    'The JSON contains a forbidden key',
+    'Rename `__proto__` or `constructor.prototype`.',
   ),
-  INVALID_REQUEST: row(400, 'The request does not fit the schema', 'Mend what `errors` points at.'),
-  BAD_HTTP: row(400, 'The request is not valid HTTP', 'Check the request line, the headers and the length.'),
-  INVALID_NAME: row(422, 'A name or id may not be used', 'Choose another; `errors` says what is allowed.'),
-  INVALID_OPTION: row(422, 'An option cannot hold', 'Mend what `errors` points at.'),
+  INVALID_REQUEST: row(400, 'The request does not match the schema', FIX_FIELDS),
+  BAD_HTTP: row(400, 'The request is not valid HTTP', 'Check the request line, headers and Content-Length.'),
+  INVALID_NAME: row(422, 'A name or id is not allowed', 'Choose another; `errors` says what is allowed.'),
+  INVALID_OPTION: row(422, 'An option is not allowed', FIX_FIELDS),
   IDEMPOTENCY_KEY_REUSED: row(
     422,
-    'The idempotency key belongs to another payload',
-    'Use a new key for a new job; repeat a job exactly as it was.',
+    'The idempotency key was used with a different payload',
+    'Use a new key for a new job. To repeat a job, send it unchanged.',
   ),
-  INVALID_ITEM: row(422, 'A job of the batch does not fit the schema', 'Mend what `errors` points at.'),
-  ROUTE_NOT_FOUND: row(404, 'There is no such resource', 'See /openapi.json for what there is.'),
-  METHOD_NOT_ALLOWED: row(405, 'The method is not allowed here', 'See `Allow`.'),
-  REQUEST_TIMEOUT: row(408, 'The request took too long to arrive', 'Send it whole within 30 s.', true),
+  INVALID_ITEM: row(422, 'A job in the batch does not match the schema', FIX_FIELDS),
+  ROUTE_NOT_FOUND: row(404, 'The resource does not exist', 'Find the available paths in /openapi.json.'),
+  METHOD_NOT_ALLOWED: row(405, 'The path does not support this method', 'Use a method listed in `Allow`.'),
+  REQUEST_TIMEOUT: row(
+    408,
+    'The request took too long to arrive',
+    'Send the headers within 5 s and the whole request within REQUEST_TIMEOUT (30 s unless configured).',
+    true,
+  ),
   PAYLOAD_TOO_LARGE: row(
     413,
     'The body is too large',
-    'Send less at once, or raise BODY_LIMIT or BATCH_BODY_LIMIT.',
+    'Send a smaller body. Operator: BODY_LIMIT and BATCH_BODY_LIMIT set the limits.',
   ),
   UNSUPPORTED_MEDIA_TYPE: row(
     415,
     'The content type is not supported',
-    'Send Content-Type: application/json.',
+    'Send `Content-Type: application/json`.',
   ),
-  HEADERS_TOO_LARGE: row(431, 'The headers are too large', 'Send at most 16 KiB of headers; the URL counts.'),
+  HEADERS_TOO_LARGE: row(
+    431,
+    'The headers are too large',
+    'Send at most 16 KiB of headers, including the URL.',
+  ),
 
-  // Who sent it
-  UNAUTHORIZED: row(401, 'A valid API key is needed', 'Send Authorization: Bearer <key>.'),
-  MISSING_SCOPE: row(403, 'The API key does not have the scope', 'Use a key that has it.'),
-  RATE_LIMITED: row(429, 'The API key has sent too many requests', 'Repeat after `Retry-After`.', true),
+  // The caller
+  UNAUTHORIZED: row(401, 'A valid API key is required', 'Send `Authorization: Bearer <key>`.'),
+  MISSING_SCOPE: row(403, 'The API key lacks the required scope', 'Use a key that has the scope.'),
+  RATE_LIMITED: row(429, 'The API key exceeded its rate limit', WAIT, true),
 
-  // What it asks for
-  QUEUE_NOT_FOUND: row(404, 'There is no such queue', 'Check its name, and whether the API key is for it.'),
+  // The resource
+  QUEUE_NOT_FOUND: row(404, 'The queue does not exist', 'Check its name, and the queues of the API key.'),
   LEASE_LOST: row(
     409,
-    'The lease is not held any more',
-    'Nothing was changed: another worker has the job, or will; or it was settled already. GET /jobs/{id} tells.',
+    'The lease is no longer held',
+    'Stop working on the job; nothing was changed. GET /jobs/{id} shows whether it is settled or open again.',
   ),
   SUBSCRIPTION_NOT_FOUND: row(
     404,
     'The queue has no subscription',
-    'Make one with PUT /queues/{queue}/subscription.',
+    'Create one with PUT /queues/{queue}/subscription.',
   ),
-  TOO_MANY_SUBSCRIPTIONS: row(409, 'There are too many subscriptions', 'Delete one that is not needed.'),
-  WRONG_STATE: row(409, 'The job is not in a state for this', 'Look at it with GET /jobs/{id}.'),
+  TOO_MANY_SUBSCRIPTIONS: row(409, 'The limit of subscriptions is reached', 'Delete one that is not needed.'),
+  WRONG_STATE: row(409, 'The state of the job does not allow this', 'Check it with GET /jobs/{id}.'),
   INVALID_LEASE: row(
     422,
-    'This is not a lease of this service',
-    'Send it as it was given; SECRET must be the same everywhere.',
+    'The lease token is not valid',
+    'Send the token unchanged. Operator: SECRET must be the same on every replica of this service.',
   ),
-  JOB_NOT_FOUND: row(404, 'There is no such job', 'Check the id. Retention may have removed a finished job.'),
+  JOB_NOT_FOUND: row(
+    404,
+    'The job does not exist',
+    'Check the id. Retention may have removed a finished job.',
+  ),
 
-  // Whether it can be had now
-  OVERLOADED: row(503, 'Too much work is in flight', 'Repeat after `Retry-After`.', true),
-  REDIS_UNAVAILABLE: row(
+  // The service and Redis
+  OVERLOADED: row(503, 'The service has too much work in flight', WAIT, true),
+  REDIS_UNAVAILABLE: row(503, 'Redis is unreachable', `${WAIT} The service reconnects by itself.`, true),
+  REDIS_TIMEOUT: row(
     503,
-    'Redis cannot be reached',
-    'Repeat after `Retry-After`; it recovers by itself.',
+    'Redis did not respond in time',
+    'Repeat the request. A repeat with the same `ids` cannot create a second job.',
     true,
   ),
-  REDIS_TIMEOUT: row(503, 'Redis did not answer in time', 'Repeat with the same ids: that is safe.', true),
-  REDIS_LOADING: row(503, 'Redis is loading its data', 'Repeat after `Retry-After`.', true),
-  REDIS_READONLY: row(503, 'Redis is a read-only replica', 'Repeat; a failover is likely under way.', true),
+  REDIS_LOADING: row(503, 'Redis is loading its data', WAIT, true),
+  REDIS_READONLY: row(
+    503,
+    'Redis is a read-only replica',
+    `${WAIT} A failover is probably in progress.`,
+    true,
+  ),
   REDIS_MISCONFIGURED: row(
     503,
-    'Redis refuses writes',
-    'Operator: Redis cannot persist (MISCONF); see its log.',
+    'Redis rejects writes',
+    'Operator: Redis cannot persist data (MISCONF) or lacks replicas (NOREPLICAS). Check its log.',
     true,
   ),
   REDIS_FULL: row(
     503,
     'Redis is out of memory',
-    'Repeat when workers have drained, or raise maxmemory.',
+    'Repeat the request once workers have drained the queues. Operator: raise maxmemory.',
     true,
   ),
-  REDIS_LIMIT: row(503, "The Redis provider's limit is reached", 'Operator: see /health/redis.', true),
+  REDIS_LIMIT: row(
+    503,
+    'A limit of Redis or its provider is reached',
+    'Operator: see GET /health/redis.',
+    true,
+  ),
   NOT_REPLICATED: row(
     503,
-    'Too few replicas have confirmed the job in time',
-    'Repeat with the same ids: that is safe. Operator: see DURABILITY_REPLICAS.',
+    'Too few Redis replicas confirmed the job in time',
+    'Repeat it with the same `ids`, which cannot create a second job. Operator: see DURABILITY_REPLICAS.',
     true,
   ),
-  REDIS_DENIED: row(
-    503,
-    'Redis denies access',
-    'Operator: check the password and the ACL of REDIS_URL.',
-    true,
-  ),
+  REDIS_DENIED: row(503, 'Redis denied access', 'Operator: check the password and ACL of REDIS_URL.', true),
   QUEUE_DAMAGED: row(
     503,
-    'A key of this queue has the wrong type in Redis',
-    'Operator: something other than BullMQ wrote it; see `detail`.',
+    'A Redis key of this queue has the wrong type',
+    'Operator: find and repair the key, which something other than BullMQ wrote.',
   ),
-  INTERNAL: row(500, 'Something broke here', 'Report it with the request id in `instance`.'),
+  INTERNAL: row(500, 'An unexpected error occurred', 'Report it with the request id in `instance`.'),
 } as const satisfies Record<string, Row>
 
 export type ErrorCode = keyof typeof errorTable
@@ -163,50 +188,53 @@ export class SluiceError extends Error {
   }
 }
 
-/** A {@link SluiceError} as it is; anything else as INTERNAL, with the error as its cause. */
+/** Returns a {@link SluiceError} unchanged; wraps anything else as INTERNAL, with the error as its cause. */
 export function asSluiceError(error: unknown): SluiceError {
   return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
 }
 
 const optional = <T extends TSchema>(schema: T) => Type.Optional(schema)
 
-/** The body of `application/problem+json` (RFC 9457). `instance` is added by the transport, which alone knows it. */
+/** The body of `application/problem+json` (RFC 9457). `http/problem.ts` adds `instance`. */
 export const Problem = Type.Object(
   {
-    type: Type.String({ description: 'A page of this service that explains the code.' }),
-    title: Type.String({ description: 'The kind of problem, the same for every occurrence.' }),
+    type: Type.String({ description: 'Path of a page of this service that explains the code.' }),
+    title: Type.String({ description: 'What was wrong, the same for every occurrence of the code.' }),
     status: Type.Integer({ description: 'The HTTP status.' }),
-    detail: Type.String({ description: 'What happened this time, and what to do.' }),
-    code: Type.String({ description: 'Stable name of the kind of problem, for programs.' }),
-    retryable: Type.Boolean({ description: 'Whether the same request may succeed later.' }),
-    instance: optional(Type.String({ description: 'This occurrence: the request id, as a URN.' })),
+    detail: Type.String({ description: 'What was wrong this time, and what to do.' }),
+    code: Type.String({ description: 'Stable name of the problem, for programs.' }),
+    retryable: Type.Boolean({ description: 'Whether the same request may succeed later, unchanged.' }),
+    instance: optional(Type.String({ description: 'The request id, as a URN: `urn:request:<id>`.' })),
     errors: optional(
       Type.Array(
         Type.Object({
           pointer: Type.String({
             description: 'JSON Pointer into the body, or `?name` of a query parameter.',
           }),
-          detail: Type.String({ description: 'What is wrong there.' }),
+          detail: Type.String({ description: 'What is wrong with this field.' }),
         }),
-        { description: 'Each fault of the input.' },
+        { description: 'The invalid fields.' },
       ),
     ),
     outcome: optional(
       Type.Enum(['not_executed', 'unknown'], {
-        description: 'Whether the write may have happened: `unknown` says to repeat it with the same `ids`.',
+        description:
+          'Whether the write was executed. `unknown`: it may have been; repeat it with the same `ids`.',
       }),
     ),
-    ids: optional(Type.Array(Type.String(), { description: 'Ids of the jobs that the write was about.' })),
+    ids: optional(
+      Type.Array(Type.String(), { description: 'Ids of the jobs that the write tried to store.' }),
+    ),
   },
   { title: 'Problem' },
 )
 export type Problem = Static<typeof Problem>
 
-/** What any route may answer, whatever it does. */
+/** Problems of every route. */
 const EVERYWHERE: ErrorCode[] = ['INVALID_REQUEST', 'INTERNAL', 'UNAUTHORIZED']
-/** What a route may answer that has a scope. */
+/** Problems of every route with a scope. */
 export const GUARD_PROBLEMS: ErrorCode[] = ['MISSING_SCOPE', 'RATE_LIMITED', 'OVERLOADED']
-/** What a route may answer that asks Redis. */
+/** Problems of every route that uses Redis. */
 export const REDIS_PROBLEMS: ErrorCode[] = [
   'OVERLOADED',
   'REDIS_UNAVAILABLE',
@@ -219,7 +247,7 @@ export const REDIS_PROBLEMS: ErrorCode[] = [
   'REDIS_DENIED',
   'QUEUE_DAMAGED',
 ]
-/** What a route may answer that reads a JSON body. */
+/** Problems of every route that reads a JSON body. */
 export const BODY_PROBLEMS: ErrorCode[] = [
   'INVALID_JSON',
   'EMPTY_BODY',
@@ -230,26 +258,27 @@ export const BODY_PROBLEMS: ErrorCode[] = [
   'UNSUPPORTED_MEDIA_TYPE',
 ]
 
-/** The `response` entries of a route's schema for the problems it can give, by status. */
+/** The `response` entries of a route's schema for its problems, by status. */
 export function problemResponses(codes: ErrorCode[]): Record<number, object> {
   const responses: Record<number, { description: string; content: object }> = {}
   for (const code of new Set([...EVERYWHERE, ...codes])) {
     const { status, title } = errorTable[code]
-    const known = responses[status]
+    const previous = responses[status]
     const line = `\`${code}\`: ${title}.`
     responses[status] = {
-      description: known ? `${known.description} ${line}` : line,
+      description: previous ? `${previous.description} ${line}` : line,
       content: { 'application/problem+json': { schema: Problem } },
     }
   }
   return responses
 }
 
-/** `/problems/job-not-found`: a page of this service that explains the code. */
+/** The path of the page that explains a code, for example `/problems/job-not-found`. */
 export function problemType(code: ErrorCode): string {
   return `/problems/${code.toLowerCase().replaceAll('_', '-')}`
 }
 
+/** The problem as clients see it: without the cause, and without what belongs in a header. */
 export function toProblem(error: SluiceError): Problem {
   const { status, title, retryable, advice } = errorTable[error.code]
   const { detail, errors, outcome, ids } = error.details

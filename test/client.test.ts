@@ -1,4 +1,4 @@
-/** A client in TypeScript needs nothing of ours but the document: types made from it fit what the service answers. */
+/** TypeScript clients generated from the OpenAPI document: their types match what the service returns. */
 import { readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import createClient from 'openapi-fetch'
@@ -8,13 +8,13 @@ import type { paths } from './client/schema.d.ts'
 import { startApp } from './helpers/app.ts'
 import { startRedis } from './helpers/redis.ts'
 
-t.test('test/client/schema.d.ts is what `npm run client:types` makes now', async (t) => {
+t.test('test/client/schema.d.ts is the current output of `npm run client:types`', async (t) => {
   const types = await openapiTS(new URL('../openapi/openapi.json', import.meta.url), { silent: true })
   const committed = await readFile(new URL('client/schema.d.ts', import.meta.url), 'utf8')
   t.equal(committed, COMMENT_HEADER + astToString(types))
 })
 
-t.test('a generated client enqueues a job and reads it back, typed', async (t) => {
+t.test('a generated client enqueues a job and reads it back, with types', async (t) => {
   const redis = await startRedis()
   t.teardown(() => redis.stop())
   const app = await startApp(redis)
@@ -32,7 +32,7 @@ t.test('a generated client enqueues a job and reads it back, typed', async (t) =
     },
   })
   t.equal(added.response.status, 201)
-  // The annotations are half of the test: `tsc` fails when the document does not promise these types.
+  // The annotations are half of the test: `tsc` fails if the document does not declare these types.
   const id: string = added.data!.id
   const deduplicated: boolean = added.data!.deduplicated
   t.equal(deduplicated, false)
@@ -58,12 +58,12 @@ t.test('a generated client enqueues a job and reads it back, typed', async (t) =
   const missing = await client.GET('/jobs/{id}', { params: { path: { id: 'emails:no-such-job' } } })
   t.equal(missing.response.status, 404)
   const code: string = missing.error!.code
-  t.equal(code, 'JOB_NOT_FOUND', 'a problem is typed too')
+  t.equal(code, 'JOB_NOT_FOUND', 'problems have types too')
 })
 
-t.test('what the document does not know does not compile', async (t) => {
+t.test('requests that the document does not allow do not compile', async (t) => {
   const client = createClient<paths>({ baseUrl: 'http://127.0.0.1:1', fetch: async () => Response.json({}) })
-  // @ts-expect-error: there is no such route.
+  // @ts-expect-error: the route does not exist.
   await client.GET('/job')
   // @ts-expect-error: a job needs a name.
   await client.POST('/jobs', { body: { queue: 'emails' } })

@@ -1,3 +1,4 @@
+/** The table of errors, and the problems and OpenAPI responses made from it. */
 import t from 'tap'
 import {
   BODY_PROBLEMS,
@@ -12,37 +13,37 @@ import {
 
 const codes = Object.keys(errorTable) as ErrorCode[]
 
-t.test('every code has a status, sentences, and a type page of its own', async (t) => {
+t.test('every code has an error status, a title, advice and its own type page', async (t) => {
   for (const code of codes) {
     const { status, title, advice } = errorTable[code]
     t.ok(status >= 400 && status < 600, code)
-    t.match(title, /^[A-Z].*[^.]$/, `${code}: the title is a sentence without its full stop`)
-    t.match(advice, /\.$/, `${code}: the advice is a sentence`)
+    t.match(title, /^[A-Z].*[^.]$/, `${code}: the title is capitalized and has no full stop`)
+    t.match(advice, /\.$/, `${code}: the advice is whole sentences`)
     t.match(problemType(code), /^\/problems\/[a-z]+(-[a-z]+)*$/)
   }
   t.equal(problemType('JOB_NOT_FOUND'), '/problems/job-not-found')
   t.equal(new Set(codes.map(problemType)).size, codes.length)
 })
 
-t.test('only what may pass by itself is called retryable', async (t) => {
+t.test('only errors that can pass without an operator are retryable', async (t) => {
   const retryable = codes.filter((code) => errorTable[code].retryable)
   for (const code of retryable) t.match([408, 429, 503].includes(errorTable[code].status), true, code)
   t.ok(retryable.includes('OVERLOADED'))
-  t.notOk(retryable.includes('QUEUE_DAMAGED'), 'which needs a person')
+  t.notOk(retryable.includes('QUEUE_DAMAGED'), 'an operator has to repair it')
 })
 
-t.test('a problem without details says what the table says, and no more', async (t) => {
+t.test('a problem without details contains exactly the texts of the table', async (t) => {
   t.strictSame(toProblem(new SluiceError('JOB_NOT_FOUND')), {
     type: '/problems/job-not-found',
-    title: 'There is no such job',
+    title: 'The job does not exist',
     status: 404,
-    detail: 'There is no such job. Check the id. Retention may have removed a finished job.',
+    detail: 'The job does not exist. Check the id. Retention may have removed a finished job.',
     code: 'JOB_NOT_FOUND',
     retryable: false,
   })
 })
 
-t.test('a problem carries its details, but neither its cause nor what belongs in a header', async (t) => {
+t.test('a problem contains the details, but neither the cause nor Retry-After', async (t) => {
   const details = {
     detail: 'Redis went away.',
     errors: [{ pointer: '/name', detail: 'is missing' }],
@@ -56,7 +57,7 @@ t.test('a problem carries its details, but neither its cause nor what belongs in
   })
   t.strictSame(toProblem(error), {
     type: '/problems/redis-unavailable',
-    title: 'Redis cannot be reached',
+    title: 'Redis is unreachable',
     status: 503,
     code: 'REDIS_UNAVAILABLE',
     retryable: true,
@@ -64,7 +65,7 @@ t.test('a problem carries its details, but neither its cause nor what belongs in
   })
 })
 
-t.test('an error is an Error: its message is the detail or the title, its cause is kept', async (t) => {
+t.test('the message of a SluiceError is its detail or the title, and its cause is kept', async (t) => {
   const cause = new Error('below')
   const error = new SluiceError('INTERNAL', { detail: 'It broke.', cause })
   t.type(error, Error)
@@ -73,7 +74,7 @@ t.test('an error is an Error: its message is the detail or the title, its cause 
   t.notOk('cause' in new SluiceError('INTERNAL'))
 })
 
-t.test('the answers of a route name every code, those of one status together', async (t) => {
+t.test('the responses of a route name every code, grouped by status', async (t) => {
   const responses = problemResponses([...BODY_PROBLEMS, ...REDIS_PROBLEMS, 'JOB_NOT_FOUND']) as Record<
     number,
     { description: string; content: Record<string, unknown> }
@@ -98,7 +99,7 @@ t.test('the answers of a route name every code, those of one status together', a
     t.same(Object.keys(content), ['application/problem+json'])
 })
 
-t.test('a code that is given twice is named once', async (t) => {
+t.test('a code that is listed twice is named once', async (t) => {
   const responses = problemResponses(['OVERLOADED', ...REDIS_PROBLEMS]) as Record<
     number,
     { description: string }
@@ -106,6 +107,6 @@ t.test('a code that is given twice is named once', async (t) => {
   t.equal(responses[503]!.description.split('`OVERLOADED`').length, 2)
 })
 
-t.test('what any route may answer is always named', async (t) => {
+t.test('the responses of a route always include those of every route', async (t) => {
   t.same(Object.keys(problemResponses([])), ['400', '401', '500'])
 })

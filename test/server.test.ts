@@ -174,7 +174,8 @@ t.test('LOG_REQUESTS=all writes a line for every answer', async (t) => {
   await once(child, 'exit')
   t.ok(
     lines.some(
-      (line) => line['msg'] === 'answered' && line['route'] === '/health/live' && line['status'] === 200,
+      (line) =>
+        line['msg'] === 'request completed' && line['route'] === '/health/live' && line['status'] === 200,
     ),
   )
 })

@@ -1,29 +1,29 @@
-/** Who is asking, and what that one may do. Made from a key (key-ring.ts); of everyone alike where there are no keys. */
+/** What a caller may do. Derived from an API key (key-ring.ts), or the same for everyone if there are no keys. */
 import { SluiceError } from '../errors.ts'
 
-/** What a route may ask for; `manage` does not include the others. */
+/** The scopes that a route can require. None includes another, not even `manage`. */
 export const scopes = ['enqueue', 'read', 'work', 'schedule', 'manage'] as const
 export type Scope = (typeof scopes)[number]
 
 export interface Rate {
-  /** Most requests in a window. */
+  /** Requests allowed per window. */
   max: number
   windowMs: number
 }
 
 export interface Access {
-  /** Of the key; '' for anyone. */
+  /** Id of the key; '' without a key. */
   keyId: string
   hasScope(scope: Scope): boolean
-  /** Whether the queue exists as far as this one can see. */
+  /** Whether the caller may see the queue. */
   canAccessQueue(queue: string): boolean
-  /** `undefined`: as many requests as it likes. */
+  /** `undefined`: not limited. */
   rate: Rate | undefined
-  /** False once the key is revoked or changed: what goes on for long looks at it again. */
+  /** False once the key is revoked or changed. Long-running responses check it again. */
   isLive(): boolean
 }
 
-/** Where there are no keys: whoever reaches the port. */
+/** Every caller of a service without keys: all scopes, all queues. */
 export const anonymous: Access = {
   keyId: '',
   hasScope: () => true,
@@ -32,27 +32,27 @@ export const anonymous: Access = {
   isLive: () => true,
 }
 
-/** A caller who sent no key, where there are keys: the routes without a scope are open, and show nothing of any queue. */
+/** A caller who sent no key to a service with keys: may call routes without a scope, which then show no queue. */
 export const unauthenticated: Access = { ...anonymous, hasScope: () => false, canAccessQueue: () => false }
 
-/** Throws QUEUE_NOT_FOUND, whether the queue is there or not: a key learns nothing of what lies outside its patterns. */
+/** Throws QUEUE_NOT_FOUND whether or not the queue exists, so that a key cannot probe for queues outside its patterns. */
 export function assertQueueAccess(access: Access, queue: string): void {
   if (!access.canAccessQueue(queue)) throw new SluiceError('QUEUE_NOT_FOUND')
 }
 
-/** `emails`, `img-*`, `*`: a star stands for any characters, none included. */
+/** Matches queue names against patterns such as `emails`, `img-*` and `*`; a star matches any characters, or none. */
 export function createQueueMatcher(patterns: string[]): (queue: string) => boolean {
   if (patterns.includes('*')) return () => true
   const names = new Set(patterns.filter((pattern) => !pattern.includes('*')))
   const globs = patterns.filter((pattern) => pattern.includes('*')).map((glob) => glob.split('*'))
-  return (queue) => names.has(queue) || globs.some((pieces) => fits(pieces, queue))
+  return (queue) => names.has(queue) || globs.some((pieces) => matchesPieces(queue, pieces))
 }
 
 /**
- * Whether a text is made of the pieces between the stars, in their order. Each is taken where it first occurs, so that no
- * pattern takes longer than the text is long for each piece; a regular expression would try every way there is.
+ * Whether a text consists of the pieces between the stars, in order. Takes each piece where it first occurs, which is
+ * linear in the text per piece; a regular expression would backtrack exponentially for a pattern of many stars.
  */
-function fits(pieces: string[], text: string): boolean {
+function matchesPieces(text: string, pieces: string[]): boolean {
   const first = pieces[0]!
   const last = pieces.at(-1)!
   if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last))

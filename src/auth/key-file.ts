@@ -1,7 +1,7 @@
 /**
- * API_KEYS_FILE: the keys as they are kept. Of a secret there is only its SHA-256: it has 256 random bits, so nothing
- * slower is needed. A key stays in the file when it is revoked, so that its id is not given away again, and so that a
- * file without a live key still demands one.
+ * Reads, validates and writes API_KEYS_FILE. Stores only the SHA-256 of each secret: a secret has 256 random bits, so a
+ * slower hash would add nothing. A revoked key stays in the file, so that its id is never reused, and so that a file
+ * whose keys are all revoked still requires a key.
  */
 import { hash, randomBytes } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
@@ -18,10 +18,10 @@ export const QUEUE_GLOB_PATTERN = '^[A-Za-z0-9_.*-]{1,100}$'
 
 const Key = Type.Object(
   {
-    id: Type.String({ pattern: KEY_ID_PATTERN, description: 'A name, for logs and people.' }),
+    id: Type.String({ pattern: KEY_ID_PATTERN, description: 'A name for logs and operators.' }),
     scopes: Type.Array(Type.Enum([...scopes], { description: `One of ${scopes.join(', ')}.` })),
     queues: Type.Array(
-      Type.String({ pattern: QUEUE_GLOB_PATTERN, description: 'A queue, or a pattern with stars.' }),
+      Type.String({ pattern: QUEUE_GLOB_PATTERN, description: 'A queue name, or a pattern with stars.' }),
     ),
     rate: Type.Union([
       Type.Null(),
@@ -29,7 +29,10 @@ const Key = Type.Object(
     ]),
     secrets: Type.Array(
       Type.Object(
-        { sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'In hex.' }), createdAt: Time },
+        {
+          sha256: Type.String({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256 of the secret, in hex.' }),
+          createdAt: Time,
+        },
         strict,
       ),
       { maxItems: 2 },
@@ -46,7 +49,7 @@ export type KeyFile = Static<typeof KeyFile>
 
 const validate = createValidator(KeyFile)
 
-/** What is wrong with the file, or with what is asked of it, in a sentence. */
+/** An invalid file, or a change that it does not allow. The message is a sentence for the operator. */
 export class KeyFileError extends Error {
   constructor(sentence: string) {
     super(sentence)
@@ -54,7 +57,7 @@ export class KeyFileError extends Error {
   }
 }
 
-/** `undefined`: there is no such file. Throws {@link KeyFileError} for one that cannot be read or understood. */
+/** Returns `undefined` if the file does not exist. Throws {@link KeyFileError} if it cannot be read or is invalid. */
 export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   let text: string
   try {
@@ -62,7 +65,9 @@ export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
-    throw new KeyFileError(`API_KEYS_FILE (${path}) cannot be read: ${code}`)
+    throw new KeyFileError(
+      `API_KEYS_FILE (${path}) cannot be read (${code}). Check its owner and permissions.`,
+    )
   }
   return parseKeyFile(text, path)
 }
@@ -72,21 +77,21 @@ function parseKeyFile(text: string, path: string): KeyFile {
   try {
     file = JSON.parse(text)
   } catch {
-    // The parser's own words would repeat what stands in the file.
+    // The message of JSON.parse would quote the file, which contains hashes.
     throw new KeyFileError(`API_KEYS_FILE (${path}) is not valid JSON`)
   }
   const invalid = validate(file)
   if (invalid) {
     const faults = invalid.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
-    throw new KeyFileError(`API_KEYS_FILE (${path}) does not fit: ${faults}`)
+    throw new KeyFileError(`API_KEYS_FILE (${path}) does not match the schema: ${faults}`)
   }
   const { keys } = file as KeyFile
-  const twice = keys.find(({ id }, index) => keys.findIndex((other) => other.id === id) !== index)
-  if (twice) throw new KeyFileError(`API_KEYS_FILE (${path}) has the id ${twice.id} twice`)
+  const duplicate = keys.find(({ id }, index) => keys.findIndex((other) => other.id === id) !== index)
+  if (duplicate) throw new KeyFileError(`API_KEYS_FILE (${path}) contains the id ${duplicate.id} twice`)
   return file as KeyFile
 }
 
-/** Whole or not at all, and for this user's eyes only. */
+/** Replaces the file atomically. Only the current user can read it. */
 export async function writeKeyFile(path: string, file: KeyFile): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
   const draft = `${path}.${randomBytes(6).toString('hex')}`
@@ -94,20 +99,20 @@ export async function writeKeyFile(path: string, file: KeyFile): Promise<void> {
   await rename(draft, path)
 }
 
-/** What a client sends: its prefix lets scanners of leaked secrets know it. */
+/** Generates the secret that a client sends. Its prefix lets secret scanners recognize it. */
 export function createApiKeySecret(id: string): string {
   return `${SECRET_PREFIX}${id}.${randomBytes(32).toString('base64url')}`
 }
 
 const SECRET_PREFIX = 'sluice_'
 
-/** The id of the key that a secret says to be of; `undefined` for what is no secret of ours. */
+/** The key id that a secret names, unverified; `undefined` if the text has another format. */
 export function keyIdOf(secret: string): string | undefined {
   const dot = secret.indexOf('.')
   return secret.startsWith(SECRET_PREFIX) && dot > 0 ? secret.slice(SECRET_PREFIX.length, dot) : undefined
 }
 
-/** The SHA-256, as a text of 32 bytes: a Buffer from OpenSSL costs three times as much, and this is done for every request. */
+/** The SHA-256 as a binary string. Runs for every request; a Buffer from OpenSSL would cost three times as much. */
 export function digestOf(secret: string): string {
   return hash('sha256', secret, 'binary')
 }
@@ -119,43 +124,46 @@ export interface KeyRequest {
   rate: Rate | null
 }
 
-/** A new key. Throws for an id that is taken, also by a revoked one. */
+/** Adds a key. Throws {@link KeyFileError} if the id exists, even as a revoked key. */
 export function addKey(file: KeyFile, request: KeyRequest, secret: string, now: string): KeyFile {
   const existing = file.keys.find(({ id }) => id === request.id)
   if (existing) {
-    const state = existing.revokedAt === null ? 'already there' : 'of a revoked key'
-    throw new KeyFileError(`The id ${request.id} is ${state}: choose another`)
+    const use = existing.revokedAt === null ? 'in use' : 'the id of a revoked key'
+    throw new KeyFileError(`The id ${request.id} is ${use}. Choose another id.`)
   }
   const key: Key = { ...request, secrets: [secretOf(secret, now)], createdAt: now, revokedAt: null }
   return { ...file, keys: [...file.keys, key] }
 }
 
-/** A second secret for a key, so that its users can change over one by one. Throws when two are live. */
+/** Adds a second secret, so that clients can switch one by one. Throws {@link KeyFileError} if the key has two. */
 export function addSecret(file: KeyFile, id: string, secret: string, now: string): KeyFile {
-  return change(file, id, (key) => {
+  return updateKey(file, id, (key) => {
     if (key.secrets.length >= 2) {
-      throw new KeyFileError(`Two secrets of ${id} are live, which is the most: revoke one first`)
+      throw new KeyFileError(`Two secrets of ${id} are live, the maximum. Revoke one first.`)
     }
     return { ...key, secrets: [...key.secrets, secretOf(secret, now)] }
   })
 }
 
-/** Takes back the key, or the one secret whose SHA-256 begins with `fingerprint`. */
+/** Revokes a key, or only the secret whose SHA-256 starts with `fingerprint`. Revoking the last secret revokes the key. */
 export function revoke(file: KeyFile, id: string, fingerprint: string | undefined, now: string): KeyFile {
-  return change(file, id, (key) => {
+  return updateKey(file, id, (key) => {
     if (fingerprint === undefined) return { ...key, secrets: [], revokedAt: now }
     const secrets = key.secrets.filter(({ sha256 }) => !sha256.startsWith(fingerprint))
     if (secrets.length !== key.secrets.length - 1) {
-      throw new KeyFileError(`Not one secret of ${id} has the fingerprint ${fingerprint}: see list`)
+      throw new KeyFileError(
+        `No secret of ${id}, or more than one, has the fingerprint ${fingerprint}. See the output of list.`,
+      )
     }
     return { ...key, secrets, revokedAt: secrets.length === 0 ? now : null }
   })
 }
 
-function change(file: KeyFile, id: string, changed: (key: Key) => Key): KeyFile {
+function updateKey(file: KeyFile, id: string, update: (key: Key) => Key): KeyFile {
   const key = file.keys.find((other) => other.id === id)
-  if (!key || key.revokedAt !== null) throw new KeyFileError(`There is no live key with the id ${id}`)
-  return { ...file, keys: file.keys.map((other) => (other === key ? changed(key) : other)) }
+  if (!key || key.revokedAt !== null)
+    throw new KeyFileError(`There is no live key with the id ${id}. See the output of list.`)
+  return { ...file, keys: file.keys.map((other) => (other === key ? update(key) : other)) }
 }
 
 function secretOf(secret: string, createdAt: string) {

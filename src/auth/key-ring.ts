@@ -1,6 +1,6 @@
 /**
- * The keys in force: API_KEYS_FILE, read anew when it changes. A file that vanishes or breaks while the service runs
- * changes nothing and is told in the log and in /health: the door never opens by accident.
+ * The API keys in force, reloaded when API_KEYS_FILE changes. If the file disappears or becomes invalid while the service
+ * runs, the previous keys stay in force, and the log and /health report it: the service never becomes open by accident.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import { unwatchFile, watchFile } from 'node:fs'
@@ -9,78 +9,78 @@ import { type Access, anonymous, createQueueMatcher } from './access.ts'
 import { digestOf, type Key, type KeyFile, keyIdOf, readKeyFile } from './key-file.ts'
 
 export interface KeyRing {
-  /** False while there is no key at all, not even a revoked one: then everyone is {@link anonymous}. */
+  /** False while the file has no key, not even a revoked one; then every caller is {@link anonymous}. */
   requiresKey(): boolean
-  /** Who sent this secret; `undefined` when nobody may be known by it. */
+  /** The access of the key that this secret belongs to; `undefined` if no live key has it. Counts the request. */
   find(secret: string): Access | undefined
-  /** How often each key that is in the file has been found since the start, by id. */
+  /** Requests since the start, by id, of each key that is still in the file. */
   requests(): Record<string, number>
-  /** Why the file could not be read anew; `undefined` when it could. */
+  /** Why the last reload failed; `undefined` if it succeeded. */
   problem(): string | undefined
   close(): void
 }
 
-/** By looking, since an event for a file is not had on every file system, nor when a mounted secret is swapped. */
-const LOOK_EVERY_MS = 1_000
+/** Polls, because not every file system sends change events, and neither does the swap of a mounted secret. */
+const POLL_INTERVAL_MS = 1_000
 
 interface LiveKey {
   access: Access
   digests: Buffer[]
-  /** As it stands in the file. */
-  text: string
+  /** The entry of the file as JSON, to detect changes. */
+  json: string
   isLive: boolean
   requests: number
 }
 
-/** For an id that nobody has: compared like the others, so that the time tells no ids. */
-const decoy: LiveKey = { access: anonymous, digests: [randomBytes(32)], text: '', isLive: false, requests: 0 }
+/** Compared in place of an unknown id, so that the timing does not reveal which ids exist. */
+const decoy: LiveKey = { access: anonymous, digests: [randomBytes(32)], json: '', isLive: false, requests: 0 }
 
-/** Throws a KeyFileError when the file is there and cannot be understood. */
+/** Throws a KeyFileError if the file exists and is invalid. */
 export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
   let problem: string | undefined
   let keys = new Map<string, LiveKey>()
-  let demandsKey = false
-  /** Of the secret that is looked at; nothing else happens meanwhile. */
+  let isKeyRequired = false
+  /** Scratch space of `find`, which is synchronous. */
   const digest = Buffer.alloc(32)
 
-  function use(file: KeyFile): void {
-    const before = keys
-    keys = new Map(file.keys.map((key) => [key.id, unchanged(before.get(key.id), key) ?? toLiveKey(key)]))
-    for (const [id, key] of before) {
-      const now = keys.get(id)
-      key.isLive = now === key
-      if (now) now.requests = key.requests
+  function replaceKeys(file: KeyFile): void {
+    const previous = keys
+    keys = new Map(file.keys.map((key) => [key.id, ifUnchanged(previous.get(key.id), key) ?? toLiveKey(key)]))
+    for (const [id, key] of previous) {
+      const current = keys.get(id)
+      key.isLive = current === key
+      if (current) current.requests = key.requests
     }
-    demandsKey = file.keys.length > 0 || demandsKey
+    isKeyRequired = file.keys.length > 0 || isKeyRequired
   }
 
   async function reload(): Promise<void> {
     try {
       const file = await readKeyFile(path)
-      if (!file && demandsKey) throw new Error(`API_KEYS_FILE (${path}) is gone`)
+      if (!file && isKeyRequired) throw new Error(`API_KEYS_FILE (${path}) is missing`)
       problem = undefined
       if (!file) return
-      use(file)
-      log.info({ keys: keys.size }, 'API keys read anew')
+      replaceKeys(file)
+      log.info({ keys: keys.size }, 'API keys reloaded')
     } catch (error) {
-      problem = `${(error as Error).message}; the keys of before are in force`
-      log.error({ reason: problem }, 'API keys not read anew')
+      problem = `${(error as Error).message}; the previous keys stay in force`
+      log.error({ reason: problem }, 'API keys not reloaded')
     }
   }
 
   const file = await readKeyFile(path)
-  if (file) use(file)
-  const looked = () => void reload()
-  watchFile(path, { interval: LOOK_EVERY_MS }, looked)
+  if (file) replaceKeys(file)
+  const onChange = () => void reload()
+  watchFile(path, { interval: POLL_INTERVAL_MS }, onChange)
 
   return {
-    requiresKey: () => demandsKey,
+    requiresKey: () => isKeyRequired,
     find(secret) {
       const key = keys.get(keyIdOf(secret) ?? '') ?? decoy
       digest.write(digestOf(secret), 'binary')
       let isLive = false
-      for (const live of key.digests) {
-        if (timingSafeEqual(digest, live)) isLive = true
+      for (const candidate of key.digests) {
+        if (timingSafeEqual(digest, candidate)) isLive = true
       }
       if (!isLive) return undefined
       key.requests++
@@ -88,12 +88,12 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
     },
     requests: () => Object.fromEntries([...keys].map(([id, key]) => [id, key.requests])),
     problem: () => problem,
-    close: () => unwatchFile(path, looked),
+    close: () => unwatchFile(path, onChange),
   }
 }
 
-function unchanged(live: LiveKey | undefined, key: Key): LiveKey | undefined {
-  return live?.text === JSON.stringify(key) ? live : undefined
+function ifUnchanged(live: LiveKey | undefined, key: Key): LiveKey | undefined {
+  return live?.json === JSON.stringify(key) ? live : undefined
 }
 
 function toLiveKey(key: Key): LiveKey {
@@ -108,7 +108,7 @@ function toLiveKey(key: Key): LiveKey {
       isLive: () => live.isLive,
     },
     digests: secrets.map(({ sha256 }) => Buffer.from(sha256, 'hex')),
-    text: JSON.stringify(key),
+    json: JSON.stringify(key),
     isLive: true,
     requests: 0,
   }

@@ -1,6 +1,6 @@
 /**
- * Who asks (`Authorization: Bearer`, RFC 6750), and whether the route is for that one: every route has declared its scope
- * (contract.ts), and what nobody granted is refused. Which queues a caller may see is asked where the queue is known.
+ * Authenticates a request by its API key (`Authorization: Bearer`, RFC 6750) and checks the scope that its route declares
+ * (route-contract.ts). Access to a queue is checked later, by the routes, which know the queue.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -11,6 +11,7 @@ import { addRouteGuard } from './route-guard.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
+    /** Set before any handler runs. */
     access: Access
   }
 }
@@ -19,18 +20,19 @@ export interface AuthenticationOptions {
   keyRing: KeyRing
 }
 
-/** RFC 6750 §2.1, as nearly everyone writes it; and the scheme in any case, as RFC 9110 §11.1 has it. */
-const USUAL = 'Bearer '
+/** The common spelling (RFC 6750 §2.1), matched without a regular expression. */
+const USUAL_PREFIX = 'Bearer '
+/** Any other spelling: the scheme is case-insensitive (RFC 9110 §11.1). */
 const BEARER = /^Bearer +(\S+)$/i
 
 export const authenticationPlugin = fp<AuthenticationOptions>(async (app, { keyRing }) => {
-  // Nobody yet: set before the route looks at it.
+  // The guard of each route replaces the null before anything reads it.
   app.decorateRequest('access', null as unknown as Access)
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
     addRouteGuard(route, (request, reply, done) => {
       request.access = accessOf(request, reply, scope)
-      if (scope !== 'none' && !request.access.hasScope(scope)) refuseScope(request.access, reply, scope)
+      if (scope !== 'none' && !request.access.hasScope(scope)) rejectScope(request.access, reply, scope)
       done()
     })
   })
@@ -40,26 +42,27 @@ export const authenticationPlugin = fp<AuthenticationOptions>(async (app, { keyR
     const { authorization } = request.headers
     if (authorization !== undefined) return authenticate(authorization, reply)
     if (scope === 'none') return unauthenticated
-    return refuse(reply, 'This service wants an API key. Send Authorization: Bearer <key>.')
+    return rejectKey(reply, 'The request has no API key. Send `Authorization: Bearer <key>`.')
   }
 
   function authenticate(header: string, reply: FastifyReply): Access {
-    const secret = header.startsWith(USUAL)
-      ? header.slice(USUAL.length).trimStart()
+    const secret = header.startsWith(USUAL_PREFIX)
+      ? header.slice(USUAL_PREFIX.length).trimStart()
       : BEARER.exec(header)?.[1]
     const access = secret === undefined ? undefined : keyRing.find(secret)
-    return access ?? refuse(reply, 'This API key is not valid, or no longer.', 'invalid_token')
+    const detail = 'The API key is unknown or revoked. Send a valid key as `Authorization: Bearer <key>`.'
+    return access ?? rejectKey(reply, detail, 'invalid_token')
   }
 })
 
-function refuse(reply: FastifyReply, detail: string, error?: string): never {
+function rejectKey(reply: FastifyReply, detail: string, error?: string): never {
   reply.header('www-authenticate', `Bearer realm="sluice"${error === undefined ? '' : `, error="${error}"`}`)
   throw new SluiceError('UNAUTHORIZED', { detail })
 }
 
-function refuseScope({ keyId }: Access, reply: FastifyReply, scope: Scope): never {
+function rejectScope({ keyId }: Access, reply: FastifyReply, scope: Scope): never {
   reply.header('www-authenticate', `Bearer realm="sluice", error="insufficient_scope", scope="${scope}"`)
   throw new SluiceError('MISSING_SCOPE', {
-    detail: `The key ${keyId} does not have the scope ${scope}. Ask whoever made it for one that has.`,
+    detail: `The API key ${keyId} lacks the scope ${scope}. Use a key that has it.`,
   })
 }

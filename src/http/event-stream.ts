@@ -1,7 +1,7 @@
 /**
- * Answers that go on: `text/event-stream` (WHATWG HTML, §9.2), opened by `reply.openEventStream()`. One heartbeat for all;
- * a client that does not read is dropped when more than the cap has waited for it for a second; at the end of the service each is ended
- * cleanly, and the clients come back by themselves, elsewhere.
+ * Server-sent events (`text/event-stream`, WHATWG HTML §9.2), opened with `reply.openEventStream()`. One timer sends the
+ * heartbeats of all streams. A client that keeps more than `maxBufferedBytes` waiting for a second is disconnected. On
+ * shutdown every stream ends cleanly, and its client reconnects, to another replica of the service if there is one.
  */
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
@@ -9,39 +9,42 @@ import fp from 'fastify-plugin'
 import type { Access } from '../auth/access.ts'
 
 export interface EventStream {
+  /** Writes a complete frame. Does nothing once the stream is closed. */
   send(frame: string): void
-  /** Resolves when the client has taken what was sent, or has gone. */
+  /** Resolves when the socket can take more, or has closed. */
   drained(): Promise<void>
   end(): void
   readonly isClosed: boolean
-  /** Called once, at once when it is closed already. */
+  /** Calls the listener once, when the stream closes, or immediately if it is closed already. */
   onClose(listener: () => void): void
 }
 
 declare module 'fastify' {
   interface FastifyReply {
-    /** Takes the answer over: status and headers go out now. */
+    /** Takes over the response and sends its status and headers. */
     openEventStream(): EventStream
   }
 }
 
 export interface EventStreamOptions {
   heartbeatMs: number
-  /** Most that may wait for one client, bytes. */
+  /** How many bytes may wait for one client. */
   maxBufferedBytes: number
 }
 
-/** A burst may exceed the cap for a client that reads well, too. (What waits is shared: a frame is made once for all.) */
+/** How long a client may exceed the cap: after a burst, a fast client does so too. Frames are shared strings, so this costs little memory. */
 const GRACE_MS = 1_000
-/** When a client that lost its stream should come back, ms. */
+/** How long a client that lost its stream should wait before it reconnects. */
 const RETRY_MS = 2_000
 
 export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatMs, maxBufferedBytes }) => {
   const open = new Map<ServerResponse, Access>()
-  const slow = new WeakSet<ServerResponse>()
+  /** The timers that disconnect slow clients when the grace period ends. */
+  const graceTimers = new Map<ServerResponse, NodeJS.Timeout>()
   const heartbeat = setInterval(() => {
     for (const [response, access] of open) {
-      // A comment: proxies keep the connection, and a client that has gone is found out. A key that is revoked ends it.
+      // A comment frame keeps proxies from closing the connection and detects clients that have gone.
+      // The streams of a revoked key end here.
       if (access.isLive()) write(response, ':\n\n')
       else response.end()
     }
@@ -54,12 +57,18 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
   }
 
   function watch(response: ServerResponse): void {
-    if (slow.has(response)) return
-    slow.add(response)
-    setTimeout(() => {
-      slow.delete(response)
+    if (graceTimers.has(response)) return
+    const disconnectIfSlow = () => {
+      graceTimers.delete(response)
       if (response.writableLength > maxBufferedBytes) response.destroy()
-    }, GRACE_MS).unref()
+    }
+    graceTimers.set(response, setTimeout(disconnectIfSlow, GRACE_MS))
+  }
+
+  function forget(response: ServerResponse): void {
+    open.delete(response)
+    clearTimeout(graceTimers.get(response))
+    graceTimers.delete(response)
   }
 
   app.decorateReply('openEventStream', function (this: FastifyReply): EventStream {
@@ -68,28 +77,18 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
     response.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-store',
-      // nginx holds back what it proxies, unless it is told not to.
+      // nginx buffers proxied responses unless this header disables it.
       'x-accel-buffering': 'no',
       'x-request-id': this.request.id,
     })
     response.on('error', () => response.destroy())
     open.set(response, this.request.access)
-    response.once('close', () => open.delete(response))
-    if (response.destroyed) open.delete(response)
+    response.once('close', () => forget(response))
+    if (response.destroyed) forget(response)
     write(response, `retry: ${RETRY_MS}\n\n`)
     return {
       send: (frame) => write(response, frame),
-      drained: () =>
-        new Promise((resolve) => {
-          if (!response.writableNeedDrain || response.destroyed) return resolve()
-          const done = () => {
-            response.off('drain', done)
-            response.off('close', done)
-            resolve()
-          }
-          response.on('drain', done)
-          response.on('close', done)
-        }),
+      drained: () => drained(response),
       end: () => void response.end(),
       get isClosed() {
         return response.writableEnded || response.destroyed
@@ -107,3 +106,16 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, { heartbeatM
   })
   app.addHook('onClose', async () => clearInterval(heartbeat))
 })
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (!response.writableNeedDrain || response.destroyed) return resolve()
+    const done = () => {
+      response.off('drain', done)
+      response.off('close', done)
+      resolve()
+    }
+    response.on('drain', done)
+    response.on('close', done)
+  })
+}

@@ -1,6 +1,7 @@
 /**
- * The one body parser: JSON, in UTF-8, no deeper than 64 levels, without keys that reach for a prototype. The depth is
- * read off the text, before anything is built: a deep enough value parses, and then breaks whatever walks it.
+ * The only body parser: JSON in UTF-8, nested at most 64 levels deep, without keys that could reach a prototype. The
+ * depth is checked on the text before parsing, because JSON.parse accepts values so deep that walking them overflows
+ * the stack.
  */
 import { isUtf8 } from 'node:buffer'
 import fp from 'fastify-plugin'
@@ -13,25 +14,25 @@ export const jsonBodyPlugin = fp(async (app) => {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
     try {
-      done(null, parseJson(textOf(body as Buffer)))
+      done(null, parseJson(decodeUtf8(body as Buffer)))
     } catch (error) {
       done(error as Error)
     }
   })
 })
 
-/** Bytes that are no UTF-8 would be replaced without a word, and something else stored than was sent. */
-function textOf(body: Buffer): string {
+/** Throws for invalid UTF-8: `toString` would silently replace the bytes, and store something else than was sent. */
+function decodeUtf8(body: Buffer): string {
   if (isUtf8(body)) return body.toString()
   throw new SluiceError('INVALID_JSON', {
     detail: 'The body is not valid UTF-8. Send one JSON value in UTF-8.',
   })
 }
 
-/** Throws a SluiceError for what is not JSON, too deep, or would poison a prototype. */
+/** Throws EMPTY_BODY, INVALID_JSON, JSON_TOO_DEEP or FORBIDDEN_KEY. */
 export function parseJson(text: string): unknown {
   if (text.length === 0) throw new SluiceError('EMPTY_BODY')
-  // Brackets have to be closed again, so a shorter text cannot be too deep.
+  // Every bracket must be closed, so a shorter text cannot be too deep.
   if (text.length > 2 * MAX_DEPTH && isTooDeep(text)) throw new SluiceError('JSON_TOO_DEEP')
   try {
     return secureJson.parse(text, undefined, { protoAction: 'error', constructorAction: 'error' })
@@ -57,7 +58,7 @@ function isTooDeep(text: string): boolean {
   return false
 }
 
-/** The index of the quote that ends the string which begins at `start`, or the end of the text. */
+/** The index of the quote that closes the string starting at `start`, or the length of the text. */
 function endOfString(text: string, start: number): number {
   for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
     let escapes = 0

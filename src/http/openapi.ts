@@ -1,6 +1,6 @@
 /**
- * The OpenAPI 3.1 document, made from the routes' own schemas; served at /openapi.json and, to try it on, at /docs.
- * Schemas with a `title` become components, so that a generated client has one type for each.
+ * Generates the OpenAPI 3.1 document from the schemas of the routes. Serves it at /openapi.json, and interactively at
+ * /docs. Schemas with a `title` become components, so that a generated client has one type for each.
  */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
@@ -26,12 +26,13 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
         version,
         summary: 'Queue-as-a-service over HTTP for BullMQ',
         description:
-          'Enqueue jobs and follow them over HTTP. The vocabulary is BullMQ’s: queue, job, name, data, opts, state. ' +
-          'Every error is application/problem+json (RFC 9457) with a stable `code`.',
+          'Enqueue, process and follow BullMQ jobs over HTTP. Terms are those of BullMQ: queue, job, name, data, opts, ' +
+          'state. Errors are `application/problem+json` (RFC 9457) with a stable `code`; GET /problems/{name} explains ' +
+          'each of them.',
         license: { name: 'MIT', identifier: 'MIT' },
       },
       servers: [{ url: '/', description: 'This service' }],
-      // Said of each operation: see withSecurity.
+      // Declared per operation: see withSecurity.
       security: [],
       components: {
         securitySchemes: {
@@ -39,15 +40,15 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
             type: 'http',
             scheme: 'bearer',
             description:
-              'A key that `npm run key -- create` has made. A service without any key serves whoever reaches it, on loopback.',
+              'An API key, created with `npm run key -- create`. A service without keys listens on loopback only and serves all requests.',
           },
         },
       },
       tags: [
-        { name: 'jobs', description: 'Enqueue jobs and follow them.' },
-        { name: 'work', description: 'Take jobs, and say what became of them.' },
-        { name: 'queues', description: 'Follow queues.' },
-        { name: 'operations', description: 'How things are.' },
+        { name: 'jobs', description: 'Enqueue jobs and follow their status.' },
+        { name: 'work', description: 'Lease, extend and settle jobs; subscribe webhooks.' },
+        { name: 'queues', description: 'Follow the events of a queue.' },
+        { name: 'operations', description: 'Health, statistics and documentation of the service.' },
       ],
     },
     transform: ({ schema, url, route }) => ({ schema: withSecurity(schema, route.config?.scope), url }),
@@ -61,7 +62,7 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
     config: { scope: 'none' },
     schema: {
       operationId: 'getOpenapi',
-      summary: 'This document',
+      summary: 'OpenAPI document',
       tags: ['operations'],
       response: { 200: Type.Unknown({ description: 'The OpenAPI document.' }), ...problemResponses([]) },
     },
@@ -72,10 +73,10 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
     config: { scope: 'none' },
     schema: {
       operationId: 'getProblemType',
-      summary: 'What a kind of problem means and what to do about it',
+      summary: 'Explain a problem type',
       tags: ['operations'],
       params: Type.Object({
-        name: Type.String({ description: 'The last part of `type`.', examples: ['overloaded'] }),
+        name: Type.String({ description: 'The last segment of `type`.', examples: ['overloaded'] }),
       }),
       response: { 200: ProblemType, ...problemResponses(['ROUTE_NOT_FOUND']) },
     },
@@ -85,11 +86,11 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
 
 const ProblemType = Type.Object(
   {
-    type: Type.String({ description: 'This page.' }),
-    code: Type.String({ description: 'Stable name.' }),
-    title: Type.String({ description: 'What it is.' }),
-    status: Type.Integer({ description: 'The HTTP status it comes with.' }),
-    retryable: Type.Boolean({ description: 'Whether the same request may succeed later.' }),
+    type: Type.String({ description: 'Path of this page.' }),
+    code: Type.String({ description: 'Stable name of the problem, for programs.' }),
+    title: Type.String({ description: 'What was wrong.' }),
+    status: Type.Integer({ description: 'The HTTP status of the response.' }),
+    retryable: Type.Boolean({ description: 'Whether the same request may succeed later, unchanged.' }),
     advice: Type.String({ description: 'What to do.' }),
   },
   { title: 'ProblemType' },
@@ -101,13 +102,13 @@ function problemTypeOf(name: string) {
   return { type: problemType(code), code, ...errorTable[code] }
 }
 
-/** Which key an operation asks for; `{}`: none, where the service has no keys. */
+/** Declares the scope that an operation needs. `{}` is the alternative without a key, for a service without keys. */
 function withSecurity(schema: FastifySchema, scope: Scope | 'none' | undefined): FastifySchema {
   if (scope === undefined || scope === 'none') return schema
   return { ...schema, security: [{ apiKey: [scope] }, {}] }
 }
 
-/** Moves each schema with a title to `components.schemas`, once, and leaves a `$ref`. */
+/** Moves each schema with a title to `components.schemas` and leaves a `$ref` in its place. */
 function hoistTitled(document: Json): Json {
   const schemas: Json = {}
   const visit = (node: unknown, name = ''): unknown => {
@@ -116,7 +117,7 @@ function hoistTitled(document: Json): Json {
     const copy = Object.fromEntries(Object.entries(node).map(([key, value]) => [key, visit(value, key)]))
     const { title } = copy
     if (typeof title !== 'string' || (copy['type'] === undefined && copy['anyOf'] === undefined)) return copy
-    // The description of a whole answer is that of one status, and stands there.
+    // The description of a whole response belongs to one status, and stays with it.
     if (name === 'schema') delete copy['description']
     schemas[title] = copy
     return { $ref: `#/components/schemas/${title}` }

@@ -1,6 +1,7 @@
 /**
- * While the event loop lags, a request is refused before anything is done for it: 503 at once is worth more to its sender
- * than an answer after its patience. Probes are let through, since they ask about just this, and so is whatever frees work.
+ * Rejects requests with 503 while the event loop lags, before any work is done for them: a client can use an immediate
+ * 503, but not a response that arrives after its timeout. Health probes are exempt because they report this condition;
+ * the scopes `work` and `manage` are exempt because they reduce the load.
  */
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
@@ -8,7 +9,7 @@ import { SluiceError } from '../errors.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 export interface PressureOptions {
-  /** Mean lag over a sample past which requests are refused, ms; 0: never. */
+  /** Mean lag over one sample above which requests are rejected, ms; 0 disables the check. */
   maxEventLoopDelayMs: number
 }
 
@@ -16,12 +17,12 @@ const SAMPLE_MS = 250
 
 export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDelayMs }) => {
   if (maxEventLoopDelayMs === 0) return
-  // Without limits of its own it only measures.
+  // Without limits of its own, under-pressure only measures.
   await app.register(underPressure, { sampleInterval: SAMPLE_MS })
-  // What is put together at the start holds the loop as well, and says nothing of the load.
-  let armedAt = Number.POSITIVE_INFINITY
+  // Startup blocks the event loop too, without any load; ignore the first two samples.
+  let enabledAt = Number.POSITIVE_INFINITY
   app.addHook('onReady', async () => {
-    armedAt = performance.now() + 2 * SAMPLE_MS
+    enabledAt = performance.now() + 2 * SAMPLE_MS
   })
   let lagMs = 0
   const sampling = setInterval(() => {
@@ -33,9 +34,9 @@ export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDela
     const { scope = 'none' } = route.config ?? {}
     if (scope === 'none' || scope === 'work' || scope === 'manage') return
     addRouteGuard(route, (_request, _reply, done) => {
-      if (lagMs <= maxEventLoopDelayMs || performance.now() < armedAt) return done()
+      if (lagMs <= maxEventLoopDelayMs || performance.now() < enabledAt) return done()
       throw new SluiceError('OVERLOADED', {
-        detail: `The process is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat after Retry-After.`,
+        detail: `The service is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat the request after Retry-After.`,
         outcome: 'not_executed',
         retryAfterS: 1,
       })

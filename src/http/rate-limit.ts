@@ -1,7 +1,8 @@
 /**
- * As many requests as a key's rate allows, in windows of fixed length, counted in this process: asking Redis for each would
- * cost more than most requests do. (`@fastify/rate-limit` awaits three promises for a count: 4 µs, a quarter of a hot read.)
- * Told in `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10). A key without a rate is not counted.
+ * Limits the request rate of an API key, in fixed windows. Each process counts on its own: a count in Redis would cost
+ * more than most requests do, and `@fastify/rate-limit` awaits three promises per count (4 µs, a quarter of a cached
+ * read). Sends `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10). Keys without a rate are
+ * not counted.
  */
 import fp from 'fastify-plugin'
 import type { Rate } from '../auth/access.ts'
@@ -9,17 +10,18 @@ import { SluiceError } from '../errors.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 interface Window {
+  /** In the time of `performance.now()`. */
   endsAt: number
   count: number
-  /** For `RateLimit-Policy`. */
+  /** The value of `RateLimit-Policy`. */
   policy: string
 }
 
 export const rateLimitPlugin = fp(async (app) => {
-  /** A key has the same rate until it is changed in its file, and then another window. */
+  /** By the rate object of a key. A changed key has a new rate object, and so a new window. */
   const windows = new WeakMap<Rate, Window>()
 
-  function count(rate: Rate, now: number): Window {
+  function countRequest(rate: Rate, now: number): Window {
     let window = windows.get(rate)
     if (!window || window.endsAt <= now) {
       const { max, windowMs } = rate
@@ -36,13 +38,13 @@ export const rateLimitPlugin = fp(async (app) => {
       const { rate, keyId } = request.access
       if (rate === undefined) return done()
       const now = performance.now()
-      const window = count(rate, now)
+      const window = countRequest(rate, now)
       const leftS = Math.ceil((window.endsAt - now) / 1_000)
       reply.header('ratelimit-policy', window.policy)
       reply.header('ratelimit', `"key";r=${Math.max(0, rate.max - window.count)};t=${leftS}`)
       if (window.count <= rate.max) return done()
       throw new SluiceError('RATE_LIMITED', {
-        detail: `The key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. Repeat after Retry-After.`,
+        detail: `The API key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. Repeat the request after Retry-After.`,
         outcome: 'not_executed',
         retryAfterS: leftS,
       })

@@ -1,6 +1,6 @@
 /**
- * Fastify's validator, by TypeBox: bodies as they are, parameters and queries with their texts read as the numbers and
- * booleans that the schema asks for.
+ * Validates requests with TypeBox instead of Fastify's Ajv. Bodies are not coerced; the strings of parameters and
+ * queries are converted to the numbers and booleans that the schema declares.
  */
 import fp from 'fastify-plugin'
 import type { TSchema } from 'typebox'
@@ -12,31 +12,32 @@ export const requestValidationPlugin = fp(async (app) => {
 })
 
 export function createHttpValidator(schema: TSchema, httpPart: string | undefined) {
-  // Documented, so that a client knows them, and read where they are used.
+  // Header schemas are documentation; the code that uses a header parses it.
   if (httpPart === 'headers') return (value: unknown) => ({ value })
   const validate = createValidator(schema)
-  const fromText = httpPart !== 'body'
-  const notTexts = fromText ? typesOtherThanText(schema) : []
+  const isText = httpPart !== 'body'
+  const conversions = isText ? conversionsOf(schema) : []
   return (value: unknown) => {
-    for (const [name, type] of notTexts) readAs(type, name, value as Record<string, unknown>)
+    for (const [name, type] of conversions) convert(value as Record<string, unknown>, name, type)
     const invalid = validate(value)
     if (!invalid) return { value }
-    const errors = fromText
-      ? invalid.errors.map((fault) => ({ ...fault, pointer: fault.pointer.replace('/', '?') }))
+    const errors = isText
+      ? invalid.errors.map((field) => ({ ...field, pointer: field.pointer.replace('/', '?') }))
       : invalid.errors
     return { error: new SluiceError(invalid.code, { errors }) }
   }
 }
 
-function typesOtherThanText(schema: TSchema): [name: string, type: string][] {
+/** The parameters whose strings are converted, with the type that the schema declares. */
+function conversionsOf(schema: TSchema): [name: string, type: string][] {
   const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
   return Object.entries(properties)
     .map(([name, { type = '' }]): [string, string] => [name, type])
     .filter(([, type]) => /^(integer|number|boolean)$/.test(type))
 }
 
-/** In place. What cannot be read so stays a text, and is refused as one: 1.5 is not taken for 1. */
-function readAs(type: string, name: string, values: Record<string, unknown>): void {
+/** Converts in place. A string that does not fit the type is left for the validator to reject: 1.5 is never rounded to 1. */
+function convert(values: Record<string, unknown>, name: string, type: string): void {
   const text = values[name]
   if (typeof text !== 'string') return
   if (type === 'boolean') {

@@ -1,23 +1,23 @@
 /**
- * What every route owes: a scope (who may), an operationId (what a client would call it), a summary, tags and every
- * response it can give. The boot fails for a route that does not say so, since nobody can be refused what nobody declared.
+ * Requires every route to declare a scope, an operationId, a summary, tags and all its responses. The service does not
+ * boot otherwise, because a route without a scope would be open to everyone.
  */
 import fp from 'fastify-plugin'
 import type { Scope } from '../auth/access.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Who may call it; `none`: anyone. */
+    /** The scope that an API key needs to call the route; `none`: no key is needed. */
     scope?: Scope | 'none'
   }
 }
 
-/** Where the documentation is served. */
+/** Path of the interactive documentation. */
 export const DOCS = '/docs'
 
 export const routeContractPlugin = fp(async (app) => {
   app.addHook('onRoute', (route) => {
-    // The documentation's own pages, which a library serves, are no part of the contract. They show nothing but that.
+    // The pages of the documentation come from a library and show only the public document.
     if (route.schema?.hide && route.url.startsWith(DOCS)) return
     const missing = [
       route.config?.scope ? '' : 'config.scope',

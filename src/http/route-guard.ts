@@ -1,10 +1,10 @@
 /**
- * A check before a route: one hook of that route rather than one of all, so that what depends on the route (its scope) is
- * known when it is made, and not looked up for each request.
+ * Adds a check to a single route. Unlike a global hook, it is created once per route, so what depends on the route (its
+ * scope) is not looked up for each request.
  */
 import type { onRequestHookHandler, RouteOptions } from 'fastify'
 
-/** Adds a hook that runs after those that the route has already. */
+/** Appends an onRequest hook to those that the route already has. */
 export function addRouteGuard(route: RouteOptions, hook: onRequestHookHandler): void {
   route.onRequest = [route.onRequest ?? [], hook].flat()
 }

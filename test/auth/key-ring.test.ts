@@ -1,4 +1,4 @@
-/** The keys in force: read anew when the file changes, and never fewer guards than before by accident. */
+/** Reloading of API_KEYS_FILE: changes apply without a restart, and no accident opens the service. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,7 +24,7 @@ async function open(t: Test, file?: KeyFile | string) {
 }
 
 t.test(
-  'without a file nobody needs a key; with the first key everybody does, without a restart',
+  'no key is required without a file; the first key makes keys required, without a restart',
   async (t) => {
     const { path, ring } = await open(t)
     t.notOk(ring.requiresKey())
@@ -35,7 +35,7 @@ t.test(
   },
 )
 
-t.test('a secret of another key, a cut one and a longer one are nobody', async (t) => {
+t.test('an altered, truncated or extended secret finds no key', async (t) => {
   const secret = createApiKeySecret('a')
   const { ring } = await open(t, withKey('b', createApiKeySecret('b'), withKey('a', secret)))
   t.ok(ring.find(secret))
@@ -53,15 +53,15 @@ t.test('a secret of another key, a cut one and a longer one are nobody', async (
   for (const other of others) t.notOk(ring.find(other), other)
 })
 
-t.test('a file that breaks or vanishes changes nothing but what is told', async (t) => {
+t.test('a file that becomes invalid or disappears changes nothing, and is reported', async (t) => {
   const secret = createApiKeySecret('a')
   const { path, ring } = await open(t, withKey('a', secret))
   await writeFile(path, '{ "version": 1, "keys": [')
   await eventually(() => ring.problem() !== undefined)
-  t.match(ring.problem(), /not valid JSON; the keys of before are in force/)
+  t.match(ring.problem(), /not valid JSON; the previous keys stay in force/)
   t.ok(ring.find(secret))
   await rm(path)
-  await eventually(() => /is gone/.test(ring.problem() ?? ''))
+  await eventually(() => /is missing/.test(ring.problem() ?? ''))
   t.ok(ring.requiresKey())
   t.ok(ring.find(secret))
   const next = createApiKeySecret('b')
@@ -71,7 +71,7 @@ t.test('a file that breaks or vanishes changes nothing but what is told', async 
   t.equal(ring.problem(), undefined)
 })
 
-t.test('a file that cannot be understood stops the start, without repeating what stands in it', async (t) => {
+t.test('an invalid file fails the start, and the error does not quote its contents', async (t) => {
   const marker = 'hunter2'
   const files = [
     `{"${marker}`,
@@ -89,7 +89,7 @@ t.test('a file that cannot be understood stops the start, without repeating what
   }
 })
 
-t.test('requests are counted since the start, also over a change of the key', async (t) => {
+t.test('the count of requests survives a change of the key', async (t) => {
   const secret = createApiKeySecret('a')
   const { path, ring } = await open(t, withKey('a', secret))
   ring.find(secret)

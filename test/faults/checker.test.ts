@@ -1,10 +1,10 @@
-/** The checker finds each kind of broken promise in a history that is made to hold it, and none in one that does not. */
+/** The checker finds each kind of violation in a history that contains it, and none in a valid history. */
 import t from 'tap'
 import { addUp, check, percentile, type Seen, slopePerHour } from './checker.ts'
 import { createHistory, type Outcome } from './history.ts'
 
-/** A history of an operation for each outcome, in order, and a Redis in which all is as it was said. */
-function told(...outcomes: Outcome[]) {
+/** A history with one operation per outcome, and a matching Redis. */
+function validHistory(...outcomes: Outcome[]) {
   const history = createHistory('t')
   const seen: Seen = { jobs: new Map(), executions: new Map(), broken: [] }
   for (const outcome of outcomes) {
@@ -18,62 +18,62 @@ function told(...outcomes: Outcome[]) {
   return { history, seen }
 }
 
-t.test('where all is as it was said, nothing is found', async (t) => {
-  const { history, seen } = told('ok', 'fail', 'unknown', 'ok')
+t.test('a valid history has no violations', async (t) => {
+  const { history, seen } = validHistory('ok', 'fail', 'unknown', 'ok')
   t.same(check(history, seen), {
     ...{ attempted: 4, acknowledged: 2, failed: 1, unknown: 1, recovered: 0, redelivered: 0 },
     ...{ lost: [], unexpected: [], duplicated: [], falseFail: [], misnamed: [] },
   })
 })
 
-t.test('an acknowledged job that is not there is lost', async (t) => {
-  const { history, seen } = told('ok', 'ok')
+t.test('an acknowledged job that is missing from Redis is lost', async (t) => {
+  const { history, seen } = validHistory('ok', 'ok')
   seen.jobs.delete('t-1')
   t.same(check(history, seen).lost, ['t-1'])
 })
 
-t.test('an acknowledged job that no worker is given is lost', async (t) => {
-  const { history, seen } = told('ok', 'ok')
+t.test('an acknowledged job that no worker receives is lost', async (t) => {
+  const { history, seen } = validHistory('ok', 'ok')
   seen.executions.delete('t-0')
   t.same(check(history, seen).lost, ['t-0'])
 })
 
-t.test('a job that nobody asked for is unexpected', async (t) => {
-  const { history, seen } = told('ok')
+t.test('a job that is not in the history is unexpected', async (t) => {
+  const { history, seen } = validHistory('ok')
   seen.jobs.set('t-7', new Set(['q:1']))
   t.same(check(history, seen).unexpected, ['t-7'])
 })
 
-t.test('two jobs for one operation are a duplicate, one job run twice is not', async (t) => {
-  const { history, seen } = told('ok', 'ok')
+t.test('two jobs for one operation are a duplicate; one job that runs twice is not', async (t) => {
+  const { history, seen } = validHistory('ok', 'ok')
   seen.executions.set('t-0', 2)
   seen.jobs.get('t-1')!.add('q:another')
   t.match(check(history, seen), { duplicated: ['t-1'], redelivered: 1 })
 })
 
-t.test('a job that was said not to have been executed, and is there, is a false fail', async (t) => {
-  const { history, seen } = told('fail')
+t.test('a job that exists although it was reported as not executed is a false fail', async (t) => {
+  const { history, seen } = validHistory('fail')
   seen.jobs.set('t-0', new Set(['q:1']))
   const { falseFail, recovered, unexpected } = check(history, seen)
   t.same({ falseFail, recovered, unexpected }, { falseFail: ['t-0'], recovered: 0, unexpected: [] })
 })
 
-t.test('a job of unknown outcome may be there or not', async (t) => {
-  const { history, seen } = told('unknown', 'unknown')
+t.test('a job of unknown outcome may exist or not', async (t) => {
+  const { history, seen } = validHistory('unknown', 'unknown')
   seen.jobs.set('t-0', new Set(['q:1']))
   const { falseFail, recovered, lost } = check(history, seen)
   t.same({ falseFail, recovered, lost }, { falseFail: [], recovered: 1, lost: [] })
 })
 
-t.test('an id that is not that of the job is found', async (t) => {
-  const { history, seen } = told('ok')
+t.test('an acknowledged id that differs from that of the job is misnamed', async (t) => {
+  const { history, seen } = validHistory('ok')
   seen.jobs.set('t-0', new Set(['q:another']))
   t.same(check(history, seen).misnamed, ['t-0'])
 })
 
 t.test('verdicts add up', async (t) => {
-  const one = told('ok', 'fail')
-  const two = told('ok')
+  const one = validHistory('ok', 'fail')
+  const two = validHistory('ok')
   two.seen.jobs.clear()
   const sums = addUp([check(one.history, one.seen), check(two.history, two.seen)])
   t.match(sums, { attempted: 3, acknowledged: 2, failed: 1, lost: 1, duplicated: 0 })

@@ -1,6 +1,6 @@
 /**
- * Compares what was said with what is there. Pure: a history and what was seen in, a verdict out. Valid: nothing is lost,
- * unexpected, duplicated, misnamed or a false fail.
+ * Compares a history with the jobs found in Redis; a pure function. The history is valid if no job is lost, unexpected,
+ * duplicated, misnamed or a false fail.
  */
 import type { History } from './history.ts'
 
@@ -8,9 +8,9 @@ import type { History } from './history.ts'
 export interface Seen {
   /** The ids of all jobs (`queue:key`) with this payload. */
   jobs: Map<string, Set<string>>
-  /** How often a worker was given it. */
+  /** How often a worker received the payload. */
   executions: Map<string, number>
-  /** Keys that are half a job: in no state, in two, or named by a state and not there. */
+  /** Keys of incomplete jobs: in no state, in two states, or in a state without a hash. */
   broken: string[]
 }
 
@@ -19,19 +19,19 @@ export interface Verdict {
   acknowledged: number
   failed: number
   unknown: number
-  /** Acknowledged, and no job has it, or no worker was given it. */
+  /** Acknowledged, but no job has the payload, or no worker received it. */
   lost: string[]
-  /** There, and nobody asked for it. */
+  /** In Redis, but not in the history. */
   unexpected: string[]
-  /** More than one job has it. */
+  /** Payloads of more than one job. */
   duplicated: string[]
-  /** Of unknown outcome, and there. */
+  /** Unknown outcome, and in Redis. */
   recovered: number
-  /** Said not to have been executed, and there. */
+  /** Reported as not executed, but in Redis. */
   falseFail: string[]
-  /** How many were given to a worker more than once; allowed, as delivery is at least once. */
+  /** Jobs that workers received more than once; allowed, because delivery is at least once. */
   redelivered: number
-  /** Acknowledged under an id that is not that of its job. */
+  /** Acknowledged with an id that differs from that of its job. */
   misnamed: string[]
 }
 
@@ -58,7 +58,7 @@ export function check({ operations }: History, { jobs, executions }: Seen): Verd
   }
 }
 
-/** Sums, of verdicts of several histories; `lost` and its like as counts. */
+/** Adds up the verdicts of several histories; lists become counts. */
 export function addUp(verdicts: Verdict[]): Record<keyof Verdict, number> {
   const size = (value: number | string[]) => (typeof value === 'number' ? value : value.length)
   const names = Object.keys(verdicts[0] ?? {}) as (keyof Verdict)[]
@@ -67,13 +67,13 @@ export function addUp(verdicts: Verdict[]): Record<keyof Verdict, number> {
   ) as Record<keyof Verdict, number>
 }
 
-/** The value below which the share `p` (0 to 1) of the values lies. */
+/** The percentile `p` (0 to 1) of the values. */
 export function percentile(values: number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))] ?? 0
 }
 
-/** How fast it grows, per hour, by least squares. */
+/** Growth per hour, by least squares. */
 export function slopePerHour(samples: { atMs: number; value: number }[]): number {
   const mean = (of: (sample: { atMs: number; value: number }) => number) =>
     samples.reduce((sum, sample) => sum + of(sample), 0) / samples.length

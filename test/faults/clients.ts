@@ -1,19 +1,18 @@
 /**
- * Clients as careful people write them: keep-alive, an idempotency key, and the same request again, at the next replica,
- * when an answer says "not now" or does not come. And as others write them: without keys, without repeats, or the worst of
- * both, repeats without keys. What they are told goes into the history.
+ * HTTP clients that enqueue jobs and record the responses in a history. Careful clients use keep-alive, an idempotency key
+ * and repeats at the next replica after a 503 or no response; others have no keys, do not repeat, or repeat without keys.
  */
 import { Agent, type IncomingHttpHeaders, type RequestOptions, request } from 'node:http'
 import type { History, Operation, Outcome, Try } from './history.ts'
-import { sleep } from './wait.ts'
+import { sleep } from './timing.ts'
 
-export interface Answer {
-  /** 0: there was none. */
+export interface HttpResponse {
+  /** 0: no response. */
   status: number
   headers: IncomingHttpHeaders
   body: string
   ms: number
-  /** Why there was none: ECONNREFUSED, ECONNRESET, …, or IMPATIENT. */
+  /** Why there was no response: ECONNREFUSED, ECONNRESET, …, or IMPATIENT (the client's timeout). */
   lost: string | undefined
 }
 
@@ -21,19 +20,19 @@ export interface Request {
   method?: 'GET' | 'POST' | 'PUT' | 'DELETE'
   headers?: Record<string, string>
   body?: string
-  /** The client hangs up after this. */
+  /** The client closes the connection after this. */
   timeoutMs?: number
 }
 
-export interface Browser {
+export interface HttpClient {
   /** Never rejects. */
-  ask(url: string, request?: Request): Promise<Answer>
+  ask(url: string, request?: Request): Promise<HttpResponse>
   readonly isClosed: boolean
   close(): void
 }
 
-/** Sockets are kept and used again, as many as are needed at once. */
-export function createBrowser(): Browser {
+/** A client with keep-alive connections, without a limit on their number. */
+export function createHttpClient(): HttpClient {
   const agent = new Agent({ keepAlive: true, scheduling: 'lifo' })
   let isClosed = false
   return {
@@ -49,14 +48,14 @@ export function createBrowser(): Browser {
 }
 
 function ask(agent: Agent, url: string, { method, headers, body, timeoutMs = 10_000 }: Request) {
-  return new Promise<Answer>((resolve) => {
-    const began = performance.now()
+  return new Promise<HttpResponse>((resolve) => {
+    const startedAt = performance.now()
     let isOver = false
-    const finish = (answer: Omit<Answer, 'ms'>) => {
+    const finish = (response: Omit<HttpResponse, 'ms'>) => {
       if (isOver) return
       isOver = true
       clearTimeout(impatience)
-      resolve({ ...answer, ms: performance.now() - began })
+      resolve({ ...response, ms: performance.now() - startedAt })
     }
     const lose = (lost: string) => finish({ status: 0, headers: {}, body: '', lost })
     const options: RequestOptions = {
@@ -78,7 +77,7 @@ function ask(agent: Agent, url: string, { method, headers, body, timeoutMs = 10_
       response.on('end', () =>
         finish({ status: response.statusCode!, headers: response.headers, body: text, lost: undefined }),
       )
-      // An answer that is cut in the middle is none.
+      // A truncated response counts as none.
       response.on('error', (error: NodeJS.ErrnoException) => lose(error.code ?? error.message))
     })
     const impatience = setTimeout(() => {
@@ -94,14 +93,14 @@ function ask(agent: Agent, url: string, { method, headers, body, timeoutMs = 10_
 export type Keys = 'header' | 'jobId' | 'none'
 
 export interface EnqueuerOptions {
-  browser: Browser
+  httpClient: HttpClient
   history: History
   queue: string
   keys: Keys
   retries: boolean
-  /** Which replica is asked: by client and try. Asked each time, as it may come and go. */
+  /** Chooses a replica, by client and try, before each request. */
   choose(client: number, tries: number): string
-  /** For one answer. */
+  /** For one response. */
   timeoutMs?: number
   /** For all tries of an operation. */
   patienceMs?: number
@@ -114,9 +113,18 @@ export interface EnqueuerOptions {
 const FIRST_PAUSE_MS = 20
 const MAX_PAUSE_MS = 200
 
-/** Enqueues one job, as often as it takes or its patience lasts; resolves with what has become of it, which is also in the history. */
+/** Enqueues one job, with repeats until it succeeds or `patienceMs` ends; returns its entry in the history. */
 export async function enqueue(options: EnqueuerOptions, client: number): Promise<Operation> {
-  const { browser, history, queue, keys, retries, choose, timeoutMs = 10_000, patienceMs = 30_000 } = options
+  const {
+    httpClient,
+    history,
+    queue,
+    keys,
+    retries,
+    choose,
+    timeoutMs = 10_000,
+    patienceMs = 30_000,
+  } = options
   const operation = history.invoke(client)
   const { payload } = operation
   const body = JSON.stringify({
@@ -129,27 +137,27 @@ export async function enqueue(options: EnqueuerOptions, client: number): Promise
   let outcome: Outcome = 'fail'
   for (let tries = 0; ; tries++) {
     const at = performance.now()
-    const answer = await browser.ask(`${choose(client, tries)}/jobs`, { headers, body, timeoutMs })
-    const told = readAnswer(answer)
-    operation.tries.push({ at, ms: answer.ms, ...told })
-    if (told.outcome === 'ok') {
-      operation.id = (JSON.parse(answer.body) as { id: string }).id
+    const response = await httpClient.ask(`${choose(client, tries)}/jobs`, { headers, body, timeoutMs })
+    const result = readResponse(response)
+    operation.tries.push({ at, ms: response.ms, ...result })
+    if (result.outcome === 'ok') {
+      operation.id = (JSON.parse(response.body) as { id: string }).id
       outcome = 'ok'
       break
     }
-    // Once it may have happened, no later refusal takes that back.
-    if (told.outcome === 'unknown') outcome = 'unknown'
-    if (!retries || browser.isClosed || performance.now() - operation.invokedAt > patienceMs) break
+    // Once the job may exist, a later refusal does not change that.
+    if (result.outcome === 'unknown') outcome = 'unknown'
+    if (!retries || httpClient.isClosed || performance.now() - operation.invokedAt > patienceMs) break
     await sleep(Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries))
   }
   operation.outcome = outcome
   return operation
 }
 
-function readAnswer({ status, headers, body, lost }: Answer): Omit<Try, 'at' | 'ms'> {
+function readResponse({ status, headers, body, lost }: HttpResponse): Omit<Try, 'at' | 'ms'> {
   const hasRetryAfter = headers['retry-after'] !== undefined
   if (status === 0) {
-    // Refused before anything was sent; whatever else ended the connection may have come after the job had arrived.
+    // ECONNREFUSED means that nothing was sent; after any other error the job may have arrived.
     const outcome = lost === 'ECONNREFUSED' ? 'fail' : 'unknown'
     return { status, outcome, code: lost, hasRetryAfter }
   }

@@ -1,19 +1,19 @@
-/** A drain sees every job whatever its state, runs each, and finds what is half a job. */
+/** drain() sees every job in any state, runs each, and finds incomplete jobs. */
 import { Queue } from 'bullmq'
 import t, { type Test } from 'tap'
 import { drain } from './drain.ts'
-import { createStage } from './stage.ts'
+import { createTestbed } from './testbed.ts'
 
 async function open(t: Test) {
-  const stage = createStage('src/server.ts')
-  t.teardown(() => stage.end())
-  const redis = await stage.redis()
+  const testbed = createTestbed('src/server.ts')
+  t.teardown(() => testbed.end())
+  const redis = await testbed.redis()
   const queue = new Queue('q', { connection: redis.client })
   const add = (jobId: string, opts: object = {}) => queue.add('n', { payload: jobId }, { jobId, ...opts })
   return { redis, queue, add }
 }
 
-t.test('jobs of every state are seen, and each that waits is run once', async (t) => {
+t.test('jobs in every state are seen, and each waiting one runs once', async (t) => {
   const { redis, add } = await open(t)
   await add('plain')
   await add('again')
@@ -27,7 +27,7 @@ t.test('jobs of every state are seen, and each that waits is run once', async (t
   t.same(broken, [])
 })
 
-t.test('two jobs with one payload are two', async (t) => {
+t.test('two jobs with the same payload are counted as two', async (t) => {
   const { redis, queue } = await open(t)
   for (const jobId of ['one', 'other']) await queue.add('n', { payload: 'same' }, { jobId })
   const { jobs, executions } = await drain(redis, ['q'])
@@ -35,7 +35,7 @@ t.test('two jobs with one payload are two', async (t) => {
   t.equal(executions.get('same'), 2)
 })
 
-t.test('a job in no state, and one of which there is only the state, are halves', async (t) => {
+t.test('a job in no state and a state without a job are incomplete', async (t) => {
   const { redis, add } = await open(t)
   for (const id of ['whole', 'listless', 'bodyless']) await add(id)
   await redis.client.lrem('bull:q:wait', 0, 'listless')

@@ -1,12 +1,12 @@
 /**
- * What is really in the queues: every job key that Redis holds, whatever state it is in, read without the service and
- * without BullMQ; and what a native BullMQ worker is given when it runs them all.
+ * Finds what the queues really contain: every job key in Redis in any state, read without the service and without BullMQ,
+ * and what a native BullMQ worker receives when it runs all jobs.
  */
 import { Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Seen } from './checker.ts'
 import type { RedisServer } from './processes.ts'
-import { sleep, until } from './wait.ts'
+import { sleep, until } from './timing.ts'
 
 export const PREFIX = 'bull'
 
@@ -14,14 +14,14 @@ const LISTS = ['wait', 'paused', 'active']
 const SETS = ['delayed', 'prioritized', 'waiting-children', 'completed', 'failed']
 
 export interface Draining {
-  /** Errors of the worker: what it could not do. */
+  /** Errors of the worker. */
   readonly errors: string[]
   executed(): number
-  /** Ends when nothing waits, or nothing gets done; tells all that was seen since the start, and what is there now. */
+  /** Waits until the queues are empty or the timeout; returns everything seen since the start, and what is there now. */
   finish(timeoutMs?: number): Promise<Seen>
 }
 
-/** Runs all jobs there are and will be, until it is told to finish. */
+/** Runs all jobs, present and future, until `finish` is called. */
 export async function startDrain(redis: RedisServer, queues: string[]): Promise<Draining> {
   const { client, place } = redis
   const { password } = client.options
@@ -54,19 +54,19 @@ export async function startDrain(redis: RedisServer, queues: string[]): Promise<
         broken.push(`${await left(client, queues)} jobs that no worker could finish`)
       })
       await Promise.all(workers.map((worker) => worker.close(broken.length > 0)))
-      for (const queue of queues) broken.push(...(await lookAt(client, queue, jobs)))
+      for (const queue of queues) broken.push(...(await readQueue(client, queue, jobs)))
       return { jobs, executions, broken }
     },
   }
 }
 
-/** Looks, then runs all jobs that are there. */
+/** Reads all jobs, then runs them. */
 export async function drain(redis: RedisServer, queues: string[]): Promise<Seen> {
-  // What is on disk is no longer what is tested.
+  // Persistence is no longer under test, so speed up Redis.
   await redis.client.config('SET', 'appendfsync', 'no')
   const before: Seen['jobs'] = new Map()
   const broken: string[] = []
-  for (const queue of queues) broken.push(...(await lookAt(redis.client, queue, before)))
+  for (const queue of queues) broken.push(...(await readQueue(redis.client, queue, before)))
   const seen = await (await startDrain(redis, queues)).finish()
   for (const [payload, ids] of before) for (const id of ids) note(seen.jobs, payload, id)
   return { ...seen, broken: [...broken, ...seen.broken] }
@@ -78,7 +78,7 @@ function note(jobs: Seen['jobs'], payload: string, id: string): void {
   else jobs.set(payload, new Set([id]))
 }
 
-/** Jobs that no worker has finished. */
+/** The number of unfinished jobs. */
 async function left(client: Redis, queues: string[]): Promise<number> {
   const pipeline = client.pipeline()
   for (const queue of queues) {
@@ -91,17 +91,17 @@ async function left(client: Redis, queues: string[]): Promise<number> {
   return counts.reduce((sum, [, count]) => sum + Number(count), 0)
 }
 
-/** Adds the jobs of a queue to `jobs`; returns the keys that are half a job, now and a moment later. */
-async function lookAt(client: Redis, queue: string, jobs: Seen['jobs']): Promise<string[]> {
-  const halves = await lookOnce(client, queue, jobs)
+/** Adds the jobs of a queue to `jobs`; returns the keys of jobs that are incomplete in two reads. */
+async function readQueue(client: Redis, queue: string, jobs: Seen['jobs']): Promise<string[]> {
+  const halves = await readQueueOnce(client, queue, jobs)
   if (halves.length === 0) return halves
-  // The look is many commands; what was written in the middle of it is half a job to it alone.
+  // One read takes many commands; a job that changes in between only seems incomplete.
   await sleep(300)
-  const still = new Set(await lookOnce(client, queue, jobs))
+  const still = new Set(await readQueueOnce(client, queue, jobs))
   return halves.filter((half) => still.has(half))
 }
 
-async function lookOnce(client: Redis, queue: string, jobs: Seen['jobs']): Promise<string[]> {
+async function readQueueOnce(client: Redis, queue: string, jobs: Seen['jobs']): Promise<string[]> {
   const base = `${PREFIX}:${queue}:`
   const states = new Map<string, number>()
   const listed = await Promise.all([
@@ -117,7 +117,7 @@ async function lookOnce(client: Redis, queue: string, jobs: Seen['jobs']): Promi
     const hashes = (await pipeline.exec()) ?? []
     hashes.forEach(([, fields], i) => {
       const [name, timestamp, data] = (fields ?? []) as (string | null)[]
-      // The queue's own hashes have none of these, and its other keys are no hashes.
+      // The queue's own keys have none of these fields.
       if (!name || !timestamp) return
       const key = keys[i]!.slice(base.length)
       found.add(key)

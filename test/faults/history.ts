@@ -1,29 +1,29 @@
 /**
- * What was tried and what was said of it: an operation is one job that a client wants enqueued, however often it has to
- * ask. `ok`: it was acknowledged. `fail`: every answer said that it was not executed. `unknown`: it may be there.
+ * Records what clients tried and how the service responded. An operation is one job that a client enqueues, with all its
+ * repeats. `ok`: it was acknowledged. `fail`: every response said that it was not executed. `unknown`: it may exist.
  */
 export type Outcome = 'ok' | 'fail' | 'unknown'
 
-/** One HTTP request of an operation, and its answer. */
+/** One HTTP request of an operation, and its response. */
 export interface Try {
-  /** When it was sent, ms on the clock of this process. */
+  /** When it was sent, in the time of `performance.now()`. */
   at: number
   ms: number
   outcome: Outcome
-  /** 0: there was no answer. */
+  /** 0: no response. */
   status: number
-  /** The problem's code; where there was no answer, why. */
+  /** The problem's code, or why there was no response. */
   code: string | undefined
   hasRetryAfter: boolean
 }
 
 export interface Operation {
-  /** What tells its job from every other: it is in the job's data. */
+  /** Identifies the job; part of its data. */
   payload: string
   client: number
   invokedAt: number
   tries: Try[]
-  /** `unknown` also as long as it is not over. */
+  /** `unknown` while the operation is in progress, too. */
   outcome: Outcome
   /** The id that was acknowledged. */
   id: string | undefined
@@ -37,7 +37,7 @@ export interface History {
   mark(what: string): void
 }
 
-/** `name` stands at the front of every payload, so that histories of one Redis do not mix. */
+/** `name` is the prefix of every payload, so that the histories of one Redis do not mix. */
 export function createHistory(name: string): History {
   const operations: Operation[] = []
   const marks: { at: number; what: string }[] = []

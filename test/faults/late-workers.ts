@@ -1,71 +1,79 @@
 /**
- * Workers who hold a job each for longer than their lease, and speak when the job is another's: just after the lease ran out,
- * while the other holds it, and after that one is done. What they and the others were told, and when, is kept.
+ * Workers that keep a job beyond the end of its lease, and settle it too late: just after the lease expired, while another
+ * worker holds the job, and after that worker has completed it. Records every response and its time.
  */
 import type { Queue } from 'bullmq'
-import type { Browser } from './clients.ts'
+import type { HttpClient } from './clients.ts'
 import type { RedisServer, Service } from './processes.ts'
-import type { Stage } from './stage.ts'
-import { sleep, until } from './wait.ts'
-import { act, completeUnlocked, type Deed, type Lease, openAsker, type Told, take } from './workers.ts'
+import type { Testbed } from './testbed.ts'
+import { sleep, until } from './timing.ts'
+import {
+  act,
+  completeUnlocked,
+  type Lease,
+  type LeaseAction,
+  type LeaseResult,
+  openNativeTaker,
+  take,
+} from './workers.ts'
 
-/** What befalls the replica of those who are late: nothing, a stop until all is given to others, a kill while they take. */
+/** What happens to the replica of the late workers: nothing, SIGSTOP until other workers have the jobs, or SIGKILL during takes. */
 export type Fate = 'left alone' | 'stopped' | 'killed'
 
 export interface Round {
-  stage: Stage
+  testbed: Testbed
   redis: RedisServer
-  browser: Browser
+  httpClient: HttpClient
   queue: Queue
-  /** Of those who are late. */
+  /** The replica of the late workers. */
   theirs: Service
-  /** Of the others. */
+  /** The replica of the other workers. */
   ours: Service
   fate: Fate
-  /** How many, and how many jobs. */
+  /** The number of late workers, and of jobs. */
   count: number
   leaseMs: number
-  /** How long to wait for all to be given to others, from the end of the leases. */
+  /** How long to wait for redelivery, from the end of the leases. */
   patienceMs: number
-  /** The late ones complete their jobs in Redis, and ask for no lock. */
+  /** Control: late workers complete their jobs directly in Redis, without the lock. */
   isLockless?: boolean
-  /** The others ask Redis for jobs, so that no replica is asked for any. */
+  /** Control: the other workers take jobs from Redis directly, so that no replica receives takes. */
   isUnwatched?: boolean
 }
 
-/** What a job went through. */
+/** The history of a job. */
 export interface Life {
   key: string
-  /** Of those who are late; none where the answer was lost, or nobody came to take it. */
+  /** Leases of late workers; empty if the response was lost, or the job was not taken. */
   leases: Lease[]
-  /** Whoever has it; ms since 1970. A moment after the end of which its holder was told. */
+  /** When the lock expires, ms since 1970; slightly after `expiresAt` of the lease. */
   lockEndsAt: number
-  /** To others. */
+  /** When other workers received the job. */
   givenAt: number[]
-  /** By others. */
+  /** Completions by other workers. */
   completions: number
-  late: LateWord[]
+  late: LateAction[]
 }
 
-export interface LateWord extends Told {
-  kind: Deed['kind']
+export interface LateAction extends LeaseResult {
+  kind: LeaseAction['kind']
 }
 
-/** A job in the hands of one who is in time. */
+/** A job that another worker holds in time. */
 interface Holding {
   key: string
   complete(): Promise<boolean>
 }
 
-/** Of those who are in time. */
+/** The lease of the other workers. */
 const LONG_LEASE_MS = 60_000
 const TAKERS = 5
 const MOST_AT_ONCE = 100
 const PAST_END_MS = 50
 
-const by = (who: string) => ({ by: who })
-const COMPLETE: Deed = { kind: 'complete', result: by('late') }
-const OTHERS: Deed[] = [
+const by = (worker: string) => ({ by: worker })
+const COMPLETE: LeaseAction = { kind: 'complete', result: by('late') }
+const OTHER_ACTIONS: LeaseAction[] = [
   { kind: 'fail' },
   { kind: 'retry' },
   { kind: 'release' },
@@ -73,20 +81,20 @@ const OTHERS: Deed[] = [
 ]
 
 export async function outliveLeases(round: Round): Promise<Life[]> {
-  const { browser, queue, theirs, fate, count, leaseMs, patienceMs } = round
+  const { httpClient, queue, theirs, fate, count, leaseMs, patienceMs } = round
   const lives: Life[] = Array.from({ length: count }, (_, i) => ({
     ...{ key: `job-${i}`, leases: [], lockEndsAt: 0, givenAt: [], completions: 0, late: [] },
   }))
   const lifeOf = new Map(lives.map((life) => [life.key, life]))
   await queue.addBulk(lives.map(({ key }) => ({ name: 'n', data: {}, opts: { jobId: key } })))
 
-  let answers = 0
+  let responses = 0
   let killing: Promise<void> | undefined
   const taking = lives.map(async () => {
-    const [lease] = await take(browser, theirs.url, queue.name, { leaseMs })
+    const [lease] = await take(httpClient, theirs.url, queue.name, { leaseMs })
     if (lease) lifeOf.get(lease.key)!.leases.push(lease)
-    // While the others wait for theirs: some of those answers are lost, and nobody knows of these leases.
-    if (fate === 'killed' && ++answers > count / 2) killing ??= theirs.kill()
+    // Kills the replica during takes: some responses are lost, and no worker knows those leases.
+    if (fate === 'killed' && ++responses > count / 2) killing ??= theirs.kill()
   })
   await Promise.all(taking)
   await killing
@@ -95,26 +103,26 @@ export async function outliveLeases(round: Round): Promise<Life[]> {
   const latest = Math.max(...lives.map(({ lockEndsAt }) => lockEndsAt))
 
   const isOver = () => Date.now() > latest + patienceMs || lives.every(({ givenAt }) => givenAt.length > 0)
-  // Who asks a replica that is stopped has spoken in time; it hands that on when all has long been given to others.
-  const speaking = lives.map(async (life) => {
+  // Requests to a stopped replica are sent in time, but processed after the jobs were given to other workers.
+  const acting = lives.map(async (life) => {
     if (fate !== 'stopped') await sleep(life.lockEndsAt + PAST_END_MS - Date.now())
-    await speakLate(round, life, COMPLETE)
+    await actLate(round, life, COMPLETE)
   })
-  const mayGoOn = fate === 'stopped' ? goOn() : Promise.resolve()
-  async function goOn(): Promise<void> {
-    await until('all is given to others', isOver, 60_000)
+  const thawed = fate === 'stopped' ? thawWhenOver() : Promise.resolve()
+  async function thawWhenOver(): Promise<void> {
+    await until('all jobs are redelivered', isOver, 60_000)
     theirs.thaw()
-    await Promise.all(speaking)
+    await Promise.all(acting)
   }
 
   async function hold({ key, complete }: Holding): Promise<void> {
     const life = lifeOf.get(key)!
     life.givenAt.push(Date.now())
-    await mayGoOn
-    await speakLate(round, life, COMPLETE)
-    await speakLate(round, life, OTHERS[lives.indexOf(life) % OTHERS.length]!)
+    await thawed
+    await actLate(round, life, COMPLETE)
+    await actLate(round, life, OTHER_ACTIONS[lives.indexOf(life) % OTHER_ACTIONS.length]!)
     if (await complete()) life.completions++
-    await speakLate(round, life, COMPLETE)
+    await actLate(round, life, COMPLETE)
   }
   const held: Promise<void>[] = []
   const takeSome = openTaker(round)
@@ -122,11 +130,11 @@ export async function outliveLeases(round: Round): Promise<Life[]> {
     while (!isOver()) for (const holding of await takeSome()) held.push(hold(holding))
   })
   await Promise.all(takers)
-  await Promise.all([...speaking, ...held])
+  await Promise.all([...acting, ...held])
   return lives
 }
 
-/** From Redis, as some answers were lost; now for a job that nobody has. */
+/** Reads from Redis, because some responses were lost; the current time for a job without a lock. */
 async function readLocks({ redis, queue }: Round, lives: Life[]): Promise<void> {
   const pipeline = redis.client.pipeline()
   for (const { key } of lives) pipeline.pttl(queue.toKey(`${key}:lock`))
@@ -135,22 +143,29 @@ async function readLocks({ redis, queue }: Round, lives: Life[]): Promise<void> 
     life.lockEndsAt = Date.now() + Math.max(0, Number(ttls[index]![1]))
 }
 
-async function speakLate(round: Round, life: Life, deed: Deed): Promise<void> {
-  const { browser, queue, theirs, ours, fate, isLockless } = round
+async function actLate(round: Round, life: Life, action: LeaseAction): Promise<void> {
+  const { httpClient, queue, theirs, ours, fate, isLockless } = round
   for (const { lease, key } of life.leases) {
-    const told = isLockless
+    const result = isLockless
       ? { status: (await completeUnlocked(queue, key, by('late'))) ? 200 : 409, code: 'LEASE_LOST' }
-      : await act(browser, (fate === 'killed' ? ours : theirs).url, lease, deed, 60_000)
-    life.late.push({ kind: deed.kind, ...told })
+      : await act(httpClient, (fate === 'killed' ? ours : theirs).url, lease, action, 60_000)
+    life.late.push({ kind: action.kind, ...result })
   }
 }
 
-/** What gives jobs to those who are in time. */
-function openTaker({ stage, redis, browser, queue, ours, isUnwatched }: Round): () => Promise<Holding[]> {
+/** How the other workers take jobs. */
+function openTaker({
+  testbed,
+  redis,
+  httpClient,
+  queue,
+  ours,
+  isUnwatched,
+}: Round): () => Promise<Holding[]> {
   if (isUnwatched) {
-    const ask = openAsker(stage, redis, queue.name)
+    const takeOne = openNativeTaker(testbed, redis, queue.name)
     return async () => {
-      const job = await ask()
+      const job = await takeOne()
       if (!job) return []
       const complete = () =>
         job.moveToCompleted(by('another'), job.token!, false).then(
@@ -162,12 +177,12 @@ function openTaker({ stage, redis, browser, queue, ours, isUnwatched }: Round): 
   }
   return async () => {
     const options = { max: MOST_AT_ONCE, wait: 1, leaseMs: LONG_LEASE_MS }
-    const taken = await take(browser, ours.url, queue.name, options)
+    const taken = await take(httpClient, ours.url, queue.name, options)
     return taken.map(({ key, lease }) => ({
       key,
       async complete() {
-        const told = await act(browser, ours.url, lease, { kind: 'complete', result: by('another') })
-        return told.status === 200
+        const result = await act(httpClient, ours.url, lease, { kind: 'complete', result: by('another') })
+        return result.status === 200
       },
     }))
   }

@@ -1,4 +1,4 @@
-/** Starts processes, and ends them by pid, however this process itself ends. */
+/** Starts processes, and ends them by pid even if this process is killed. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync } from 'node:fs'
@@ -6,15 +6,15 @@ import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { until } from './wait.ts'
+import { until } from './timing.ts'
 
 export type Child = ChildProcessByStdio<null, Readable, Readable>
 
 export interface Launched {
   child: Child
-  /** Everything it has written so far, to both streams. */
+  /** Its output so far, stdout and stderr. */
   output(): string
-  /** Sends it, and resolves with the exit code. 0: none is sent, but its end is expected from now on. */
+  /** Sends the signal and resolves with the exit code. 0: sends none, but expects the process to exit. */
   end(signal: 'SIGKILL' | 'SIGTERM' | 0): Promise<number | null>
 }
 
@@ -24,13 +24,13 @@ export interface LaunchOptions {
 }
 
 export interface Launcher {
-  /** A folder for all of them, removed at the end. */
+  /** A folder for all processes, removed at the end. */
   readonly dir: string
   /** A new folder in it. */
   folder(): Promise<string>
-  /** Until it is ended by the caller it is expected to live. */
+  /** Starts a process, which counts as crashed if it exits before `end` is called. */
   launch(command: string, args: string[], options: LaunchOptions): Launched
-  /** How many have ended though nobody had ended them. */
+  /** How many processes exited before `end` was called. */
   crashes(): number
   close(): Promise<void>
 }
@@ -79,10 +79,7 @@ export function createLauncher(): Launcher {
   }
 }
 
-/**
- * A shell that is told of each pid, and kills those that are left when nobody is there any more to tell it anything: also
- * when this process is killed.
- */
+/** A shell that receives each pid on stdin, and kills the remaining ones when stdin closes, as it does if this process is killed. */
 function startGuard(dir: string) {
   const script = `trap '' INT TERM HUP ALRM
     while read -r what pid; do
@@ -95,7 +92,7 @@ function startGuard(dir: string) {
     rm -rf "$1"`
   const shell = spawn('sh', ['-c', script, 'guard', dir], {
     stdio: ['pipe', 'ignore', 'ignore'],
-    // A signal to the group of this process, as from a terminal, is not for it.
+    // Signals to the process group, as from a terminal, must not reach the guard.
     detached: true,
   })
   const ended = once(shell, 'exit')
@@ -109,7 +106,7 @@ function startGuard(dir: string) {
   }
 }
 
-/** Read all the time, as a full pipe would stop the writer. */
+/** Reads continuously, because a full pipe would block the process. */
 function outputOf({ stdout, stderr }: Child): () => string {
   let text = ''
   for (const stream of [stdout, stderr]) {

@@ -1,21 +1,21 @@
-/** How requests are offered: each client as soon as it has its answer, or by the clock whatever becomes of those before. */
-import type { Stage } from './stage.ts'
-import { sleep } from './wait.ts'
+/** Load generators. Closed loop: each client sends its next request after the response. Open loop: requests are sent at a fixed rate. */
+import type { Testbed } from './testbed.ts'
+import { sleep } from './timing.ts'
 
 export interface Running {
-  /** No more is sent; resolves when all that was sent has been answered. */
+  /** Stops sending; resolves when all requests have been answered. */
   stop(): Promise<void>
 }
 
-/** `clients` of them, each one after the other. */
+/** `clients` concurrent clients, each with one request at a time. */
 export function closedLoop(
-  stage: Stage,
+  testbed: Testbed,
   clients: number,
   work: (client: number) => Promise<unknown>,
 ): Running {
   let isStopped = false
-  // Also where the scenario ends before it has come to that.
-  stage.onEnd(() => {
+  // For a scenario that fails before it stops the load.
+  testbed.onEnd(() => {
     isStopped = true
   })
   const all = Promise.all(
@@ -31,17 +31,21 @@ export function closedLoop(
   }
 }
 
-/** By the clock: users do not wait for each other. */
-export function openLoop(stage: Stage, ratePerS: number, work: (index: number) => Promise<unknown>): Running {
+/** A fixed rate, as independent users would produce. */
+export function openLoop(
+  testbed: Testbed,
+  ratePerS: number,
+  work: (index: number) => Promise<unknown>,
+): Running {
   let isStopped = false
-  stage.onEnd(() => {
+  testbed.onEnd(() => {
     isStopped = true
   })
   const underWay = new Set<Promise<unknown>>()
-  const began = performance.now()
+  const startedAt = performance.now()
   const sending = (async () => {
     for (let sent = 0; !isStopped; await sleep(1)) {
-      const due = Math.floor((ratePerS * (performance.now() - began)) / 1_000)
+      const due = Math.floor((ratePerS * (performance.now() - startedAt)) / 1_000)
       for (; sent < due; sent++) {
         const asked = work(sent).finally(() => underWay.delete(asked))
         underWay.add(asked)

@@ -1,6 +1,6 @@
 /**
- * For control runs: what most people write first. A handler that hands each job to BullMQ with its defaults, which wait
- * for a Redis that is away, send again what was not answered, and know no deadline.
+ * A naive service for control runs. It passes each job to BullMQ with its defaults, which wait while Redis is down, resend
+ * commands without a reply, and have no deadline.
  */
 import { createServer } from 'node:http'
 import { Queue } from 'bullmq'

@@ -1,13 +1,13 @@
-/** What does harm: it starts, it stops, it says what it is. */
+/** Faults that are started and stopped repeatedly (the term is Jepsen's). */
 import type { RedisServer, Service } from './processes.ts'
 import type { TcpProxy } from './proxy.ts'
-import { sleep } from './wait.ts'
+import { sleep } from './timing.ts'
 
 export interface Nemesis {
-  /** In the table, and how its strikes are counted. */
+  /** Its name in the results, under which its strikes are counted. */
   what: string
   start(): Promise<void> | void
-  /** Resolves when what was harmed can work again. */
+  /** Resolves when the target can work again. */
   stop(): Promise<void> | void
 }
 
@@ -37,16 +37,16 @@ export const halfOpen = (proxy: TcpProxy): Nemesis => ({
 
 export interface Strikes {
   nemeses: Nemesis[]
-  /** Between one and the next, ms: a random time between these. */
+  /** Pause between strikes, ms: random within this range. */
   restMs: [from: number, to: number]
-  /** How long each holds, ms. */
+  /** Duration of a strike, ms. */
   holdMs: [from: number, to: number]
-  /** Asked before each. */
+  /** Called before each strike. */
   isEnough(strikes: number): boolean
   mark(what: string): void
 }
 
-/** One after the other, in turn; returns how often each has struck. */
+/** Strikes with each nemesis in turn; returns the number of strikes of each. */
 export async function strike({ nemeses, restMs, holdMs, isEnough, mark }: Strikes) {
   const counts: Record<string, number> = {}
   for (let strikes = 0; !isEnough(strikes); strikes++) {

@@ -1,6 +1,6 @@
 /**
- * Real processes to do harm to: a redis-server with a data folder of its own, and Sluice as it ships. Each can be killed,
- * stopped, continued and started again where it was.
+ * Real processes as targets of faults: a redis-server with its own data folder, and the service as it ships. Each can be
+ * killed, stopped, continued and restarted at the same address.
  */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
@@ -10,10 +10,10 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { repairAppendOnlyFile } from '../../src/redis/embedded/append-only-file.ts'
 import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
-import type { Browser } from './clients.ts'
+import type { HttpClient } from './clients.ts'
 import type { Launched, Launcher } from './launcher.ts'
 import type { Place } from './proxy.ts'
-import { until } from './wait.ts'
+import { until } from './timing.ts'
 
 export interface Process {
   start(): Promise<void>
@@ -26,17 +26,17 @@ export interface Process {
 }
 
 export interface RedisServer extends Process {
-  /** Of its data. */
+  /** Its data folder. */
   readonly dir: string
   readonly place: Place
   readonly url: string
-  /** For looking at what is there; waits while the server is away. */
+  /** A client for inspection; waits while the server is down. */
   readonly client: Redis
-  /** What it says to PING; nothing while it is away. */
+  /** The reply to PING; empty while the server is down. */
   ping(): Promise<string>
-  /** Its log, of all its runs. */
+  /** Its log, across restarts. */
   output(): string
-  /** When it first answers PING from now on, ms on the clock of this process. */
+  /** Resolves at the first PONG from now on, with the time of `performance.now()`. */
   firstPong(): Promise<number>
 }
 
@@ -46,11 +46,11 @@ export interface Service extends Process {
   /** SIGTERM; resolves with the exit code. */
   end(): Promise<number | null>
   isReady(): Promise<boolean>
-  /** Everything it has written, to both streams, before a restart too. */
+  /** Its output, stdout and stderr, across restarts. */
   output(): string
-  /** 0 where there is no /proc. */
+  /** Resident memory, MB; 0 without /proc. */
   rssMb(): number
-  /** Open file descriptors; 0 where there is no /proc. */
+  /** Open file descriptors; 0 without /proc. */
   handles(): number
 }
 
@@ -59,16 +59,16 @@ export interface RedisOptions {
   fsync?: 'always' | 'everysec' | 'no'
   args?: string[]
   env?: Record<string, string>
-  /** On TCP, with this password, instead of a unix socket. */
+  /** Listens on TCP with this password, instead of on a unix socket. */
   password?: string
-  /** Whether a file that a kill has cut off is mended before the next start (`redis-check-aof --fix`); true unless said. */
-  mends?: boolean
+  /** Whether a truncated append-only file is repaired before a restart (`redis-check-aof --fix`); default true. */
+  repairsFile?: boolean
 }
 
-/** Resolves when it answers. Close its `client`; the process itself is the launcher's. */
+/** Resolves when the server responds. The caller closes its `client`; the launcher ends the process. */
 export async function startRedis(
   { folder, launch }: Launcher,
-  { fsync, args = [], env = {}, password, mends = true }: RedisOptions,
+  { fsync, args = [], env = {}, password, repairsFile = true }: RedisOptions,
 ): Promise<RedisServer> {
   const binary = await findRedisBinary({
     cacheDir: '.redis',
@@ -100,7 +100,7 @@ export async function startRedis(
     url: 'path' in place ? `unix://${place.path}` : `redis://:${password}@127.0.0.1:${port}`,
     client,
     async start() {
-      if (runs.length > 0 && fsync !== undefined && mends) await repairAppendOnlyFile(binary, cwd)
+      if (runs.length > 0 && fsync !== undefined && repairsFile) await repairAppendOnlyFile(binary, cwd)
       runs.push(launch(binary.path, all, { env: { ...binary.env, ...env }, cwd }))
       await server.firstPong()
     },
@@ -119,17 +119,17 @@ export async function startRedis(
   return server
 }
 
-/** Of all replicas: leases of one are good at the other. */
+/** Shared by all replicas, so that leases of one are valid at the other. */
 const SECRET = randomUUID()
 
-/** `args`: of Node. Resolves when it is ready. */
+/** `args`: arguments of Node. Resolves when the service is ready. */
 export async function startService(
   { folder, launch }: Launcher,
-  browser: Browser,
+  httpClient: HttpClient,
   args: string[],
   env: Record<string, string>,
 ): Promise<Service> {
-  // A folder of its own, so that no `.env`, no keys and no data of the checkout are found.
+  // Its own folder, without the `.env`, keys and data of the checkout.
   const cwd = await folder()
   const runs: Launched[] = []
   const last = () => runs.at(-1)!
@@ -155,7 +155,7 @@ export async function startService(
     end: () => last().end('SIGTERM'),
     freeze: () => void last().child.kill('SIGSTOP'),
     thaw: () => void last().child.kill('SIGCONT'),
-    isReady: async () => (await browser.ask(`${url}/health/ready`, { timeoutMs: 1_000 })).status === 200,
+    isReady: async () => (await httpClient.ask(`${url}/health/ready`, { timeoutMs: 1_000 })).status === 200,
     output: () => runs.map(({ output }) => output()).join(''),
     rssMb: () => Number(/VmRSS:\s+(\d+)/.exec(read(proc('status')))?.[1] ?? 0) / 1_024,
     handles: () => list(proc('fd')).length,
@@ -174,7 +174,7 @@ async function freePort(): Promise<number> {
   return port
 }
 
-/** What a server there says to PING; nothing where there is none. */
+/** The reply to PING; empty without a server. */
 function ping(place: Place): Promise<string> {
   return new Promise((done) => {
     const socket = connect('path' in place ? { path: place.path } : { port: place.port, host: '127.0.0.1' })

@@ -1,39 +1,39 @@
 /**
- * A TCP proxy that does what networks do: it delays, loses a reply and then the connection, resets in mid-reply, lets a
- * connection die without a word, refuses, or answers every command of Redis with a text. One for Redis, one for HTTP.
+ * A TCP proxy that injects network faults: delays, lost replies, resets within a reply, half-open connections, refused
+ * connections, or an error reply to every Redis command. Works for Redis and HTTP.
  *
- * A reply is never taken out of a stream that goes on: TCP does not do that. It is lost together with its connection.
+ * A lost reply always takes its connection with it, because TCP never drops bytes from a stream that continues.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { createCommandCounter } from './resp.ts'
+import { createCommandCounter } from './command-counter.ts'
 
 export type Place = { path: string } | { port: number }
 
 export interface TcpProxy {
   readonly port: number
-  /** What it does from now on; to be written to. */
+  /** The active faults; assign to change them. */
   readonly faults: Faults
-  /** When a reply was lost, or a connection was dead, ms on the clock of this process. */
+  /** When a reply was lost or a connection was half open, in the time of `performance.now()`. */
   readonly hurt: readonly Hurt[]
-  /** Told of all that is sent to the target. */
+  /** Called with all data sent to the target. */
   onSent: ((data: Buffer) => void) | undefined
-  /** What is connected now passes nothing more in either direction, and stays open. */
+  /** Existing connections stay open, but pass no more data in either direction. */
   goHalfOpen(): void
   resetAll(): void
   close(): Promise<void>
 }
 
 export interface Faults {
-  /** Of each reply, ms. */
+  /** Delay of each reply, ms. */
   delayMs: number
-  /** Share of replies (chunks) that are swallowed, with a reset of the connection. */
+  /** Share of replies (chunks) that are dropped, with a reset of the connection. */
   loseShare: number
-  /** The same, with half of the reply delivered. */
+  /** Share of replies that are cut in half, with a reset of the connection. */
   cutShare: number
-  /** New connections are refused (closed at once). */
+  /** New connections are reset immediately. */
   refuse: boolean
-  /** Every command is answered with this error, and does not reach Redis. */
-  answerWith: string | undefined
+  /** Every command gets this error reply, and does not reach Redis. */
+  replyWithError: string | undefined
 }
 
 export interface Hurt {
@@ -42,7 +42,7 @@ export interface Hurt {
 }
 
 export async function startProxy(target: Place): Promise<TcpProxy> {
-  const faults: Faults = { delayMs: 0, loseShare: 0, cutShare: 0, refuse: false, answerWith: undefined }
+  const faults: Faults = { delayMs: 0, loseShare: 0, cutShare: 0, refuse: false, replyWithError: undefined }
   const hurt: Hurt[] = []
   const pairs = new Set<Pair>()
 
@@ -68,7 +68,7 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
         isHalfOpen = true
       },
     }
-    /** Of a connection that is dead, once that has cost anybody anything: one that is idle may stay so for long. */
+    /** Set once a half-open connection has lost data; an idle one may never do so. */
     let dead: Hurt | undefined
     const swallow = () => {
       if (dead) return
@@ -78,9 +78,9 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
     client.on('data', (data) => {
       if (isHalfOpen) return swallow()
       proxy.onSent?.(data)
-      const { answerWith } = faults
-      if (answerWith === undefined) upstream.write(data)
-      else client.write(`-${answerWith}\r\n`.repeat(countCommands(data)))
+      const { replyWithError } = faults
+      if (replyWithError === undefined) upstream.write(data)
+      else client.write(`-${replyWithError}\r\n`.repeat(countCommands(data)))
     })
     upstream.on('data', (data) => {
       if (isHalfOpen) return swallow()
@@ -88,12 +88,12 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
       if (dice < faults.loseShare + faults.cutShare) {
         hurt.push({ from: performance.now(), to: performance.now() })
         if (dice < faults.loseShare) return pair.reset()
-        // The first half has to be on its way before the reset, which would overtake it.
+        // The first half must be written before the reset, which would overtake it.
         client.write(data.subarray(0, Math.ceil(data.length / 2)), () => pair.reset())
         return
       }
       if (faults.delayMs === 0 && delayed.size === 0) return void client.write(data)
-      // Timers of one length fire in order; the length does not change while replies wait.
+      // Timers of equal length fire in order; the delay does not change while replies wait.
       const timeout = setTimeout(() => {
         delayed.delete(timeout)
         client.write(data)
@@ -107,7 +107,7 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
       upstream.destroy()
     })
     upstream.on('close', () => {
-      // A dead connection tells nobody that its other end is gone.
+      // A half-open connection does not report the end of its peer.
       if (!isHalfOpen) client.destroy()
     })
     return pair

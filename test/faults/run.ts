@@ -1,13 +1,13 @@
 /**
- * `npm run test:faults`: every fault and every control, in seven minutes or so. `-- --minutes 10`: more of what goes on for a
- * time; `-- --only D1,A5`: those ids; `-- --quick`: the small numbers of CI. Writes test/faults/RESULTS.md when all were run
- * in full. Exits with 1 when a check is missed, or when a control misses none.
+ * `npm run test:faults`: runs every fault and every control, in about seven minutes. `-- --minutes 10` runs the timed
+ * scenarios longer, `-- --only D1,A5` selects ids, `-- --quick` uses the small numbers of CI. A complete run writes
+ * test/faults/RESULTS.md. Exits with 1 if a check is missed, or if a control does not miss its check.
  */
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { holds, play, type Scale, sentence } from './scenario.ts'
+import { describe, isValid, type Result } from './results-table.ts'
+import { holds, runScenario, type Scale, sentence } from './scenario.ts'
 import { scenarios } from './scenarios.ts'
-import { describe, isValid, type Result } from './table.ts'
 
 const { values } = parseArgs({
   options: {
@@ -18,7 +18,7 @@ const { values } = parseArgs({
 })
 const minutes = Number(values.minutes)
 const only = values.only?.split(',')
-// All that was started ends with this process.
+// Everything that was started ends with this process.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
 
 const isTerminal = process.stderr.isTTY
@@ -37,7 +37,7 @@ for (const scenario of scenarios) {
   const { id, fault } = scenario
   if (only && !only.some((one) => id === one || id.startsWith(`${one} `))) continue
   console.log(`\n${id}  ${fault}`)
-  const result: Result = { scenario, played: await play(scenario, scale), controls: [] }
+  const result: Result = { scenario, played: await runScenario(scenario, scale), controls: [] }
   clear()
   for (const check of result.played.checks) {
     console.log(`  ${holds(check) ? 'holds ' : 'MISSED'} ${sentence(check)}`)
@@ -45,7 +45,7 @@ for (const scenario of scenarios) {
   }
   console.log(`  ${JSON.stringify(result.played.counts)}, ${Math.round(result.played.seconds)} s`)
   for (const control of scenario.controls) {
-    const played = await play(control, scale)
+    const played = await runScenario(control, scale)
     clear()
     result.controls.push({ control, played })
     const missed = played.checks.filter((check) => !holds(check))

@@ -1,55 +1,55 @@
-/** What a scenario is: a fault that is really caused, and what must hold. Each comes with a run in which it must not. */
+/** Types of scenarios and their runs. A scenario causes a real fault and checks what must hold; its controls must fail a check. */
 import { percentile } from './checker.ts'
-import { createStage, type Entry, type Stage } from './stage.ts'
+import { createTestbed, type Entry, type Testbed } from './testbed.ts'
 
 export interface Check {
   what: string
   measured: number
   atMost?: number
   atLeast?: number
-  /** Some of what was counted, to be looked into when it must not be. */
+  /** Some of the counted things, for diagnosis. */
   samples?: string[]
 }
 
 export interface Finding {
   checks: Check[]
-  /** What was done, for the table: jobs, kills, … */
+  /** What the run did, for the table: jobs, kills, … */
   counts: Record<string, number>
 }
 
 export interface Scale {
   entry: Entry
-  /** CI: small numbers, and a machine that does other things at the same time. */
+  /** Small numbers for CI, on a machine with other load. */
   isQuick: boolean
-  /** Of the whole run, where it is not quick. */
+  /** Duration of the whole run, unless quick. */
   minutes: number
-  /** Said while it goes on. */
+  /** Reports progress. */
   progress(text: string): void
 }
 
 export interface Scenario {
   id: string
   fault: string
-  run(stage: Stage, scale: Scale): Promise<Finding>
+  run(testbed: Testbed, scale: Scale): Promise<Finding>
   controls: Control[]
 }
 
-/** The same fault and the same checks, with something taken away that the promise rests on. */
+/** The same fault and checks without something that the guarantee depends on. */
 export interface Control {
   what: string
   /** The beginning of the check that it must miss. */
   misses: string
-  run(stage: Stage, scale: Scale): Promise<Finding>
+  run(testbed: Testbed, scale: Scale): Promise<Finding>
 }
 
-/** How long something goes on: of a long run its share of the minutes. */
+/** The duration of a phase, s: its share of a long run. */
 export function secondsOf({ isQuick, minutes }: Scale, quickS: number, share: number): number {
   return isQuick ? quickS : Math.max(quickS, minutes * 60 * share)
 }
 
 /**
- * Times against their bound: 99 % must keep it. On a machine that does other things at the same time it is the median, and
- * ten times the bound: what is left to see there is whether anybody waits for what he must not wait for.
+ * Checks the 99th percentile of times against a bound. A quick run checks the median against ten times the bound, which
+ * still detects requests that wait for something they must not wait for.
  */
 export function judgeTimes({ isQuick }: Scale, what: string, timesMs: number[], boundMs: number): Check {
   if (isQuick) return { what: `${what}, p50, ms`, measured: percentile(timesMs, 0.5), atMost: 10 * boundMs }
@@ -70,25 +70,25 @@ export function round(value: number): number {
   return Math.abs(value) >= 100 ? Math.round(value) : Math.round(value * 100) / 100
 }
 
-export interface Played extends Finding {
+export interface ScenarioRun extends Finding {
   seconds: number
 }
 
-/** On a stage of its own; nobody may have ended by himself. */
-export async function play(act: Scenario | Control, scale: Scale): Promise<Played> {
-  // A machine that does other things makes the event loop lag, which is not what is tested.
-  const stage = createStage(scale.entry, scale.isQuick ? { MAX_EVENT_LOOP_DELAY: '0' } : {})
-  const began = performance.now()
+/** Runs a scenario or control on its own test bed, and checks that no process crashed. */
+export async function runScenario(act: Scenario | Control, scale: Scale): Promise<ScenarioRun> {
+  // Other load on the machine makes the event loop lag, which is not under test.
+  const testbed = createTestbed(scale.entry, scale.isQuick ? { MAX_EVENT_LOOP_DELAY: '0' } : {})
+  const startedAt = performance.now()
   try {
-    const finding = await act.run(stage, scale)
-    const crashed = { what: 'processes that ended by themselves', measured: stage.crashes(), atMost: 0 }
+    const finding = await act.run(testbed, scale)
+    const crashed = { what: 'processes that crashed', measured: testbed.crashes(), atMost: 0 }
     return {
       ...finding,
       checks: [...finding.checks, crashed],
-      seconds: (performance.now() - began) / 1_000,
+      seconds: (performance.now() - startedAt) / 1_000,
     }
   } finally {
-    await stage.end()
+    await testbed.end()
   }
 }
 

@@ -1,4 +1,4 @@
-/* Loaded before redis-server (LD_PRELOAD): a disk that takes three seconds to write. */
+/* LD_PRELOAD library for redis-server that simulates a disk with three seconds per write. */
 #include <sys/syscall.h>
 #include <unistd.h>
 

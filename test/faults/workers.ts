@@ -1,30 +1,27 @@
-/**
- * Workers. Over HTTP, as clients of the service are: they take jobs, keep them, and say what became of them. And native ones
- * that go about it as nobody should, for control runs.
- */
+/** HTTP workers, which take, extend and settle jobs; and native workers that ignore the lock, for control runs. */
 import { randomUUID } from 'node:crypto'
 import { Job, type Queue, Worker } from 'bullmq'
-import type { Browser } from './clients.ts'
+import type { HttpClient } from './clients.ts'
 import type { RedisServer } from './processes.ts'
-import type { Stage } from './stage.ts'
-import { sleep } from './wait.ts'
+import type { Testbed } from './testbed.ts'
+import { sleep } from './timing.ts'
 
 export interface Lease {
-  /** Of the job, in its queue. */
+  /** Key of the job in its queue. */
   key: string
   lease: string
-  /** When it runs out, as it was told: ms since 1970. */
+  /** `expiresAt` of the lease, ms since 1970. */
   endsAt: number
 }
 
-/** Of one lease: its own status where the answer as a whole is 200 or 207. */
-export interface Told {
-  /** 0: there was no answer. */
+/** The result of one lease: its own status if the response is 200 or 207, otherwise that of the response. */
+export interface LeaseResult {
+  /** 0: no response. */
   status: number
   code: string | undefined
 }
 
-export type Deed =
+export type LeaseAction =
   | { kind: 'complete'; result: unknown }
   | { kind: 'fail' | 'retry' | 'release' }
   | { kind: 'extend'; leaseMs?: number; progress?: unknown; log?: string }
@@ -36,17 +33,17 @@ export interface TakeOptions {
   leaseMs: number
 }
 
-/** None where there is none, or no answer. */
+/** Empty if there is no job or no response. */
 export async function take(
-  browser: Browser,
+  httpClient: HttpClient,
   url: string,
   queue: string,
   options: TakeOptions,
 ): Promise<Lease[]> {
   const body = JSON.stringify(options)
-  const answer = await browser.ask(`${url}/queues/${queue}/leases`, { body })
-  if (answer.status !== 200) return []
-  const { jobs } = JSON.parse(answer.body) as { jobs: { id: string; lease: string; expiresAt: string }[] }
+  const response = await httpClient.ask(`${url}/queues/${queue}/leases`, { body })
+  if (response.status !== 200) return []
+  const { jobs } = JSON.parse(response.body) as { jobs: { id: string; lease: string; expiresAt: string }[] }
   return jobs.map(({ id, lease, expiresAt }) => ({
     ...{ key: id.slice(queue.length + 1), lease, endsAt: Date.parse(expiresAt) },
   }))
@@ -54,15 +51,15 @@ export async function take(
 
 /** Settles or extends one lease. */
 export async function act(
-  browser: Browser,
+  httpClient: HttpClient,
   url: string,
   lease: string,
-  { kind, ...details }: Deed,
+  { kind, ...details }: LeaseAction,
   timeoutMs = 10_000,
-): Promise<Told> {
+): Promise<LeaseResult> {
   const isExtension = kind === 'extend'
   const item = { lease, ...(isExtension ? {} : { outcome: kind }), ...details }
-  const { status, body, lost } = await browser.ask(`${url}/leases/${isExtension ? 'extend' : 'settle'}`, {
+  const { status, body, lost } = await httpClient.ask(`${url}/leases/${isExtension ? 'extend' : 'settle'}`, {
     body: JSON.stringify({ items: [item] }),
     timeoutMs,
   })
@@ -74,12 +71,16 @@ export async function act(
   return results ? { status: results[0]!.status, code: results[0]!.error?.code } : { status, code }
 }
 
-/** A native worker that asks for one job after the other, and leaves it to others to look for those that have stalled. */
-export function openAsker(stage: Stage, redis: RedisServer, queue: string): () => Promise<Job | undefined> {
+/** A native worker that takes one job at a time and does not look for stalled jobs. */
+export function openNativeTaker(
+  testbed: Testbed,
+  redis: RedisServer,
+  queue: string,
+): () => Promise<Job | undefined> {
   const connection = { ...redis.place, maxRetriesPerRequest: null }
   const worker = new Worker(queue, null, { connection, autorun: false })
   worker.on('error', () => {})
-  stage.onEnd(() => worker.close(true))
+  testbed.onEnd(() => worker.close(true))
   return async () => {
     const job = await worker.getNextJob(randomUUID(), { block: false })
     if (!job) await sleep(50)
@@ -87,7 +88,7 @@ export function openAsker(stage: Stage, redis: RedisServer, queue: string): () =
   }
 }
 
-/** Whoever holds it: BullMQ asks for no lock where the token is 0. False when it is not active. */
+/** Completes a job without its lock: BullMQ checks none for the token 0. False if the job is not active. */
 export async function completeUnlocked(queue: Queue, key: string, result: unknown): Promise<boolean> {
   const job = await Job.fromId(queue, key)
   return (

@@ -1,57 +1,57 @@
-/** Two ways to put a request to the service: `inject`, which takes no socket, and a real connection that is kept open. */
+/** Two ways to send a request to the service: `inject`, without a socket, and real keep-alive connections. */
 import { Agent, request } from 'node:http'
 import type { TestApp } from '../helpers/app.ts'
 import type { Case } from './operations.ts'
 
-export interface Answer {
+export interface HttpResponse {
   status: number
   headers: Record<string, string | string[] | undefined>
-  /** Of an event stream what came first. */
+  /** Of an event stream, only the first chunk. */
   body: string
-  /** When it was asked, ms since 1970. */
+  /** When the request was sent, ms since 1970. */
   atMs: number
-  /** Until the answer was whole. */
+  /** Until the response was complete. */
   ms: number
 }
 
-export type Ask = (asked: Case) => Promise<Answer>
+export type Send = (testCase: Case) => Promise<HttpResponse>
 
-export function injecting(app: TestApp): Ask {
+export function createInjectClient(app: TestApp): Send {
   return async ({ method, url, headers, payload }) => {
     const began = performance.now()
     const atMs = Date.now()
-    const answer = await app.http.inject({
+    const response = await app.http.inject({
       ...{ method: method as 'GET', url, headers },
       ...(payload === undefined ? {} : { payload }),
     })
     return {
-      status: answer.statusCode,
-      headers: answer.headers as Answer['headers'],
-      body: answer.body,
+      status: response.statusCode,
+      headers: response.headers as HttpResponse['headers'],
+      body: response.body,
       atMs,
       ms: performance.now() - began,
     }
   }
 }
 
-/** Longest that a test waits for an answer. */
+/** How long a test waits for a response. */
 const TIMEOUT_MS = 15_000
 
-export function dialling(port: number): { ask: Ask; close(): void } {
+export function createSocketClient(port: number): { send: Send; close(): void } {
   const agent = new Agent({ keepAlive: true, maxSockets: 32 })
   return {
-    ask: ({ method, url, headers, payload }) =>
+    send: ({ method, url, headers, payload }) =>
       new Promise((resolve, reject) => {
         const began = performance.now()
         const atMs = Date.now()
         const length = payload === undefined ? {} : { 'content-length': Buffer.byteLength(payload) }
-        const asking = request({
+        const outgoing = request({
           ...{ host: '127.0.0.1', port, agent, method, path: url, timeout: TIMEOUT_MS },
           headers: { ...headers, ...length },
         })
-        asking.on('timeout', () => asking.destroy(new Error(`no answer in ${TIMEOUT_MS} ms`)))
-        asking.on('error', reject)
-        asking.on('response', (response) => {
+        outgoing.on('timeout', () => outgoing.destroy(new Error(`no response in ${TIMEOUT_MS} ms`)))
+        outgoing.on('error', reject)
+        outgoing.on('response', (response) => {
           let body = ''
           const done = () => {
             const { statusCode: status = 0, headers } = response
@@ -68,7 +68,7 @@ export function dialling(port: number): { ask: Ask; close(): void } {
             response.destroy()
           })
         })
-        asking.end(payload)
+        outgoing.end(payload)
       }),
     close: () => agent.destroy(),
   }

@@ -1,27 +1,26 @@
 /**
- * What every answer owes, whatever was asked: a status that the document lists for the operation, a body that fits what it
- * says of that status and has nothing more in it, a problem with a code that is told there, the request's id, and no
- * long wait. Says what is wrong, and nothing when nothing is.
+ * Checks a response against the OpenAPI document: a listed status, a body that matches the schema of that status without
+ * extra fields, a listed problem code, the request id and the response time. Returns the violations.
  */
 import { Compile } from 'typebox/schema'
 import { type ErrorCode, errorTable } from '../../src/errors.ts'
-import type { Answer } from './clients.ts'
+import type { HttpResponse } from './clients.ts'
 import type { Schema } from './from-schema.ts'
-import { nothing } from './nothing.ts'
 import { type Case, type Document, mayWait, type Operation } from './operations.ts'
+import { unknownRoute } from './unknown-routes.ts'
 
-export type Contract = (operation: Operation, asked: Case, answer: Answer) => string[]
+export type Contract = (operation: Operation, testCase: Case, response: HttpResponse) => string[]
 
-/** Longest that anything may take, and how much of it a `wait` explains. */
+/** The longest allowed response time, and how much a `wait` adds to it. */
 const MAX_MS = 2_000
 const MAX_WAIT_MS = 1_000
 
-/** A little less than the service takes: the names of some headers are added on the way. */
+/** Slightly below the limit of the service, because the client adds some headers. */
 const MAX_HEAD_BYTES = 15_000
 
-const SANE_ID = /^[A-Za-z0-9._:-]{1,128}$/
-/** Paths, lines of code, what Redis says of a script: nothing of that is for clients. */
-export const INSIDES = /node_modules|\.[cm]?[jt]s:\d|user_script|EVALSHA|\bat \S+ \(/
+const SAFE_ID = /^[A-Za-z0-9._:-]{1,128}$/
+/** File paths, stack frames and Redis script errors, which must not reach clients. */
+export const INTERNALS = /node_modules|\.[cm]?[jt]s:\d|user_script|EVALSHA|\bat \S+ \(/
 
 export function createContract(document: Document): Contract {
   const validators = new Map<Schema, (value: unknown) => string | undefined>()
@@ -37,7 +36,7 @@ export function createContract(document: Document): Contract {
     return validator
   }
 
-  /** With its references filled in, and objects that take no field that they do not name. */
+  /** Resolves references, and forbids fields that an object schema does not name. */
   function closed(node: unknown): unknown {
     if (Array.isArray(node)) return node.map(closed)
     if (node === null || typeof node !== 'object') return node
@@ -49,73 +48,80 @@ export function createContract(document: Document): Contract {
     return copy
   }
 
-  return (meant, asked, answer) => {
-    const { status, headers, body } = answer
-    const operation = meant.answersTo(asked.url) ? meant : nothing
-    // Node's parser refuses it before anybody could give it an id, or look for its operation.
-    if (status === 431 && headBytes(asked) > MAX_HEAD_BYTES) return []
-    const response = operation.responses[status]
+  return (intended, testCase, response) => {
+    const { status, headers, body } = response
+    const operation = intended.matches(testCase.url) ? intended : unknownRoute
+    // Node's parser rejects it before the request gets an id or a route.
+    if (status === 431 && headBytes(testCase) > MAX_HEAD_BYTES) return []
+    const documented = operation.responses[status]
     return [
-      ...(response ? [] : [`the document does not list ${status}`]),
-      ...(response && asked.method !== 'HEAD' ? bodyFaults(response.content, answer) : []),
-      ...(status >= 400 && isProblem(answer) ? problemFaults(answer, response?.description ?? '') : []),
-      // 503 says that Redis is away or too busy, or that a queue is damaged, and nothing of that is so.
+      ...(documented ? [] : [`the document does not list ${status}`]),
+      ...(documented && testCase.method !== 'HEAD' ? bodyFaults(documented.content, response) : []),
+      ...(status >= 400 && isProblem(response) ? problemFaults(response, documented?.description ?? '') : []),
+      // Redis is up and idle, and no queue is damaged, so a 503 is a failure too.
       ...(status >= 500 && status !== 501 ? [`it is ${status}`] : []),
-      ...idFaults(asked, headers['x-request-id']),
-      ...(answer.ms > MAX_MS + (mayWait(asked) ? MAX_WAIT_MS : 0)
-        ? [`it took ${Math.round(answer.ms)} ms`]
+      ...idFaults(testCase, headers['x-request-id']),
+      ...(response.ms > MAX_MS + (mayWait(testCase) ? MAX_WAIT_MS : 0)
+        ? [`it took ${Math.round(response.ms)} ms`]
         : []),
-      ...(status >= 400 && INSIDES.test(body) ? ['it tells what is inside'] : []),
+      ...(status >= 400 && INTERNALS.test(body) ? ['it reveals internals'] : []),
       ...('x-injected' in headers ? ['a header was injected'] : []),
     ]
   }
 
-  function bodyFaults(content: Record<string, { schema: Schema }> | undefined, answer: Answer): string[] {
-    const type = mediaType(answer)
-    // Of a library's pages nothing is said.
+  function bodyFaults(
+    content: Record<string, { schema: Schema }> | undefined,
+    response: HttpResponse,
+  ): string[] {
+    const type = mediaType(response)
+    // The document does not describe the pages of libraries.
     if (!content)
-      return [204, 304].includes(answer.status) && answer.body !== '' ? ['a body where there is none'] : []
+      return [204, 304].includes(response.status) && response.body !== ''
+        ? ['it has a body, but must not']
+        : []
     const documented = content[type]
-    if (!documented) return [`the document does not list "${type}" for ${answer.status}`]
+    if (!documented) return [`the document does not list "${type}" for ${response.status}`]
     if (!type.endsWith('json'))
-      return answer.body.startsWith('retry: ') ? [] : ['the stream has no beginning']
-    const value = parse(answer.body)
-    if (value === undefined) return [answer.body === '' ? 'there is no body' : 'the body is not JSON']
+      return response.body.startsWith('retry: ') ? [] : ['the stream does not start with retry']
+    const value = parse(response.body)
+    if (value === undefined) return [response.body === '' ? 'the body is missing' : 'the body is not JSON']
     const fault = validatorOf(documented.schema)(value)
-    return fault === undefined ? [] : [`the body does not fit: ${fault}`]
+    return fault === undefined ? [] : [`the body does not match the schema: ${fault}`]
   }
 }
 
-function problemFaults({ status, headers, body }: Answer, description: string): string[] {
+function problemFaults({ status, headers, body }: HttpResponse, description: string): string[] {
   const problem = parse(body) as { code: ErrorCode; status: number; instance?: string } | undefined
   if (!problem) return []
   const { code, instance } = problem
   return [
-    ...(Object.hasOwn(errorTable, code) ? [] : [`the code ${code} is not known`]),
-    ...(errorTable[code]?.status === status && problem.status === status ? [] : [`${code} is not ${status}`]),
+    ...(Object.hasOwn(errorTable, code) ? [] : [`the code ${code} is unknown`]),
+    ...(errorTable[code]?.status === status && problem.status === status
+      ? []
+      : [`${code} has the status ${status}`]),
     ...(description.includes(`\`${code}\``) ? [] : [`the document does not list ${code} for ${status}`]),
     ...(instance === `urn:request:${headers['x-request-id']}` ? [] : [`the instance is ${instance}`]),
-    ...(status === 503 && headers['retry-after'] === undefined ? ['there is no Retry-After'] : []),
+    ...(status === 503 && headers['retry-after'] === undefined ? ['Retry-After is missing'] : []),
   ]
 }
 
 function idFaults({ headers }: Case, echoed: unknown): string[] {
   const given = headers['x-request-id']
-  if (given !== undefined && SANE_ID.test(given)) {
-    return echoed === given ? [] : [`X-Request-Id is not the one that was given: ${echoed}`]
+  if (given !== undefined && SAFE_ID.test(given)) {
+    return echoed === given ? [] : [`X-Request-Id was not returned: ${echoed}`]
   }
-  return SANE_ID.test(String(echoed)) && echoed !== undefined ? [] : [`X-Request-Id is ${echoed}`]
+  return SAFE_ID.test(String(echoed)) && echoed !== undefined ? [] : [`X-Request-Id is ${echoed}`]
 }
 
 function headBytes({ url, headers }: Case): number {
   return Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value.length, url.length)
 }
 
-function isProblem(answer: Answer): boolean {
-  return mediaType(answer) === 'application/problem+json' && answer.body !== ''
+function isProblem(response: HttpResponse): boolean {
+  return mediaType(response) === 'application/problem+json' && response.body !== ''
 }
 
-function mediaType({ headers }: Answer): string {
+function mediaType({ headers }: HttpResponse): string {
   return String(headers['content-type'] ?? '').split(';', 1)[0]!
 }
 

@@ -1,10 +1,10 @@
 /**
- * From a JSON schema of the OpenAPI document to texts of JSON that fit it, and to texts that nearly do: one thing in
- * them is of another type, missing, unknown, twice there, or at or beyond its bounds. Knows the keywords that the document
- * uses and throws at any other, so that no schema is passed over.
+ * Generates JSON texts from the JSON schemas of the OpenAPI document: valid ones, and near misses in which one thing has
+ * another type, is missing, unknown, repeated, or at or beyond a bound. Supports the keywords that the document uses and
+ * throws for any other, so that no schema is skipped.
  */
 import * as fc from 'fast-check'
-import { anyJson, anyText, numberText, type Text } from './hostile.ts'
+import { anyJson, anyText, numberText, type Text } from './hostile-values.ts'
 
 export interface Schema {
   $ref?: string
@@ -26,52 +26,52 @@ export interface Schema {
   maximum?: number
 }
 
-/** JSON texts for properties of one name, instead of what their schema says. */
-export interface Instead {
+/** JSON texts that replace the schema of every property with one name. */
+export interface Override {
   fitting: Text
   nearly: Text
 }
 
 export interface FromSchema {
-  /** JSON texts that fit. */
+  /** Valid JSON texts. */
   fitting(schema: Schema): Text
-  /** JSON texts with one thing in them that is at a bound, beyond it, or wrong. */
+  /** JSON texts with one thing at a bound, beyond it, or wrong. */
   nearly(schema: Schema): Text
 }
 
 const KNOWN = [
   ...['$ref', 'type', 'enum', 'anyOf', 'properties', 'required', 'additionalProperties', 'maxProperties'],
   ...['items', 'minItems', 'maxItems', 'format', 'pattern', 'minLength', 'maxLength', 'minimum', 'maximum'],
-  // They say nothing of what fits.
+  // Annotations, which do not constrain values.
   ...['title', 'description', 'example', 'examples'],
 ]
 
-/** A few for every length: longer lists are for the tests of batches, and for bounds. */
+/** Lists stay short here; batch tests and `around` cover long ones. */
 const ITEMS_MAX = 6
 
 /**
- * `samples`: values for properties of that name, which make requests meet: queues and ids that others use as well. Of an
- * object that may have any names these are its names; its values are known as `name{}`.
+ * `samples`: values for properties of that name, so that requests share queues and ids. For an object with free keys they
+ * are the keys, and its values have the name `name{}`.
  */
 export function createFromSchema(
   components: Record<string, Schema>,
   samples: Record<string, string[]>,
-  instead: Record<string, Instead> = {},
+  overrides: Record<string, Override> = {},
 ): FromSchema {
-  function look(schema: Schema): Schema {
+  function resolve(schema: Schema): Schema {
     const unknown = Object.keys(schema).filter((key) => !KNOWN.includes(key))
     if (unknown.length > 0) throw new Error(`from-schema.ts does not know the keyword ${unknown.join(', ')}`)
     const { format = 'date-time' } = schema
     if (format !== 'date-time') throw new Error(`from-schema.ts does not know the format ${format}`)
     if (schema.$ref === undefined) return schema
     const target = components[schema.$ref.replace('#/components/schemas/', '')]
-    if (!target) throw new Error(`${schema.$ref} leads nowhere`)
-    return look(target)
+    if (!target) throw new Error(`${schema.$ref} does not exist`)
+    return resolve(target)
   }
 
   function fitting(given: Schema, name = ''): Text {
-    const schema = look(given)
-    if (instead[name]) return instead[name].fitting
+    const schema = resolve(given)
+    if (overrides[name]) return overrides[name].fitting
     if (schema.enum) return fc.constantFrom(...schema.enum.map((value) => JSON.stringify(value)))
     if (schema.anyOf) return fc.oneof(...schema.anyOf.map((branch) => fitting(branch)))
     if (Array.isArray(schema.type)) return oneOfTypes(schema, schema.type, fitting)
@@ -97,8 +97,8 @@ export function createFromSchema(
   }
 
   function nearly(given: Schema, name = ''): Text {
-    const schema = look(given)
-    if (instead[name]) return instead[name].nearly
+    const schema = resolve(given)
+    if (overrides[name]) return overrides[name].nearly
     if (schema.enum) return otherEnums(schema.enum)
     if (schema.anyOf) return fc.oneof(...schema.anyOf.map((branch) => nearly(branch)), anyJson)
     if (Array.isArray(schema.type)) return oneOfTypes(schema, schema.type, nearly)
@@ -113,9 +113,9 @@ export function createFromSchema(
           anyJson,
         )
       case 'array':
-        return spoiltList(schema)
+        return brokenList(schema)
       case 'object':
-        return spoiltObject(schema, name)
+        return brokenObject(schema, name)
       default:
         return fitting(schema, name)
     }
@@ -130,19 +130,19 @@ export function createFromSchema(
     return fc.array(fitting(items), { minLength: minItems, maxLength })
   }
 
-  function spoiltList(schema: Schema): Text {
+  function brokenList(schema: Schema): Text {
     const { items = {}, minItems = 0, maxItems } = schema
     const withOne = fc
       .tuple(lists(schema), nearly(items), fc.nat())
       .map(([all, one, at]) => list(all.toSpliced(at % (all.length + 1), 1, one)))
     const tooFew = minItems > 0 ? [fc.constant(list([]))] : []
-    const many = fc
+    const tooMany = fc
       .tuple(fitting(items), around(maxItems ?? 0))
       .map(([item, length]) => list(Array(length).fill(item)))
     return fc.oneof(
       { weight: 6, arbitrary: withOne },
       ...tooFew,
-      ...(maxItems === undefined ? [] : [many]),
+      ...(maxItems === undefined ? [] : [tooMany]),
       anyJson,
     )
   }
@@ -152,13 +152,13 @@ export function createFromSchema(
     const each = Object.entries(properties).map(([key, property]) => {
       const pair = fitting(property, key).map((text): Pair[] => [[key, text]])
       if (required.includes(key)) return pair
-      // Mostly left out: with all of them at once, one would hide what another does.
+      // Mostly omitted: with all properties at once, one would mask another.
       return fc.oneof({ weight: 2, arbitrary: fc.constant<Pair[]>([]) }, { weight: 1, arbitrary: pair })
     })
     return fc.tuple(...each, freePairs(schema, name)).map((some) => some.flat())
   }
 
-  /** Of an object that may have names of any kind. */
+  /** Pairs of an object with free keys. */
   function freePairs({ additionalProperties, maxProperties }: Schema, name: string): fc.Arbitrary<Pair[]> {
     if (typeof additionalProperties !== 'object') return fc.constant([])
     const pair = fc.tuple(namesIn(name), fitting(additionalProperties, `${name}{}`))
@@ -167,42 +167,42 @@ export function createFromSchema(
 
   const namesIn = (name: string): Text => (samples[name] ? fc.constantFrom(...samples[name]) : anyText)
 
-  type Spoil = (pairs: Pair[]) => Pair[]
+  type Break = (pairs: Pair[]) => Pair[]
 
-  function spoiltObject(schema: Schema, name: string): Text {
+  function brokenObject(schema: Schema, name: string): Text {
     const { properties = {}, required = [] } = schema
     const without = (all: Pair[], key: string) => all.filter(([other]) => other !== key)
     const replaced = Object.entries(properties).map(([key, property]) =>
       nearly(property, key).map(
-        (text): Spoil =>
+        (text): Break =>
           (all) => [...without(all, key), [key, text]],
       ),
     )
-    const missing = required.map((key) => fc.constant<Spoil>((all) => without(all, key)))
+    const missing = required.map((key) => fc.constant<Break>((all) => without(all, key)))
     const added = fc.tuple(anyText, anyJson).map(
-      (pair): Spoil =>
+      (pair): Break =>
         (all) => [pair, ...all],
     )
-    const twice = fc.constant<Spoil>((all) => [...all, ...all])
-    const change = fc.oneof(...replaced, ...spoiltFree(schema, name))
-    const spoil = fc.oneof({ weight: 8, arbitrary: change }, ...missing, added, twice)
-    const spoilt = fc.tuple(pairs(schema, name), spoil).map(([all, change]) => object(change(all)))
-    return fc.oneof({ weight: 12, arbitrary: spoilt }, anyJson)
+    const twice = fc.constant<Break>((all) => [...all, ...all])
+    const change = fc.oneof(...replaced, ...brokenFree(schema, name))
+    const breakage = fc.oneof({ weight: 8, arbitrary: change }, ...missing, added, twice)
+    const broken = fc.tuple(pairs(schema, name), breakage).map(([all, change]) => object(change(all)))
+    return fc.oneof({ weight: 12, arbitrary: broken }, anyJson)
   }
 
-  function spoiltFree({ additionalProperties, maxProperties }: Schema, name: string): fc.Arbitrary<Spoil>[] {
+  function brokenFree({ additionalProperties, maxProperties }: Schema, name: string): fc.Arbitrary<Break>[] {
     if (typeof additionalProperties !== 'object') return []
     const wrong = fc.tuple(namesIn(name), nearly(additionalProperties, `${name}{}`)).map(
-      (pair): Spoil =>
+      (pair): Break =>
         (all) => [...all, pair],
     )
     if (maxProperties === undefined) return [wrong]
-    const many = fc.tuple(fitting(additionalProperties, `${name}{}`), around(maxProperties)).map(
-      ([text, length]): Spoil =>
+    const tooMany = fc.tuple(fitting(additionalProperties, `${name}{}`), around(maxProperties)).map(
+      ([text, length]): Break =>
         () =>
           Array.from({ length }, (_, index) => [`x-${index}`, text]),
     )
-    return [wrong, many]
+    return [wrong, tooMany]
   }
 
   return { fitting: (schema) => fitting(schema), nearly: (schema) => nearly(schema) }
@@ -219,14 +219,14 @@ function numbers({ type, minimum: min, maximum: max }: Schema): fc.Arbitrary<num
   return fc.integer(range)
 }
 
-/** At a bound and beyond it. */
+/** The bound, and one beyond it. */
 const around = (maximum: number) => fc.constantFrom(maximum, maximum + 1)
 
 function strings(schema: Schema, samples: string[]): Text {
   if (schema.format !== undefined) return times
   const free = schema.pattern === undefined ? anyText : matching(schema.pattern)
   const { minLength = 0, maxLength = Number.POSITIVE_INFINITY } = schema
-  // By code points, as JSON Schema counts.
+  // JSON Schema counts code points.
   const fits = free.filter((text) => [...text].length >= minLength && [...text].length <= maxLength)
   return samples.length === 0 ? fits : fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...samples) }, fits)
 }
@@ -236,7 +236,7 @@ const times: Text = fc
   .date({ noInvalidDate: true, min: new Date(0), max: new Date('9999-12-31') })
   .map((date) => date.toISOString())
 
-/** fast-check makes no text from a pattern that looks ahead: those are left out, and then decide. */
+/** fast-check cannot generate from lookaheads: they are removed for generating, and then used as a filter. */
 function matching(pattern: string): Text {
   const plain = pattern.replaceAll(/\(\?!(?:\(\?:[^()]*\)|[^()])*\)/g, '')
   const whole = new RegExp(pattern)

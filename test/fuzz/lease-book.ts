@@ -1,14 +1,15 @@
 /**
- * The leases that the service has given, for requests that ask for one with a placeholder: held still, settled already,
- * changed, of another service, of a job that never was. What is known of each says what the service must answer.
+ * Keeps the leases that the service has granted, and fills them into requests that contain a placeholder: a lease that is
+ * held, settled, tampered with, sealed by another service, or of a job that never existed. What the book knows of a lease
+ * determines what the service must respond.
  */
 import { createLeaseSealer } from '../../src/leases/lease-token.ts'
 import type { Case } from './operations.ts'
 
-/** Placeholders, each the whole of a text. */
+/** Placeholders; each is a complete JSON string. */
 export const LEASES = {
   held: '@held',
-  /** The one before it in the same request. */
+  /** The previous lease of the same request. */
   again: '@again',
   settled: '@settled',
   changed: '@changed',
@@ -30,34 +31,33 @@ export interface LeasedJob {
 }
 
 export interface Lease {
-  /** Without what it was made for when it is of no job. */
+  /** `undefined` for a lease of a job that never existed. */
   job: LeasedJob | undefined
-  /** It is held until then for certain, ms since 1970: at least this long, whatever an extension may have made of it. */
+  /** The lease is certainly held until then, ms since 1970, whether or not a pending extension succeeds. */
   untilMs: number
-  /** Requests to settle it that are under way or had an answer for it. */
+  /** Requests to settle it that are in flight or completed. */
   settles: number
-  /** When the service said that it is settled. */
+  /** When the service confirmed that it is settled. */
   settledAtMs: number | undefined
 }
 
 export interface LeaseBook {
-  /** With the placeholders in its body filled in. `settles`: what it asks for is held no more afterwards. */
-  fill(asked: Case, settles: boolean): Case
-  /** One of those that this service has made; `undefined` for any other text. */
+  /** Fills in the placeholders of the body. `settles`: the leases are no longer held afterwards. */
+  fill(testCase: Case, settles: boolean): Case
+  /** A lease that this service has granted; `undefined` for any other text. */
   find(text: string): Lease | undefined
-  /** From now on it is known. */
-  enter(job: LeasedJob): Lease
-  /** Who holds this job for certain. */
+  add(job: LeasedJob): Lease
+  /** The lease that certainly holds this job. */
   holder(id: string): Lease | undefined
-  /** Requests may have it. */
+  /** Makes the lease available for requests. */
   offer(lease: Lease): void
-  /** Others may have again what this request was given to settle, and has not. */
-  takeBack(asked: Case): void
-  /** Requests may have it as one that is settled. */
+  /** Makes the leases available again that this request was given to settle, and has not settled. */
+  returnUnused(testCase: Case): void
+  /** Makes the lease available as a settled one. */
   retire(lease: Lease): void
 }
 
-/** Of those that are settled the latest. */
+/** How many settled leases are kept, the latest. */
 const KEPT = 200
 const PLACEHOLDER = new RegExp(`"(${Object.values(LEASES).join('|')})"`, 'g')
 
@@ -66,33 +66,33 @@ export function createLeaseBook(): LeaseBook {
   const others = createLeaseSealer([OTHER_SECRET])
   const known = new Map<string, Lease>()
   const byJob = new Map<string, Lease>()
-  const held: string[] = []
+  const heldTokens: string[] = []
   const settled: string[] = []
   const given = new WeakMap<Case, string[]>()
-  let turn = 0
+  let counter = 0
 
-  /** Mostly a new one, which is held still; now and then the oldest. */
+  /** Mostly the newest, which is still held; sometimes the oldest. */
   function takeHeld(): string | undefined {
-    return turn++ % 8 === 0 ? held.shift() : held.pop()
+    return counter++ % 8 === 0 ? heldTokens.shift() : heldTokens.pop()
   }
 
-  const any = (texts: string[]) => texts[turn++ % Math.max(1, texts.length)]
+  const any = (texts: string[]) => texts[counter++ % Math.max(1, texts.length)]
 
   function gone(): string {
-    const key = `gone-${turn++}`
-    const held = { queue: 'fuzz', key, token: 'x', opts: '{}', attemptsMade: 0, attemptsStarted: 1 }
-    const text = ours.seal(held)
+    const key = `gone-${counter++}`
+    const lease = { queue: 'fuzz', key, token: 'x', opts: '{}', attemptsMade: 0, attemptsStarted: 1 }
+    const text = ours.seal(lease)
     known.set(text, { job: undefined, untilMs: 0, settles: 0, settledAtMs: undefined })
     return text
   }
 
   return {
-    fill(asked, settles) {
-      if (!asked.payload?.includes('"@')) return asked
+    fill(testCase, settles) {
+      if (!testCase.payload?.includes('"@')) return testCase
       const taken: string[] = []
       let last: string | undefined
       const one = () => {
-        const text = settles ? takeHeld() : any(held)
+        const text = settles ? takeHeld() : any(heldTokens)
         if (settles && text !== undefined) taken.push(text)
         return text
       }
@@ -100,22 +100,22 @@ export function createLeaseBook(): LeaseBook {
         [LEASES.held]: one,
         [LEASES.again]: () => last ?? one(),
         [LEASES.settled]: () => any(settled),
-        [LEASES.changed]: () => change(any([...held, ...settled]), turn++),
-        [LEASES.foreign]: () => reseal(any([...held, ...settled])),
+        [LEASES.changed]: () => change(any([...heldTokens, ...settled]), counter++),
+        [LEASES.foreign]: () => reseal(any([...heldTokens, ...settled])),
         [LEASES.gone]: gone,
       }
-      const payload = asked.payload.replaceAll(PLACEHOLDER, (whole, placeholder: string) => {
+      const payload = testCase.payload.replaceAll(PLACEHOLDER, (whole, placeholder: string) => {
         const text = fill[placeholder]!()
         if (text === undefined) return whole
         last = text
         return JSON.stringify(text)
       })
-      const filled = { ...asked, payload }
+      const filled = { ...testCase, payload }
       given.set(filled, taken)
       return filled
     },
     find: (text) => known.get(text),
-    enter(job) {
+    add(job) {
       const lease = { job, untilMs: Date.parse(job.expiresAt), settles: 0, settledAtMs: undefined }
       known.set(job.lease, lease)
       byJob.set(job.id, lease)
@@ -126,12 +126,12 @@ export function createLeaseBook(): LeaseBook {
       return lease && lease.settles === 0 && Date.now() < lease.untilMs ? lease : undefined
     },
     offer({ job }) {
-      if (job) held.push(job.lease)
+      if (job) heldTokens.push(job.lease)
     },
-    takeBack(asked) {
-      const unused = (given.get(asked) ?? []).filter((text) => known.get(text)!.settles === 0)
-      held.push(...unused)
-      given.delete(asked)
+    returnUnused(testCase) {
+      const unused = (given.get(testCase) ?? []).filter((text) => known.get(text)!.settles === 0)
+      heldTokens.push(...unused)
+      given.delete(testCase)
     },
     retire({ job }) {
       if (job && settled.push(job.lease) > KEPT) settled.shift()
@@ -145,18 +145,18 @@ export function createLeaseBook(): LeaseBook {
 
 const DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
-/** One character of it is another, is missing, or is there beside the others: at its ends as well. */
-function change(text: string | undefined, turn: number): string | undefined {
+/** Replaces, removes or inserts one character, also at the ends. */
+function change(text: string | undefined, counter: number): string | undefined {
   if (text === undefined) return undefined
   const dot = text.indexOf('.')
-  const places = [0, text.length - 1, dot, dot - 1, dot + 1, (turn * 7_919) % text.length]
-  const at = places[turn % places.length]!
+  const positions = [0, text.length - 1, dot, dot - 1, dot + 1, (counter * 7_919) % text.length]
+  const at = positions[counter % positions.length]!
   const next = DIGITS[(DIGITS.indexOf(text[at]!) + 1) % DIGITS.length]!
   const changes = [
     text.slice(0, at) + next + text.slice(at + 1),
     text.slice(0, at) + text.slice(at + 1),
     text.slice(0, at) + next + text.slice(at),
-    `${text}${['=', '.', '!', ' ', '.x', 'A', '\n'][turn % 7]}`,
+    `${text}${['=', '.', '!', ' ', '.x', 'A', '\n'][counter % 7]}`,
   ]
-  return changes[(turn >> 2) % changes.length]
+  return changes[(counter >> 2) % changes.length]
 }

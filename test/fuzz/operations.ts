@@ -1,6 +1,6 @@
 /**
- * Requests for every operation of the OpenAPI document: those that fit it, those that nearly do, and those that are
- * nothing of the kind. What a schema cannot say is in special.ts.
+ * Generates requests for every operation of the OpenAPI document: valid ones, near misses, and arbitrary ones.
+ * special-values.ts has what a schema cannot express.
  */
 import * as fc from 'fast-check'
 import { testConfig } from '../helpers/app.ts'
@@ -14,12 +14,12 @@ import {
   headerText,
   rawSegments,
   type Text,
-} from './hostile.ts'
-import { instead, isHarmless, samples, special } from './special.ts'
+} from './hostile-values.ts'
+import { isHarmless, overrides, parameterOverrides, samples } from './special-values.ts'
 
 export interface Case {
   method: string
-  /** As it stands in the request line. */
+  /** As in the request line. */
   url: string
   headers: Record<string, string>
   payload?: string
@@ -53,25 +53,25 @@ export interface Document {
 export interface Operation {
   /** The operationId. */
   id: string
-  /** By status, what the document says of the answers. */
+  /** The documented responses, by status. */
   responses: Record<string, Response>
-  /** Whether it is this operation that the URL leads to, which a hostile segment may prevent. */
-  answersTo(url: string): boolean
+  /** Whether the URL leads to this operation; a hostile segment may prevent that. */
+  matches(url: string): boolean
   cases: fc.Arbitrary<Case>
 }
 
 export function readOperations({ paths, components }: Document): Operation[] {
-  const fromSchema = createFromSchema(components.schemas, samples, instead)
+  const fromSchema = createFromSchema(components.schemas, samples, overrides)
   return Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, described]): Operation => {
       const { operationId: id, responses } = described
       const cases = casesOf(method.toUpperCase(), path, described, fromSchema)
-      return { id, responses, answersTo: matcher(path), cases }
+      return { id, responses, matches: matcher(path), cases }
     }),
   )
 }
 
-/** Longest segment that the router takes (src/app.ts). */
+/** The longest segment that the router accepts (src/app.ts). */
 const MAX_SEGMENT = 700
 
 function matcher(path: string): (url: string) => boolean {
@@ -91,9 +91,10 @@ function casesOf(method: string, path: string, described: Described, from: FromS
   const parameters = (described.parameters ?? []).map((one) => ({ ...one, operationId }))
   const within = (place: string) => parameters.filter((parameter) => parameter.in === place)
   const body = requestBody?.content['application/json']?.schema
-  if (requestBody && !body) throw new Error(`operations.ts makes no ${Object.keys(requestBody.content)}`)
+  if (requestBody && !body)
+    throw new Error(`operations.ts cannot generate ${Object.keys(requestBody.content)}`)
   const strange = parameters.filter(({ in: place }) => !['path', 'query', 'header'].includes(place))
-  if (strange.length > 0) throw new Error(`operations.ts makes no parameters in ${strange[0]!.in}`)
+  if (strange.length > 0) throw new Error(`operations.ts cannot generate parameters in ${strange[0]!.in}`)
   return fc
     .record({
       path: paths(path, within('path'), from),
@@ -108,9 +109,10 @@ function casesOf(method: string, path: string, described: Described, from: FromS
     .filter(({ payload }) => isHarmless(payload))
 }
 
-/** What a parameter says: JSON texts without their quotes. */
+/** Values of a parameter: JSON texts without their quotes. */
 function values({ operationId, in: place, name, schema }: Parameter, from: FromSchema): Text {
-  const given = special[`${operationId} ${place} ${name}`] ?? special[`${place} ${name}`]
+  const given =
+    parameterOverrides[`${operationId} ${place} ${name}`] ?? parameterOverrides[`${place} ${name}`]
   if (given) return given
   const bare = (json: string) => {
     const text = json.startsWith('"') ? String(JSON.parse(json)) : json
@@ -184,7 +186,7 @@ const CONTENT_TYPES = [
   ...['application/x-ndjson', 'application/problem+json', 'application/json, text/plain', 'json', ';', 'application/'],
 ] // biome-ignore format: a list to read, not a column
 
-/** Those any request may have: how often, and what. */
+/** Headers that any request may have, and how often. */
 const common: [name: string, oneIn: number, value: Text][] = [
   [
     'x-request-id',
@@ -225,7 +227,7 @@ function headers(
 const { BODY_LIMIT, BATCH_BODY_LIMIT, BATCH_MAX_ITEMS } = testConfig()
 
 function payloads(schema: Schema, { fitting, nearly }: FromSchema): fc.Arbitrary<string | undefined> {
-  // Blanks around it make a body as large as one likes, and are JSON.
+  // Trailing spaces are valid JSON, and make a body of any size.
   const padded = fc
     .tuple(fitting(schema), fc.constantFrom(BODY_LIMIT, BATCH_BODY_LIMIT), fc.constantFrom(-1, 0, 1))
     .map(([json, limit, more]) => json.padEnd(limit + more - (Buffer.byteLength(json) - json.length)))
@@ -240,17 +242,17 @@ function payloads(schema: Schema, { fitting, nearly }: FromSchema): fc.Arbitrary
       weight: 1,
       arbitrary: fc
         .constantFrom(BATCH_MAX_ITEMS, BATCH_MAX_ITEMS + 1)
-        .map((many) => `{"jobs":[${Array(many).fill('{"name":"n"}')}]}`),
+        .map((count) => `{"jobs":[${Array(count).fill('{"name":"n"}')}]}`),
     },
   )
 }
 
-/** It may ask to be answered later. */
+/** Whether the request may send the service to wait. */
 export function mayWait({ url, headers, payload = '' }: Case): boolean {
   return url.includes('wait=') || headers['prefer'] !== undefined || payload.includes('"wait"')
 }
 
-/** Of a request, as the service reads it, which passes over a byte order mark. Throws for what is not JSON. */
+/** Parses a body as the service does, which skips a byte order mark. Throws for invalid JSON. */
 export function bodyOf({ payload = '' }: Case): unknown {
   return JSON.parse(payload.replace(/^\ufeff/, ''))
 }

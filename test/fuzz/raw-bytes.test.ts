@@ -1,6 +1,6 @@
 /**
- * Bytes on the socket that are no HTTP, or nearly: every answer is one of ours or of Node's parser, none is a failure,
- * nothing is served that stood in another request's body, and no connection is left behind.
+ * Bytes that are not HTTP, or almost: every response is a problem or comes from Node's parser, none is a failure, no
+ * request smuggled in a body is processed, and no connection leaks.
  */
 import { promisify } from 'node:util'
 import * as fc from 'fast-check'
@@ -8,8 +8,14 @@ import t from 'tap'
 import { errorTable } from '../../src/errors.ts'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
-import { malformed, wires } from './malformed.ts'
-import { type Heard, type RawAnswer, speak, takeApart, type Wire } from './wire.ts'
+import { malformed, rawRequests } from './malformed-http.ts'
+import {
+  exchangeBytes,
+  parseResponses,
+  type RawExchange,
+  type RawRequest,
+  type RawResponse,
+} from './raw-socket.ts'
 
 const CONNECTIONS = Number(process.env['FUZZ_CONNECTIONS'] ?? 4_000)
 const SEED = Number(process.env['FUZZ_SEED'] ?? Date.now() % 2 ** 31)
@@ -23,22 +29,22 @@ await app.http.listen({ host: '127.0.0.1', port: 0 })
 const { port } = app.http.server.address() as { port: number }
 const connections = promisify(app.http.server.getConnections.bind(app.http.server)) as () => Promise<number>
 
-/** Node answers these before anybody is asked: a Host that is missing, an expectation that nobody knows. */
-const isOfNode = ({ status, headers, body }: RawAnswer) =>
+/** Node responds to these itself, with an empty body: a missing Host, an unknown expectation. */
+const isFromNode = ({ status, headers, body }: RawResponse) =>
   (status === 400 || status === 417) && body === '' && headers['content-type'] === undefined
 
-function faultsOf(answer: RawAnswer): string[] {
-  const { status, headers, body } = answer
-  if (status < 400 || isOfNode(answer)) return []
+function faultsOf(response: RawResponse): string[] {
+  const { status, headers, body } = response
+  if (status < 400 || isFromNode(response)) return []
   const text = `${status} ${JSON.stringify(headers)} ${body.slice(0, 200)}`
   if (status >= 500) return [`a failure: ${text}`]
-  if (!headers['content-type']?.startsWith('application/problem+json')) return [`no problem: ${text}`]
+  if (!headers['content-type']?.startsWith('application/problem+json')) return [`not a problem: ${text}`]
   const problem = JSON.parse(body) as { code: string; status: number }
   const row = Object.hasOwn(errorTable, problem.code) && errorTable[problem.code as 'BAD_HTTP']
   return row && row.status === status && problem.status === status ? [] : [`an unknown problem: ${text}`]
 }
 
-const works = async () => {
+const probe = async () => {
   const alive = await app.http.inject('/health/live')
   const stored = await app.http.inject({
     ...{ method: 'POST', url: '/jobs', headers: { 'content-type': 'application/json' } },
@@ -50,80 +56,78 @@ const works = async () => {
 
 for (const [name, { bytes, statuses }] of Object.entries(malformed)) {
   const wanted = [...new Set(statuses.map((some) => some.join(' or ')))].join(', then ')
-  t.test(`${name}: ${wanted === '' ? 'is hung up on' : `is answered ${wanted}`}`, async (t) => {
-    const heard = await speak(port, { pieces: [Buffer.from(bytes as string, 'latin1')], leave: 'linger' })
-    const { answers, rest } = takeApart(heard.bytes)
-    t.equal(rest, '', 'nothing but whole answers')
-    t.ok(heard.isClosed, 'the connection was given up')
-    const told = answers.map(({ status }) => status)
-    t.equal(answers.length, statuses.length, `answered ${told}`)
-    for (const [at, some] of statuses.entries()) t.ok(some.includes(told[at] ?? 0), `answered ${told}`)
-    t.same(answers.flatMap(faultsOf), [])
-    t.notMatch(heard.bytes.toString('latin1'), /smuggled/)
-    t.equal(await works(), '200,201,200')
+  t.test(`${name}: ${wanted === '' ? 'is disconnected' : `gets ${wanted}`}`, async (t) => {
+    const exchange = await exchangeBytes(port, {
+      pieces: [Buffer.from(bytes as string, 'latin1')],
+      leave: 'linger',
+    })
+    const { responses, rest } = parseResponses(exchange.bytes)
+    t.equal(rest, '', 'only complete responses')
+    t.ok(exchange.isClosed, 'the connection is closed')
+    const received = responses.map(({ status }) => status)
+    t.equal(responses.length, statuses.length, `statuses ${received}`)
+    for (const [at, some] of statuses.entries())
+      t.ok(some.includes(received[at] ?? 0), `statuses ${received}`)
+    t.same(responses.flatMap(faultsOf), [])
+    t.notMatch(exchange.bytes.toString('latin1'), /smuggled/)
+    t.equal(await probe(), '200,201,200')
   })
 }
 
-t.test(
-  `${CONNECTIONS} connections of bytes that nobody should send leave the service as it was`,
-  async (t) => {
-    t.comment(`FUZZ_SEED=${SEED}`)
-    const faults = new Map<string, { wire: Wire; times: number }>()
-    const statuses = new Map<number | string, number>()
-    const count = (what: number | string) => statuses.set(what, (statuses.get(what) ?? 0) + 1)
-    const note = (fault: string, wire: Wire) => {
-      const kind = fault.replaceAll(/[0-9a-f-]{8,}|"x-request-id":"[^"]*"/g, '…').slice(0, 120)
-      const known = faults.get(kind)
-      if (known) known.times++
-      else faults.set(kind, { wire, times: 1 })
+t.test(`${CONNECTIONS} connections with malformed bytes do not impair the service`, async (t) => {
+  t.comment(`FUZZ_SEED=${SEED}`)
+  const faults = new Map<string, { rawRequest: RawRequest; times: number }>()
+  const statuses = new Map<number | string, number>()
+  const count = (what: number | string) => statuses.set(what, (statuses.get(what) ?? 0) + 1)
+  const note = (fault: string, rawRequest: RawRequest) => {
+    const kind = fault.replaceAll(/[0-9a-f-]{8,}|"x-request-id":"[^"]*"/g, '…').slice(0, 120)
+    const known = faults.get(kind)
+    if (known) known.times++
+    else faults.set(kind, { rawRequest, times: 1 })
+  }
+  const judge = ({ bytes, isClosed }: RawExchange, rawRequest: RawRequest) => {
+    const { responses, rest } = parseResponses(bytes)
+    for (const response of responses) {
+      count(response.status)
+      for (const fault of faultsOf(response)) note(fault, rawRequest)
     }
-    const judge = ({ bytes, isClosed }: Heard, wire: Wire) => {
-      const { answers, rest } = takeApart(bytes)
-      for (const answer of answers) {
-        count(answer.status)
-        for (const fault of faultsOf(answer)) note(fault, wire)
-      }
-      if (answers.length === 0) count(rest === '' ? 'no answer' : 'less than an answer')
-      if (wire.leave === 'linger' && rest !== '') note(`no whole answer: ${rest}`, wire)
-      if (!isClosed) note('the connection is kept though the client has ended it', wire)
+    if (responses.length === 0) count(rest === '' ? 'no response' : 'an incomplete response')
+    if (rawRequest.leave === 'linger' && rest !== '') note(`an incomplete response: ${rest}`, rawRequest)
+    if (!isClosed) note('the connection stays open although the client has ended it', rawRequest)
+  }
+  let left = CONNECTIONS
+  const work = async (worker: number) => {
+    const size = Math.ceil(CONNECTIONS / CONCURRENCY)
+    for (const rawRequest of fc.sample(rawRequests, { seed: SEED + worker * 7_919, numRuns: size })) {
+      if (left-- <= 0) return
+      judge(await exchangeBytes(port, rawRequest), rawRequest)
     }
-    let left = CONNECTIONS
-    const work = async (worker: number) => {
-      const size = Math.ceil(CONNECTIONS / CONCURRENCY)
-      for (const wire of fc.sample(wires, { seed: SEED + worker * 7_919, numRuns: size })) {
-        if (left-- <= 0) return
-        judge(await speak(port, wire), wire)
-      }
-    }
-    await Promise.all(Array.from({ length: CONCURRENCY }, (_, worker) => work(worker)))
-    t.comment(
-      [...statuses]
-        .sort()
-        .map(([status, times]) => `${status} ×${times}`)
-        .join(', '),
-    )
-    for (const [kind, { wire, times }] of faults) {
-      const sent = wire.pieces.map((piece) => piece.toString('latin1'))
-      t.fail(kind, {
-        repeat: `FUZZ_SEED=${SEED}`,
-        times,
-        leave: wire.leave,
-        sent: JSON.stringify(sent),
-        stack: '',
-      })
-    }
-    t.ok(
-      (statuses.get(200) ?? 0) + (statuses.get(201) ?? 0) > CONNECTIONS / 50,
-      'some were requests after all',
-    )
-    t.ok((statuses.get(400) ?? 0) > CONNECTIONS / 10, 'many were none')
-    t.equal(await works(), '200,201,200')
-    await eventually(async () => (await connections()) === 0)
-  },
-)
+  }
+  await Promise.all(Array.from({ length: CONCURRENCY }, (_, worker) => work(worker)))
+  t.comment(
+    [...statuses]
+      .sort()
+      .map(([status, times]) => `${status} ×${times}`)
+      .join(', '),
+  )
+  for (const [kind, { rawRequest, times }] of faults) {
+    const sent = rawRequest.pieces.map((piece) => piece.toString('latin1'))
+    t.fail(kind, {
+      repeat: `FUZZ_SEED=${SEED}`,
+      times,
+      leave: rawRequest.leave,
+      sent: JSON.stringify(sent),
+      stack: '',
+    })
+  }
+  t.ok((statuses.get(200) ?? 0) + (statuses.get(201) ?? 0) > CONNECTIONS / 50, 'some were valid requests')
+  t.ok((statuses.get(400) ?? 0) > CONNECTIONS / 10, 'many were invalid')
+  t.equal(await probe(), '200,201,200')
+  await eventually(async () => (await connections()) === 0)
+})
 
-t.test('who half-closes after what is no request, and stays, is hung up on', async (t) => {
-  const heard = await speak(port, { pieces: [Buffer.from('nonsense\r\n\r\n')], leave: 'end' })
-  t.ok(heard.isClosed)
-  t.match(takeApart(heard.bytes).answers, [{ status: 400 }])
+t.test('a client that half-closes after invalid bytes is disconnected', async (t) => {
+  const exchange = await exchangeBytes(port, { pieces: [Buffer.from('nonsense\r\n\r\n')], leave: 'end' })
+  t.ok(exchange.isClosed)
+  t.match(parseResponses(exchange.bytes).responses, [{ status: 400 }])
 })

@@ -1,17 +1,17 @@
 /**
- * URLs that somebody may want jobs to be sent to. Whatever comes out of here is looked at once more: its host is this
- * machine, or an address that is not of the internet, or one that the URL parser refuses. No name is to be looked up.
+ * Generates endpoint URLs. `staysHere` filters them again: the host is this machine, an address outside the internet, or
+ * one that the URL parser rejects, and no name has to be resolved.
  */
 import { BlockList, isIP } from 'node:net'
 import * as fc from 'fast-check'
-import { anyText, type Text } from './hostile.ts'
+import { anyText, type Text } from './hostile-values.ts'
 
-/** Stands for the port of the test's receiver, which is not known when the requests are made. */
-export const RECEIVER_PORT = 47110
-/** Nobody listens there, and no system gives it to anybody who asks for any port. */
+/** Placeholder for the port of the test's endpoint, which is not known when requests are generated. */
+export const ENDPOINT_PORT = 47110
+/** No process listens there, and no system assigns it to one that asks for any free port. */
 const DEAD_PORT = 1
 
-/** What may be sent to. */
+/** Allowed URLs. */
 export const allowed = [
   ...['http://127.0.0.1:47110/hook', 'http://127.0.0.1:47110', 'http://127.0.0.1:47110/a?b=c&d[]=%20', 'HTTP://LOCALHOST:47110/'],
   ...['http://127.1:47110/x', 'http://2130706433:47110/', 'http://0x7f000001:47110/', 'http://0177.0.0.1:47110/', 'http:127.0.0.1:47110'],
@@ -21,7 +21,7 @@ export const allowed = [
   ...['http://127.0.0.1:1/', 'http://localhost:1/', 'https://127.0.0.1:1/', 'https://localhost:1', 'https://127.0.0.1:47110/', 'http://127.9.9.9:1/'],
 ] // biome-ignore format: a list to read, not a column
 
-/** Addresses that may not. */
+/** Forbidden addresses. */
 const forbidden = [
   ...['http://169.254.169.254/latest/meta-data/', 'http://[fd00:ec2::254]/', 'http://2852039166/', 'http://0xa9fea9fe/', 'http://10.0.0.1/'],
   ...['http://10.0.0.1:47110/', 'https://192.168.1.1/', 'http://172.16.0.1:80/', 'http://100.64.0.1/', 'http://0.0.0.0:47110/', 'http://0:47110/'],
@@ -30,7 +30,7 @@ const forbidden = [
   ...['http://224.0.0.1/', 'http://255.255.255.255/', 'http://240.0.0.1/', 'http://192.0.2.1/', 'http://198.18.0.1/', 'http://127.0.0.1:47110@10.0.0.1/'],
 ] // biome-ignore format: a list to read, not a column
 
-/** Whatever their address is. */
+/** Rejected whatever their address is. */
 const malformed = [
   ...['http://user:pw@127.0.0.1:47110/', 'http://user@127.0.0.1:47110/', 'http://10.0.0.1@127.0.0.1:47110/', 'http://127.0.0.1:47110/#x', 'http://127.0.0.1:47110/#'],
   ...['ftp://127.0.0.1:47110/', 'file:///etc/passwd', 'file://127.0.0.1/etc/passwd', 'ws://127.0.0.1:47110/', 'gopher://127.0.0.1:47110/_x', 'unix:/tmp/x'],
@@ -45,12 +45,12 @@ export const refused = [...forbidden, ...malformed]
 const hostile: Text = fc
   .oneof(
     anyText,
-    anyText.map((text) => `http://127.0.0.1:${RECEIVER_PORT}/${text}`),
-    anyText.map((text) => `http://127.0.0.1:${RECEIVER_PORT}?${text}`),
+    anyText.map((text) => `http://127.0.0.1:${ENDPOINT_PORT}/${text}`),
+    anyText.map((text) => `http://127.0.0.1:${ENDPOINT_PORT}?${text}`),
     anyText.map((text) => `http://127.0.0.1:${DEAD_PORT}${text}`),
     anyText.map((text) => `http://${text}/`),
-    anyText.map((text) => `http://${text}@127.0.0.1:${RECEIVER_PORT}/`),
-    anyText.map((text) => `${text}://127.0.0.1:${RECEIVER_PORT}/`),
+    anyText.map((text) => `http://${text}@127.0.0.1:${ENDPOINT_PORT}/`),
+    anyText.map((text) => `${text}://127.0.0.1:${ENDPOINT_PORT}/`),
     fc.ipV4Extended().map((host) => `http://${host}/`),
     fc.ipV6().map((host) => `https://[${host}]/`),
   )
@@ -69,7 +69,7 @@ export const urls = {
   nearly: json(fc.oneof(fc.constantFrom(...forbidden), fc.constantFrom(...malformed), hostile, hostile)),
 }
 
-/** All that is no address of the internet, but this machine. */
+/** Address ranges that do not belong to the internet, except this machine's. */
 const elsewhere = new BlockList()
 for (const cidr of [
   ...['0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '169.254.0.0/16', '172.16.0.0/12', '192.0.2.0/24', '192.168.0.0/16'],
@@ -79,15 +79,15 @@ for (const cidr of [
   elsewhere.addSubnet(base, Number(bits), isIP(base) === 4 ? 'ipv4' : 'ipv6')
 } // biome-ignore format: a list to read, not a column
 
-/** Of this machine, by addresses that a subscription may have here. */
+/** Whether the host is this machine, by an address that a subscription may use here. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[(?:::ffff:7f([0-9a-f]{2}):[0-9a-f]{1,4})?\]$/, '127.0.0.1').toLowerCase()
   return bare === 'localhost' || (isIP(bare) === 4 && bare.startsWith('127.'))
 }
 
 /**
- * Whether nothing beyond this machine can come of it, not even when the service takes what it must refuse: then it sends
- * to an address that leads nowhere. On this machine to the receiver or to nobody.
+ * Whether a URL cannot reach another machine, even if the service accepts what it must reject: such addresses are not
+ * routable. On this machine it may reach the test's endpoint or a dead port.
  */
 export function staysHere(text: string): boolean {
   if (!URL.canParse(text)) return true
@@ -95,7 +95,7 @@ export function staysHere(text: string): boolean {
   if (hostname === '') return true
   if (isLoopback(hostname)) {
     if (!/^https?:$/.test(protocol)) return true
-    return port === `${DEAD_PORT}` || (port === `${RECEIVER_PORT}` && text.includes(`:${RECEIVER_PORT}`))
+    return port === `${DEAD_PORT}` || (port === `${ENDPOINT_PORT}` && text.includes(`:${ENDPOINT_PORT}`))
   }
   const host = hostname.replace(/^\[|\]$/g, '')
   return isIP(host) !== 0 && elsewhere.check(host, isIP(host) === 4 ? 'ipv4' : 'ipv6')

@@ -1,6 +1,6 @@
 /**
- * tap's stream as a person and a CI want it: a line a file, failures whole, and at the very end `N passed, N failed` from
- * tap's own totals. The exit code stays tap's.
+ * Reporter for tap: prints only failures, with their details, and at the very end `N passed, N failed` from tap's own
+ * totals. Silent while tests pass; tap sets the exit code.
  */
 import { Transform } from 'node:stream'
 
@@ -11,8 +11,8 @@ export default class Reporter extends Transform {
   passed = 0
   failed = 0
   skipped = 0
-  /** Inside the details of a failure, until a line that is indented less. */
-  failingIndent = -1
+  /** Indent of the failure whose details follow, -1 outside of one. Its details are indented more. */
+  failureIndent = -1
 
   _transform(chunk, _encoding, done) {
     const lines = (this.rest + chunk).split('\n')
@@ -38,14 +38,10 @@ export default class Reporter extends Transform {
       return
     }
     const indent = line.search(/\S/)
-    if (/^\s*not ok\b/.test(line)) {
-      this.failingIndent = indent
-      this.push(`${line}\n`)
-    } else if (this.failingIndent >= 0 && (indent > this.failingIndent || indent < 0)) {
-      this.push(`${line}\n`)
-    } else {
-      this.failingIndent = -1
-      if (/^ok\b/.test(line) || /^Bail out!/.test(line)) this.push(`${line}\n`)
-    }
+    const isFailure = /^\s*not ok\b(?!.*# (TODO|SKIP)\b)/i.test(line)
+    const isDetail = this.failureIndent >= 0 && (indent > this.failureIndent || indent < 0)
+    if (isFailure) this.failureIndent = indent
+    else if (!isDetail) this.failureIndent = -1
+    if (isFailure || isDetail || line.startsWith('Bail out!')) this.push(`${line}\n`)
   }
 }

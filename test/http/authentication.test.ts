@@ -1,4 +1,4 @@
-/** F4: every route, with every scope and without, and every way to a queue that lies outside a key's patterns. */
+/** F4: every route with each scope and without a key, and every endpoint that could reveal a queue outside a key's patterns. */
 import t from 'tap'
 import { anonymous, type Scope, scopes } from '../../src/auth/access.ts'
 import { readKeyFile, revoke, writeKeyFile } from '../../src/auth/key-file.ts'
@@ -17,7 +17,7 @@ interface Call {
 }
 
 async function call(app: TestApp, secret: string | undefined, { method = 'GET', url, body, headers }: Call) {
-  const answer = await app.http.inject({
+  const response = await app.http.inject({
     method: body ? 'POST' : method,
     url,
     headers: {
@@ -27,11 +27,11 @@ async function call(app: TestApp, secret: string | undefined, { method = 'GET', 
     },
     ...(body ? { payload: JSON.stringify(body) } : {}),
   })
-  const json = String(answer.headers['content-type']).includes('json') ? answer.json() : undefined
-  return { status: answer.statusCode, headers: answer.headers, body: json, text: answer.body }
+  const json = String(response.headers['content-type']).includes('json') ? response.json() : undefined
+  return { status: response.statusCode, headers: response.headers, body: json, text: response.body }
 }
 
-/** Every route that there is, as the OpenAPI document has it, with what it asks for. */
+/** Every route in the OpenAPI document, with the scope that it requires. */
 function routesOf(app: TestApp) {
   const { paths } = app.http.swagger() as unknown as {
     paths: Record<string, Record<string, { security?: Record<string, string[]>[] }>>
@@ -39,7 +39,7 @@ function routesOf(app: TestApp) {
   return Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, { security }]) => ({
       method: method.toUpperCase() as 'GET' | 'POST',
-      url: path.replace('{name}', 'internal').replace(/\{\w+\}/g, 'nothing'),
+      url: path.replace('{name}', 'internal').replace(/\{\w+\}/g, 'missing'),
       scope: security?.[0]?.['apiKey']?.[0] as Scope | undefined,
     })),
   )
@@ -49,22 +49,22 @@ const oneOfEach = Object.fromEntries(
   scopes.map((scope) => [scope, { scopes: [scope] }]),
 ) as unknown as Record<Scope, { scopes: Scope[] }>
 
-t.test('a route is for keys with its scope alone; without a key only what is open answers', async (t) => {
+t.test('a route accepts only keys with its scope; without a key only open routes respond', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, oneOfEach)
   const routes = routesOf(app)
   t.ok(routes.filter(({ scope }) => scope !== undefined).length >= 8)
   for (const { method, url, scope } of routes) {
     const name = `${method} ${url}`
     const body = method === 'POST' ? {} : undefined
-    const stranger = await call(app, undefined, { method, url, ...(body ? { body } : {}) })
+    const keyless = await call(app, undefined, { method, url, ...(body ? { body } : {}) })
     if (scope === undefined) {
-      t.ok(stranger.status < 400, `${name} is open`)
+      t.ok(keyless.status < 400, `${name} is open`)
       continue
     }
-    t.equal(stranger.status, 401, `${name} without a key`)
-    t.equal(stranger.headers['www-authenticate'], 'Bearer realm="sluice"')
+    t.equal(keyless.status, 401, `${name} without a key`)
+    t.equal(keyless.headers['www-authenticate'], 'Bearer realm="sluice"')
     for (const other of scopes) {
-      // A stream does not end by itself; that it is let in is shown below.
+      // A successful event stream does not end by itself; a test below covers it.
       if (other === scope && url.endsWith('/events')) continue
       const { status, headers } = await call(app, secrets[other], { method, url, ...(body ? { body } : {}) })
       if (other === scope) t.ok(status !== 401 && status !== 403, `${name} with ${other}: ${status}`)
@@ -77,7 +77,7 @@ t.test('a route is for keys with its scope alone; without a key only what is ope
   }
 })
 
-t.test('whatever is not a live secret of ours is refused, and not repeated', async (t) => {
+t.test('anything but a live secret is rejected, and the response does not repeat it', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, { a: { scopes: ['read'] } })
   const live = secrets.a
   const wrong = [
@@ -95,11 +95,15 @@ t.test('whatever is not a live secret of ours is refused, and not repeated', asy
     t.notMatch(text, /hunter2|sluice_a/)
   }
   const any = await call(app, undefined, { url: '/jobs/q:x', headers: { authorization: `bearer  ${live}` } })
-  t.equal(any.status, 404, 'the scheme is known in any case')
-  t.equal((await call(app, 'wrong', { url: '/health/live' })).status, 401, 'a wrong key is wrong everywhere')
+  t.equal(any.status, 404, 'the scheme is case-insensitive')
+  t.equal(
+    (await call(app, 'wrong', { url: '/health/live' })).status,
+    401,
+    'a wrong key is rejected by open routes too',
+  )
 })
 
-t.test('a queue outside the patterns is as if it were not there, on every way to it', async (t) => {
+t.test('a queue outside the patterns is reported as not found by every endpoint', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, {
     all: { scopes: ['enqueue', 'read', 'manage'] },
     some: { scopes: ['enqueue', 'read', 'manage'], queues: ['mine', 'img-*'] },
@@ -124,13 +128,13 @@ t.test('a queue outside the patterns is as if it were not there, on every way to
     status: 207,
     body: { results: [{ status: 404, error: { code: 'QUEUE_NOT_FOUND' } }, { status: 201 }] },
   })
-  t.same(await keysOfTheirs(), before, 'nothing was written there')
+  t.same(await keysOfTheirs(), before, 'nothing was written to the queue')
 
   await call(app, secrets.all, { url: `/jobs/${theirs}` })
   const missing = await call(app, secrets.some, { url: '/jobs/mine:missing' })
   for (const url of [`/jobs/${theirs}`, `/jobs/${theirs}?wait=1`, `/jobs/${theirs}/events`]) {
     const { status, body } = await call(app, secrets.some, { url })
-    t.equal(status, 404, `${url}, though it is in memory`)
+    t.equal(status, 404, `${url}, although it is cached`)
     t.match(body, { ...missing.body, instance: String })
   }
   const both = await call(app, secrets.some, { url: `/jobs?ids=${theirs},${mine}` })
@@ -141,7 +145,7 @@ t.test('a queue outside the patterns is as if it were not there, on every way to
   t.equal((await call(app, secrets.some, { url: '/queues/theirs/events' })).status, 404)
   t.equal((await call(app, secrets.some, { url: `/jobs?queue=mine` })).body.jobs.length, 2)
 
-  // The names of new queues are noted in the background.
+  // The names of new queues are stored in the background.
   await eventually(async () => (await redis.client.sismember(`${app.prefix}::sluice:queues`, 'theirs')) === 1)
   for (const url of ['/health', '/health/redis', '/stats']) {
     const { text } = await call(app, secrets.some, { url })
@@ -154,7 +158,7 @@ t.test('a queue outside the patterns is as if it were not there, on every way to
   })
 })
 
-t.test('two keys never meet in an idempotency key', async (t) => {
+t.test('two API keys never share an idempotency key', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, {
     a: { scopes: ['enqueue'] },
     b: { scopes: ['enqueue'] },
@@ -167,26 +171,29 @@ t.test('two keys never meet in an idempotency key', async (t) => {
   t.match(await call(app, secrets.a, request), { status: 200, body: { id: first.body.id } })
 })
 
-t.test('whoever has no key learns of no queue, no address and no advice from /health', async (t) => {
-  const { app, secrets } = await startAppWithKeys(t, redis, {
-    boss: { scopes: ['enqueue', 'manage'] },
-    adder: { scopes: ['enqueue'] },
-  })
-  await call(app, secrets.boss, { url: '/jobs', body: { queue: 'hidden', name: 'n' } })
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
-  const full = await call(app, secrets.boss, { url: '/health' })
-  t.match(full.body, { queues: { hidden: { waiting: 1 } }, recommendations: [/appendfsync/] })
-  for (const secret of [undefined, secrets.adder]) {
-    const { status, body, text } = await call(app, secret, { url: '/health' })
-    t.match(
-      { status, body },
-      { status: 200, body: { cached: true, queues: {}, queuesKnown: 0, recommendations: [] } },
-    )
-    t.notMatch(text, /hidden/)
-  }
-})
+t.test(
+  '/health reveals no queue, address or recommendation to a caller without the scope manage',
+  async (t) => {
+    const { app, secrets } = await startAppWithKeys(t, redis, {
+      operator: { scopes: ['enqueue', 'manage'] },
+      producer: { scopes: ['enqueue'] },
+    })
+    await call(app, secrets.operator, { url: '/jobs', body: { queue: 'hidden', name: 'n' } })
+    await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
+    const full = await call(app, secrets.operator, { url: '/health' })
+    t.match(full.body, { queues: { hidden: { waiting: 1 } }, recommendations: [/appendfsync/] })
+    for (const secret of [undefined, secrets.producer]) {
+      const { status, body, text } = await call(app, secret, { url: '/health' })
+      t.match(
+        { status, body },
+        { status: 200, body: { cached: true, queues: {}, queuesKnown: 0, recommendations: [] } },
+      )
+      t.notMatch(text, /hidden/)
+    }
+  },
+)
 
-t.test('a key that is revoked while the service runs is refused within two seconds', async (t) => {
+t.test('a key that is revoked while the service runs is rejected within two seconds', async (t) => {
   const { app, secrets, path } = await startAppWithKeys(t, redis, { a: { scopes: ['read'] } })
   t.equal((await call(app, secrets.a, { url: '/jobs/q:x' })).status, 404)
   await writeKeyFile(path, revoke((await readKeyFile(path))!, 'a', undefined, new Date().toISOString()))
@@ -194,13 +201,10 @@ t.test('a key that is revoked while the service runs is refused within two secon
   await eventually(async () => (await status()) === 401, 4_000)
 })
 
-t.test(
-  'where there are no keys everyone is anyone, and a key that is sent all the same is not looked at',
-  async (t) => {
-    const app = await startApp(redis)
-    t.teardown(() => app.http.close())
-    t.equal((await call(app, undefined, { url: '/stats' })).status, 200)
-    t.equal((await call(app, 'whatever', { url: '/stats' })).status, 200)
-    t.ok(anonymous.hasScope('manage') && anonymous.canAccessQueue('any'))
-  },
-)
+t.test('a service without keys accepts every caller, and ignores keys that are sent', async (t) => {
+  const app = await startApp(redis)
+  t.teardown(() => app.http.close())
+  t.equal((await call(app, undefined, { url: '/stats' })).status, 200)
+  t.equal((await call(app, 'whatever', { url: '/stats' })).status, 200)
+  t.ok(anonymous.hasScope('manage') && anonymous.canAccessQueue('any'))
+})

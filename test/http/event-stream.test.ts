@@ -1,4 +1,4 @@
-/** Event streams of a bare app over real sockets, read byte by byte; the clients here are as slow as a test wants them. */
+/** Event streams of a bare app over real sockets, read byte by byte, with clients that read as slowly as a test needs. */
 import type { ServerResponse } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -7,17 +7,17 @@ import { type Access, anonymous } from '../../src/auth/access.ts'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
 import { eventually } from '../helpers/app.ts'
 
-/** Longer than anything here takes. */
+/** Longer than any test here takes. */
 const HOUR_MS = 3_600_000
-/** More than the sockets of both ends hold by themselves. */
+/** More than the socket buffers of both ends hold. */
 const FLOOD_BYTES = 32 * 1_048_576
-/** What a client that does not read may have waiting is looked at again after this time. */
+/** How long a client that does not read keeps its stream. */
 const GRACE_MS = 1_000
 
 const frameOf = (bytes: number) => `data: ${'x'.repeat(bytes)}\n\n`
 
-/** In place of http/auth.ts. */
-function letAnyoneIn(app: FastifyInstance): void {
+/** Replaces http/authentication.ts. */
+function allowAnonymous(app: FastifyInstance): void {
   app.decorateRequest('access', null as unknown as Access)
   app.addHook('onRequest', async (request) => {
     request.access = anonymous
@@ -26,7 +26,7 @@ function letAnyoneIn(app: FastifyInstance): void {
 
 async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536 } = {}) {
   const app = Fastify({ logger: false })
-  letAnyoneIn(app)
+  allowAnonymous(app)
   await app.register(eventStreamPlugin, { heartbeatMs, maxBufferedBytes })
   const opened: { stream: EventStream; raw: ServerResponse }[] = []
   app.get('/events', (_, reply) => {
@@ -40,7 +40,7 @@ async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536
     await app.close()
   })
 
-  /** A client, once it has its headers, and the stream at the other end. */
+  /** Opens a client, waits for its headers, and returns it with its stream on the server. */
   async function open() {
     const socket = connect(port, '127.0.0.1')
     sockets.push(socket)
@@ -60,18 +60,18 @@ async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536
       socket,
       ...opened.at(-1)!,
       head: () => text.slice(0, text.indexOf('\r\n\r\n')).toLowerCase().split('\r\n'),
-      body: () => unchunked(text.slice(text.indexOf('\r\n\r\n') + 4)),
+      body: () => decodeChunks(text.slice(text.indexOf('\r\n\r\n') + 4)),
       bytes: () => text.length,
       isClosed: () => isClosed,
-      /** The answer came to its end, rather than being cut off. */
-      isWhole: () => text.endsWith('\r\n0\r\n\r\n'),
+      /** The response ended, instead of being cut off. */
+      isComplete: () => text.endsWith('\r\n0\r\n\r\n'),
     }
   }
   return { app, open }
 }
 
-/** The text that was sent in chunks (RFC 9112, §7.1), as far as it is here. */
-function unchunked(text: string): string {
+/** Decodes the chunked coding (RFC 9112 §7.1) of what has arrived so far. */
+function decodeChunks(text: string): string {
   let body = ''
   for (let at = 0; ; ) {
     const end = text.indexOf('\r\n', at)
@@ -82,12 +82,12 @@ function unchunked(text: string): string {
   }
 }
 
-/** Sends that much in one tick, so that all of it waits in the process at first. */
+/** Sends all of it in one tick, so that it is buffered in the process first. */
 function flood(stream: EventStream, bytes = FLOOD_BYTES): void {
   for (let sent = 0; sent < bytes && !stream.isClosed; sent += 65_536) stream.send(frameOf(65_536))
 }
 
-t.test('a stream says at once what it is, that nobody keeps it, and when to come back', async (t) => {
+t.test('a stream starts with its type, caching and reconnection headers, and the retry time', async (t) => {
   const { open } = await setUp(t)
   const { head, body } = await open()
   const [status, ...headers] = head()
@@ -103,7 +103,7 @@ t.test('a stream says at once what it is, that nobody keeps it, and when to come
   t.equal(body(), 'retry: 2000\n\n')
 })
 
-t.test('frames arrive as they are sent, in order, each client its own', async (t) => {
+t.test('each client receives its own frames, unchanged and in order', async (t) => {
   const { open } = await setUp(t)
   const a = await open()
   const b = await open()
@@ -115,7 +115,7 @@ t.test('frames arrive as they are sent, in order, each client its own', async (t
   t.equal(b.body(), 'retry: 2000\n\ndata: b1\n\n')
 })
 
-t.test('a stream on which nothing happens carries a comment now and then', async (t) => {
+t.test('an idle stream carries heartbeat comments', async (t) => {
   const { open } = await setUp(t, { heartbeatMs: 20 })
   const a = await open()
   const b = await open()
@@ -124,26 +124,26 @@ t.test('a stream on which nothing happens carries a comment now and then', async
   t.match(b.body(), /^retry: 2000\n\n(:\n\n)+$/)
 })
 
-t.test('an ended stream is whole, and sends nothing more', async (t) => {
+t.test('an ended stream is complete, and sends nothing more', async (t) => {
   const { open } = await setUp(t, { heartbeatMs: 20 })
-  const { stream, body, isClosed, isWhole } = await open()
+  const { stream, body, isClosed, isComplete } = await open()
   t.equal(stream.isClosed, false)
   stream.send('data: last\n\n')
   stream.end()
   t.equal(stream.isClosed, true)
   stream.send('data: too late\n\n')
   stream.end()
-  await eventually(isWhole)
+  await eventually(isComplete)
   const atEnd = body()
   t.ok(atEnd.endsWith('data: last\n\n'))
-  // Heartbeats of another stream pass meanwhile.
+  // Several heartbeat intervals pass, as another stream shows.
   const other = await open()
   await eventually(() => other.body().split(':\n\n').length > 3)
   t.equal(body(), atEnd)
-  t.equal(isClosed(), false, 'and its connection may be used again')
+  t.equal(isClosed(), false, 'its connection stays open for reuse')
 })
 
-t.test('that the client has left is told once, and what is sent after it is harmless', async (t) => {
+t.test('onClose reports once that the client has gone, and sending afterwards is harmless', async (t) => {
   const { open } = await setUp(t, { heartbeatMs: 20 })
   const { socket, stream } = await open()
   const other = await open()
@@ -161,10 +161,10 @@ t.test('that the client has left is told once, and what is sent after it is harm
   t.equal(closes, 1)
   let late = 0
   stream.onClose(() => late++)
-  t.equal(late, 1, 'whoever asks later is told at once')
+  t.equal(late, 1, 'a late listener is called immediately')
 })
 
-t.test('that the service has ended the stream is told once as well', async (t) => {
+t.test('onClose reports once that the service has ended the stream', async (t) => {
   const { open } = await setUp(t)
   const { stream } = await open()
   let closes = 0
@@ -177,9 +177,9 @@ t.test('that the service has ended the stream is told once as well', async (t) =
   t.same([closes, late], [1, 1])
 })
 
-t.test('a client that has left before its stream is opened is closed at once', async (t) => {
+t.test('a stream that opens after its client has gone is closed immediately', async (t) => {
   const app = Fastify({ logger: false })
-  letAnyoneIn(app)
+  allowAnonymous(app)
   await app.register(eventStreamPlugin, { heartbeatMs: 20, maxBufferedBytes: 65_536 })
   let stream: EventStream | undefined
   let arrived = false
@@ -203,7 +203,7 @@ t.test('a client that has left before its stream is opened is closed at once', a
   await stream!.drained()
 })
 
-t.test('whoever waits until a client has taken what was sent goes on when it has', async (t) => {
+t.test('drained() resolves once the client has read what was sent', async (t) => {
   const { open } = await setUp(t, { maxBufferedBytes: 2 * FLOOD_BYTES })
   const { socket, stream, bytes } = await open()
   await stream.drained()
@@ -214,14 +214,14 @@ t.test('whoever waits until a client has taken what was sent goes on when it has
     drained = true
   })
   await new Promise((resolve) => setTimeout(resolve, 100))
-  t.equal(drained, false, 'it does not read')
+  t.equal(drained, false, 'the client does not read')
   socket.resume()
   await draining
   await eventually(() => bytes() >= FLOOD_BYTES, 30_000)
   t.equal(stream.isClosed, false)
 })
 
-t.test('whoever waits for a client goes on when it leaves', async (t) => {
+t.test('drained() resolves when the client disconnects', async (t) => {
   const { open } = await setUp(t, { maxBufferedBytes: 2 * FLOOD_BYTES })
   const { socket, stream } = await open()
   socket.pause()
@@ -232,7 +232,7 @@ t.test('whoever waits for a client goes on when it leaves', async (t) => {
   t.equal(stream.isClosed, true)
 })
 
-t.test('a client that does not read is dropped, and the others are not', async (t) => {
+t.test('a client that does not read is disconnected, and the others are not', async (t) => {
   const { open } = await setUp(t, { maxBufferedBytes: FLOOD_BYTES / 8 })
   const slow = await open()
   const other = await open()
@@ -241,7 +241,7 @@ t.test('a client that does not read is dropped, and the others are not', async (
   slow.stream.onClose(() => closes++)
   const floodedAt = performance.now()
   flood(slow.stream)
-  t.equal(slow.stream.isClosed, false, 'not before it had a moment to read')
+  t.equal(slow.stream.isClosed, false, 'not before the grace period')
   await eventually(() => closes > 0)
   const elapsedMs = performance.now() - floodedAt
   t.ok(elapsedMs >= GRACE_MS - 5, `${elapsedMs} ms`)
@@ -251,11 +251,11 @@ t.test('a client that does not read is dropped, and the others are not', async (
   t.equal(other.stream.isClosed, false)
 })
 
-t.test('a client that reads after a burst, though it is more than the cap, keeps its stream', async (t) => {
+t.test('a client that reads a burst above the cap keeps its stream', async (t) => {
   const { open } = await setUp(t, { maxBufferedBytes: 65_536 })
   const { stream, raw, body, bytes } = await open()
   flood(stream, 8 * 65_536)
-  t.ok(raw.writableLength > 65_536, `${raw.writableLength} bytes wait`)
+  t.ok(raw.writableLength > 65_536, `${raw.writableLength} bytes are buffered`)
   await eventually(() => bytes() >= 8 * 65_536)
   await new Promise((resolve) => setTimeout(resolve, GRACE_MS + 200))
   stream.send('data: still here\n\n')
@@ -263,7 +263,7 @@ t.test('a client that reads after a burst, though it is more than the cap, keeps
   t.equal(stream.isClosed, false)
 })
 
-t.test('at the end of the service all streams are ended, whole and with all that was sent', async (t) => {
+t.test('shutdown ends every stream, complete and with everything that was sent', async (t) => {
   const { app, open } = await setUp(t)
   const clients = [await open(), await open(), await open()]
   const closes = [0, 0, 0]
@@ -271,9 +271,9 @@ t.test('at the end of the service all streams are ended, whole and with all that
   for (const { stream } of clients) stream.send('data: last\n\n')
   await app.close()
   await eventually(() => clients.every(({ isClosed }) => isClosed()))
-  for (const { body, isWhole } of clients) {
+  for (const { body, isComplete } of clients) {
     t.equal(body(), 'retry: 2000\n\ndata: last\n\n')
-    t.ok(isWhole())
+    t.ok(isComplete())
   }
   t.same(closes, [1, 1, 1])
   clients[0]!.stream.send('data: too late\n\n')

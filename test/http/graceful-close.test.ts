@@ -1,4 +1,4 @@
-/** What holds up the end of the service, and what does not: real sockets in every state that a client can leave them in. */
+/** Shutdown with real sockets in every state that a client can leave them in. */
 import { connect, type Socket } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
@@ -14,19 +14,19 @@ async function open(t: Test) {
   app.get('/slow', () => new Promise((resolve) => setTimeout(() => resolve('slow'), 300)))
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as { port: number }
-  const ask = async (path?: string): Promise<Socket> => {
+  const connectTo = async (path?: string): Promise<Socket> => {
     const socket = connect(port, '127.0.0.1')
     t.teardown(() => socket.destroy())
     await new Promise((resolve) => socket.once('connect', resolve))
     if (path) socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`)
     return socket
   }
-  const closes = async () => {
-    const began = performance.now()
+  const close = async () => {
+    const startedAt = performance.now()
     await app.close()
-    return performance.now() - began
+    return performance.now() - startedAt
   }
-  return { ask, closes }
+  return { connectTo, close }
 }
 
 const read = (socket: Socket) =>
@@ -37,29 +37,29 @@ const read = (socket: Socket) =>
   })
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
-t.test('connections that are kept open, and those that were never used, are closed at once', async (t) => {
-  const { ask, closes } = await open(t)
-  const kept = await ask('/small')
+t.test('idle and unused connections are closed immediately', async (t) => {
+  const { connectTo, close } = await open(t)
+  const kept = await connectTo('/small')
   await new Promise((resolve) => kept.once('data', resolve))
-  await ask()
+  await connectTo()
   await pause(50)
-  t.ok((await closes()) < 1_000)
+  t.ok((await close()) < 1_000)
 })
 
-t.test('a request that is under way is answered', async (t) => {
-  const { ask, closes } = await open(t)
-  const answered = read(await ask('/slow'))
+t.test('a request in flight is answered', async (t) => {
+  const { connectTo, close } = await open(t)
+  const answered = read(await connectTo('/slow'))
   await pause(50)
-  t.ok((await closes()) >= 200)
+  t.ok((await close()) >= 200)
   t.ok((await answered) > 0)
 })
 
-t.test('an answer that is on its way to a slow client gets there whole', async (t) => {
-  const { ask, closes } = await open(t)
-  const slow = await ask('/large')
+t.test('a response on its way to a slow client arrives complete', async (t) => {
+  const { connectTo, close } = await open(t)
+  const slow = await connectTo('/large')
   slow.pause()
   await pause(200)
-  const closed = closes()
+  const closed = close()
   await pause(300)
   const bytes = read(slow)
   slow.resume()
@@ -67,10 +67,10 @@ t.test('an answer that is on its way to a slow client gets there whole', async (
   await closed
 })
 
-t.test('a client that takes nothing holds it up for no longer than two seconds', async (t) => {
-  const { ask, closes } = await open(t)
-  const stuck = await ask('/large')
+t.test('a client that reads nothing delays shutdown by less than four seconds', async (t) => {
+  const { connectTo, close } = await open(t)
+  const stuck = await connectTo('/large')
   stuck.pause()
   await pause(200)
-  t.ok((await closes()) < 4_000)
+  t.ok((await close()) < 4_000)
 })

@@ -1,4 +1,4 @@
-/** An event loop that lags: work is refused at once, probes and what frees work are not, and it passes by itself. */
+/** A lagging event loop: new work is rejected immediately, probes and the scope manage are not, until the lag ends. */
 import t from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -6,7 +6,7 @@ import { startRedis } from '../helpers/redis.ts'
 const redis = await startRedis()
 t.teardown(() => redis.stop())
 
-/** Holds the loop for a while, in pieces that let timers in between. */
+/** Blocks the event loop `rounds` times for `ms`, with timers running in between. */
 async function lag(ms: number, rounds: number) {
   for (let round = 0; round < rounds; round++) {
     const until = performance.now() + ms
@@ -15,7 +15,7 @@ async function lag(ms: number, rounds: number) {
   }
 }
 
-t.test('while it lags jobs are refused in no time, and health still answers', async (t) => {
+t.test('jobs are rejected while the event loop lags, and health still responds', async (t) => {
   const app = await startApp(redis, { MAX_EVENT_LOOP_DELAY: '20' })
   t.teardown(() => app.http.close())
   const add = () =>
@@ -25,7 +25,7 @@ t.test('while it lags jobs are refused in no time, and health still answers', as
       headers: { 'content-type': 'application/json' },
       payload: '{"name":"n"}',
     })
-  // What is put together at the start counts for no load; after that it is armed.
+  // The first samples after startup are ignored.
   await new Promise((resolve) => setTimeout(resolve, 600))
   await eventually(async () => (await add()).statusCode === 201, 5_000)
   await lag(100, 8)
@@ -40,7 +40,7 @@ t.test('while it lags jobs are refused in no time, and health still answers', as
   await eventually(async () => (await add()).statusCode === 201, 5_000)
 })
 
-t.test('0 refuses nobody', async (t) => {
+t.test('0 disables the check', async (t) => {
   const app = await startApp(redis, { MAX_EVENT_LOOP_DELAY: '0' })
   t.teardown(() => app.http.close())
   await lag(100, 8)

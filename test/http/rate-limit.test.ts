@@ -1,4 +1,4 @@
-/** A key's rate: told on every answer, kept, and nobody else's business. */
+/** The rate limit of a key: enforced, reported in every response, and without effect on other keys. */
 import t from 'tap'
 import type { TestApp } from '../helpers/app.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
@@ -10,7 +10,7 @@ t.teardown(() => redis.stop())
 const get = (app: TestApp, secret: string, url = '/jobs/q:missing') =>
   app.http.inject({ url, headers: { authorization: `Bearer ${secret}` } })
 
-t.test('as many as the rate says, then 429 with when to come back; others are not held up', async (t) => {
+t.test('requests above the rate get 429 with Retry-After; other keys are not affected', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, {
     slow: { scopes: ['read'], rate: { max: 3, windowMs: 3_600_000 } },
     free: { scopes: ['read'] },
@@ -27,7 +27,7 @@ t.test('as many as the rate says, then 429 with when to come back; others are no
     code: 'RATE_LIMITED',
     retryable: true,
     outcome: 'not_executed',
-    detail: /The key slow may send 3/,
+    detail: /The API key slow may send 3/,
   })
   t.match(over.headers['retry-after'], /^3(600|599)$/)
   t.match(over.headers['ratelimit'], /^"key";r=0;/)
@@ -36,7 +36,7 @@ t.test('as many as the rate says, then 429 with when to come back; others are no
   t.equal(free.headers['ratelimit'], undefined)
 })
 
-t.test('a new window is a new count', async (t) => {
+t.test('a new window starts a new count', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, {
     a: { scopes: ['read'], rate: { max: 1, windowMs: 200 } },
   })
@@ -46,7 +46,7 @@ t.test('a new window is a new count', async (t) => {
   t.equal((await get(app, secrets.a)).statusCode, 404)
 })
 
-t.test('what is refused for the rate asks Redis nothing', async (t) => {
+t.test('rate-limited requests send no command to Redis', async (t) => {
   const { app, secrets } = await startAppWithKeys(t, redis, {
     a: { scopes: ['read'], rate: { max: 1, windowMs: 3_600_000 } },
     ops: { scopes: ['manage'] },
@@ -57,5 +57,5 @@ t.test('what is refused for the rate asks Redis nothing', async (t) => {
   for (let round = 0; round < 20; round++) await get(app, secrets.a, '/jobs/q:two')
   t.same(await sent(), before)
   const { requestsByKey } = (await get(app, secrets.ops, '/stats')).json()
-  t.same(requestsByKey, { a: 21, ops: 3 }, 'though they are counted')
+  t.same(requestsByKey, { a: 21, ops: 3 }, 'but they are counted')
 })

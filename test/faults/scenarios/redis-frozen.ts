@@ -1,40 +1,40 @@
-/** A3: Redis stands still, and says nothing. */
+/** A3: Redis is stopped (SIGSTOP) and does not respond. */
 import { check, percentile } from '../checker.ts'
+import { countsOf, judgements } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
-import { countsOf, judgements } from '../crowd.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
 import { openLoop } from '../load.ts'
 import type { Finding, Scale, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep, until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep, until } from '../timing.ts'
 
 const QUEUE = 'frozen'
-/** REDIS_COMMAND_TIMEOUT as it is promised to the clients. */
+/** REDIS_COMMAND_TIMEOUT of the guarantee. */
 const TIMEOUT_MS = 1_000
 const FREEZES = 3
 
 export const redisFrozen: Scenario = {
   id: 'A3',
   fault: 'Redis frozen (SIGSTOP) under load',
-  run: (stage, scale) => freeze(stage, scale, TIMEOUT_MS, scale.isQuick ? 1 : FREEZES),
+  run: (testbed, scale) => freeze(testbed, scale, TIMEOUT_MS, scale.isQuick ? 1 : FREEZES),
   controls: [
     {
-      what: 'a service that gives Redis three times as long',
-      misses: 'answered, ms',
-      run: (stage, scale) => freeze(stage, scale, 3 * TIMEOUT_MS, 1),
+      what: 'a service with three times the command timeout',
+      misses: 'response time, ms',
+      run: (testbed, scale) => freeze(testbed, scale, 3 * TIMEOUT_MS, 1),
     },
   ],
 }
 
-async function freeze(stage: Stage, scale: Scale, timeoutMs: number, times: number): Promise<Finding> {
-  const redis = await stage.redis()
-  const service = await stage.service(redis.url, { REDIS_COMMAND_TIMEOUT: `${timeoutMs}` })
-  const browser = stage.browser()
+async function freeze(testbed: Testbed, scale: Scale, timeoutMs: number, times: number): Promise<Finding> {
+  const redis = await testbed.redis()
+  const service = await testbed.service(redis.url, { REDIS_COMMAND_TIMEOUT: `${timeoutMs}` })
+  const httpClient = testbed.httpClient()
   const history = createHistory(QUEUE)
-  const load = openLoop(stage, 200, (client) =>
+  const load = openLoop(testbed, 200, (client) =>
     enqueue(
-      { browser, history, queue: QUEUE, keys: 'none', retries: false, choose: () => service.url },
+      { httpClient, history, queue: QUEUE, keys: 'none', retries: false, choose: () => service.url },
       client,
     ),
   )
@@ -62,18 +62,18 @@ async function freeze(stage: Stage, scale: Scale, timeoutMs: number, times: numb
   return {
     checks: [
       {
-        what: `answered, ms, where REDIS_COMMAND_TIMEOUT is ${TIMEOUT_MS}: ${scale.isQuick ? 'p50 of those in flight' : 'the last'}`,
+        what: `response time, ms, with REDIS_COMMAND_TIMEOUT ${TIMEOUT_MS}: ${scale.isQuick ? 'p50 of those in flight' : 'the last'}`,
         measured: scale.isQuick ? percentile(timesOf(timedOut), 0.5) : Math.max(...timesOf(hurt)),
         atMost: TIMEOUT_MS + (scale.isQuick ? 1_000 : 100),
       },
       { what: 'timed out', measured: timedOut.length, atLeast: 1 },
       {
-        what: 'timed out and not called unknown',
+        what: 'timed out and not reported as unknown',
         measured: timedOut.filter(({ outcome }) => outcome !== 'unknown').length,
         atMost: 0,
       },
       ...judgements([verdict], seen, [history]),
     ],
-    counts: { ...countsOf([verdict]), 'times frozen': times, 'answers while frozen': hurt.length },
+    counts: { ...countsOf([verdict]), 'times frozen': times, 'responses while frozen': hurt.length },
   }
 }

@@ -1,6 +1,6 @@
-/** The scenario with small numbers; see in-short.ts. */
+/** The scenario with small numbers; see quick-tests.ts. */
 import t from 'tap'
-import { inShort } from '../in-short.ts'
+import { runQuickTests } from '../quick-tests.ts'
 import { redisKilled } from './redis-killed.ts'
 
-await inShort(t, [redisKilled])
+await runQuickTests(t, [redisKilled])

@@ -1,6 +1,6 @@
-/** The scenario with small numbers; see in-short.ts. */
+/** The scenario with small numbers; see quick-tests.ts. */
 import t from 'tap'
-import { inShort } from '../in-short.ts'
+import { runQuickTests } from '../quick-tests.ts'
 import { repliesLost } from './replies-lost.ts'
 
-await inShort(t, [repliesLost])
+await runQuickTests(t, [repliesLost])

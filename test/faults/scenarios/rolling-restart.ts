@@ -1,53 +1,53 @@
-/** A4: two replicas are restarted one after the other, behind a balancer that asks whether they are ready. */
+/** A4: two replicas restart one after the other, behind a load balancer with readiness checks. */
 import { check } from '../checker.ts'
+import { countsOf, judgements } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
-import { countsOf, judgements } from '../crowd.ts'
 import { drain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
 import { closedLoop, openLoop } from '../load.ts'
 import type { Service } from '../processes.ts'
 import type { Finding, Scale, Scenario } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep, until } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep, until } from '../timing.ts'
 
 const QUEUE = 'rolling'
 const POLL_MS = 50
-/** Above what a probe and a turn of the balancer take, on a machine that has other work too. */
+/** Longer than a probe and a balancing round take, on a machine with other load. */
 const SHUTDOWN_DELAY_MS = 1_000
-/** The generator shares the machine; more than this would be its own limit. */
-const MOST_PER_S = 1_000
+/** The load generator shares the machine and would be the bottleneck above this rate. */
+const MAX_PER_S = 1_000
 const QUICK_PER_S = 150
 
 export const rollingRestart: Scenario = {
   id: 'A4',
   fault: 'rolling restart of two replicas under half load',
-  run: (stage, scale) => restartAll(stage, scale, scale.isQuick ? 1 : 4, true),
+  run: (testbed, scale) => restartAll(testbed, scale, scale.isQuick ? 1 : 4, true),
   controls: [
     {
-      what: 'a balancer that does not ask whether they are ready',
+      what: 'a load balancer without readiness checks',
       misses: 'connections reset or refused',
-      run: (stage, scale) => restartAll(stage, scale, 1, false),
+      run: (testbed, scale) => restartAll(testbed, scale, 1, false),
     },
   ],
 }
 
-async function restartAll(stage: Stage, scale: Scale, rounds: number, isAsking: boolean): Promise<Finding> {
-  const redis = await stage.redis()
+async function restartAll(testbed: Testbed, scale: Scale, rounds: number, probes: boolean): Promise<Finding> {
+  const redis = await testbed.redis()
   const env = { SHUTDOWN_DELAY: `${SHUTDOWN_DELAY_MS}` }
-  const replicas = [await stage.service(redis.url, env), await stage.service(redis.url, env)]
-  const balancer = startBalancer(replicas, isAsking)
-  stage.onEnd(() => balancer.stop())
-  const browser = stage.browser()
+  const replicas = [await testbed.service(redis.url, env), await testbed.service(redis.url, env)]
+  const balancer = startBalancer(replicas, probes)
+  testbed.onEnd(() => balancer.stop())
+  const httpClient = testbed.httpClient()
   const history = createHistory(QUEUE)
-  const options = { browser, history, queue: QUEUE, keys: 'header', retries: true } as const
+  const options = { httpClient, history, queue: QUEUE, keys: 'header', retries: true } as const
   const one = (client: number) => enqueue({ ...options, choose: balancer.next }, client)
 
   const seconds = scale.isQuick ? 0.5 : 1.5
-  const atFullSpeed = closedLoop(stage, scale.isQuick ? 4 : 16, one)
+  const atFullSpeed = closedLoop(testbed, scale.isQuick ? 4 : 16, one)
   await sleep(seconds * 1_000)
   await atFullSpeed.stop()
-  const ratePerS = Math.min(scale.isQuick ? QUICK_PER_S : MOST_PER_S, history.operations.length / seconds / 2)
-  const load = openLoop(stage, ratePerS, one)
+  const ratePerS = Math.min(scale.isQuick ? QUICK_PER_S : MAX_PER_S, history.operations.length / seconds / 2)
+  const load = openLoop(testbed, ratePerS, one)
   await sleep(300)
   const codes: (number | null)[] = []
   for (let round = 0; round < rounds; round++) {
@@ -71,11 +71,11 @@ async function restartAll(stage: Stage, scale: Scale, rounds: number, isAsking: 
         atMost: 0,
       },
       {
-        what: 'jobs that no repeat could save',
+        what: 'jobs lost in spite of repeats',
         measured: history.operations.filter(({ outcome }) => outcome !== 'ok').length,
         atMost: 0,
       },
-      { what: 'exit codes but 0', measured: codes.filter((code) => code !== 0).length, atMost: 0 },
+      { what: 'exit codes other than 0', measured: codes.filter((code) => code !== 0).length, atMost: 0 },
       ...judgements([verdict], seen, [history]),
     ],
     counts: {
@@ -87,13 +87,13 @@ async function restartAll(stage: Stage, scale: Scale, rounds: number, isAsking: 
   }
 }
 
-/** In turn, those that said they are ready when they were asked last. */
-function startBalancer(replicas: Service[], isAsking: boolean) {
+/** Round robin over the replicas that were ready at their last probe. */
+function startBalancer(replicas: Service[], probes: boolean) {
   const isIn = replicas.map(() => true)
   let turn = 0
   let isStopped = false
-  const asking = replicas.map(async (replica, i) => {
-    for (; isAsking && !isStopped; await sleep(POLL_MS)) isIn[i] = await replica.isReady()
+  const probing = replicas.map(async (replica, i) => {
+    for (; probes && !isStopped; await sleep(POLL_MS)) isIn[i] = await replica.isReady()
   })
   return {
     next(): string {
@@ -105,7 +105,7 @@ function startBalancer(replicas: Service[], isAsking: boolean) {
     },
     async stop() {
       isStopped = true
-      await Promise.all(asking)
+      await Promise.all(probing)
     },
   }
 }

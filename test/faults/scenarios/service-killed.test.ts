@@ -1,6 +1,6 @@
-/** The scenario with small numbers; see in-short.ts. */
+/** The scenario with small numbers; see quick-tests.ts. */
 import t from 'tap'
-import { inShort } from '../in-short.ts'
+import { runQuickTests } from '../quick-tests.ts'
 import { serviceKilled } from './service-killed.ts'
 
-await inShort(t, [serviceKilled])
+await runQuickTests(t, [serviceKilled])

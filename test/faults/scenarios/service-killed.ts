@@ -1,19 +1,19 @@
-/** D2: one of two replicas is killed, or stands still, and its clients go on at the other. */
-import { type Kind, startCrowd, threeKinds } from '../crowd.ts'
+/** D2: one of two replicas is killed or stopped, and its clients continue at the other. */
+import { type ClientGroup, startClientGroups, threeGroups } from '../client-groups.ts'
 import { freezeService, killService, type Nemesis, strike } from '../nemesis.ts'
 import type { Service } from '../processes.ts'
 import { type Finding, type Scale, type Scenario, secondsOf } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
+import type { Testbed } from '../testbed.ts'
 
-/** Clients wait this long for an answer: shorter than a replica stands still. */
+/** Client timeout, shorter than a replica is stopped. */
 const TIMEOUT_MS = 700
 
 export const serviceKilled: Scenario = {
   id: 'D2',
   fault: 'SIGKILL and SIGSTOP of the service; two replicas, clients repeat at the other one',
-  run: (stage, scale) =>
-    harm(stage, scale, {
-      kinds: (choose) => threeKinds(scale, choose, TIMEOUT_MS),
+  run: (testbed, scale) =>
+    harm(testbed, scale, {
+      kinds: (choose) => threeGroups(scale, choose, TIMEOUT_MS),
       nemeses: ([a, b]) => [killService(a), freezeService(b), killService(b), freezeService(a)],
       seconds: secondsOf(scale, 4, 0.1),
       strikes: scale.isQuick ? 4 : 14,
@@ -22,8 +22,8 @@ export const serviceKilled: Scenario = {
     {
       what: 'clients that repeat without a key',
       misses: 'duplicated',
-      run: (stage, scale) =>
-        harm(stage, scale, {
+      run: (testbed, scale) =>
+        harm(testbed, scale, {
           kinds: (choose) => [{ keys: 'none', retries: true, clients: 8, choose, timeoutMs: TIMEOUT_MS }],
           nemeses: ([a, b]) => [freezeService(a), freezeService(b)],
           seconds: 0,
@@ -34,34 +34,34 @@ export const serviceKilled: Scenario = {
 }
 
 interface Harm {
-  kinds(choose: Kind['choose']): Kind[]
+  kinds(choose: ClientGroup['choose']): ClientGroup[]
   nemeses(replicas: [Service, Service]): Nemesis[]
   seconds: number
   strikes: number
 }
 
 async function harm(
-  stage: Stage,
+  testbed: Testbed,
   scale: Scale,
   { kinds, nemeses, seconds, strikes }: Harm,
 ): Promise<Finding> {
-  const redis = await stage.redis()
-  const replicas: [Service, Service] = [await stage.service(redis.url), await stage.service(redis.url)]
-  const crowd = startCrowd(
-    stage,
+  const redis = await testbed.redis()
+  const replicas: [Service, Service] = [await testbed.service(redis.url), await testbed.service(redis.url)]
+  const groups = startClientGroups(
+    testbed,
     kinds((client, tries) => replicas[(client + tries) % 2]!.url),
   )
-  const began = performance.now()
+  const startedAt = performance.now()
   const struck = await strike({
     nemeses: nemeses(replicas),
     restMs: scale.isQuick ? [200, 500] : [300, 1_000],
     holdMs: [TIMEOUT_MS + 300, TIMEOUT_MS + 500],
     isEnough: (count) => {
-      scale.progress(`${count} kills and stops, ${crowd.acknowledged()} jobs acknowledged`)
-      return count >= strikes && performance.now() - began > seconds * 1_000
+      scale.progress(`${count} kills and stops, ${groups.acknowledged()} jobs acknowledged`)
+      return count >= strikes && performance.now() - startedAt > seconds * 1_000
     },
-    mark: crowd.mark,
+    mark: groups.mark,
   })
-  const { checks, counts } = await crowd.judge(redis)
+  const { checks, counts } = await groups.judge(redis)
   return { checks, counts: { ...counts, ...struck } }
 }

@@ -1,13 +1,13 @@
-/** K1: a part of what it can take, for a time, with a native worker behind it and readers before it. Nothing grows. */
+/** K1: sustained load below capacity, with a native worker and readers. Memory and handles must not grow. */
 import { check, percentile, slopePerHour } from '../checker.ts'
+import { countsOf, judgements } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
-import { countsOf, judgements } from '../crowd.ts'
 import { startDrain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
 import { openLoop } from '../load.ts'
 import { type Finding, type Scale, type Scenario, secondsOf } from '../scenario.ts'
-import type { Stage } from '../stage.ts'
-import { sleep } from '../wait.ts'
+import type { Testbed } from '../testbed.ts'
+import { sleep } from '../timing.ts'
 
 const QUEUE = 'soak'
 const RATE_PER_S = 300
@@ -16,23 +16,23 @@ const EVERY_MS = 250
 
 export const soak: Scenario = {
   id: 'K1',
-  fault: 'a soak at part load',
-  run: (stage, scale) => soakFor(stage, scale),
+  fault: 'sustained load below capacity',
+  run: (testbed, scale) => soakFor(testbed, scale),
   controls: [
     {
-      what: 'clients that leave each connection open and take a new one',
+      what: 'clients that open a new connection each time and never close one',
       misses: 'handles grown',
-      run: (stage, scale) => soakFor(stage, { ...scale, isQuick: true }, true),
+      run: (testbed, scale) => soakFor(testbed, { ...scale, isQuick: true }, true),
     },
   ],
 }
 
-async function soakFor(stage: Stage, scale: Scale, isLeaking = false): Promise<Finding> {
-  const redis = await stage.redis({ fsync: 'no' })
-  // So that it is full before the second half begins.
-  const service = await stage.service(redis.url, { CACHE_MAX_BYTES: '2097152' })
+async function soakFor(testbed: Testbed, scale: Scale, isLeaking = false): Promise<Finding> {
+  const redis = await testbed.redis({ fsync: 'no' })
+  // A small cache, which is full before the second half starts.
+  const service = await testbed.service(redis.url, { CACHE_MAX_BYTES: '2097152' })
   const worker = await startDrain(redis, [QUEUE])
-  const browser = stage.browser()
+  const httpClient = testbed.httpClient()
   const history = createHistory(QUEUE)
   const options = {
     history,
@@ -44,15 +44,15 @@ async function soakFor(stage: Stage, scale: Scale, isLeaking = false): Promise<F
   } as const
   const reads: number[] = []
   const ratePerS = scale.isQuick ? QUICK_PER_S : RATE_PER_S
-  const load = openLoop(stage, ratePerS, async (client) => {
-    const own = isLeaking && client % 10 === 0 ? stage.browser() : browser
-    const { id } = await enqueue({ ...options, browser: own }, client)
-    if (id !== undefined) reads.push((await browser.ask(`${service.url}/jobs/${id}`)).status)
+  const load = openLoop(testbed, ratePerS, async (client) => {
+    const own = isLeaking && client % 10 === 0 ? testbed.httpClient() : httpClient
+    const { id } = await enqueue({ ...options, httpClient: own }, client)
+    if (id !== undefined) reads.push((await httpClient.ask(`${service.url}/jobs/${id}`)).status)
   })
   const samples: { atMs: number; rssMb: number; handles: number }[] = []
   const seconds = secondsOf(scale, 8, 0.08)
-  const began = performance.now()
-  while (performance.now() < began + seconds * 1_000) {
+  const startedAt = performance.now()
+  while (performance.now() < startedAt + seconds * 1_000) {
     await sleep(EVERY_MS)
     samples.push({ atMs: performance.now(), rssMb: service.rssMb(), handles: service.handles() })
     scale.progress(`${history.operations.length} jobs, ${Math.round(service.rssMb())} MB`)
@@ -60,7 +60,7 @@ async function soakFor(stage: Stage, scale: Scale, isLeaking = false): Promise<F
   await load.stop()
   const seen = await worker.finish()
   const verdict = check(history, seen)
-  // The first half is for compiling, for filling the cache and for the heap to find its size.
+  // The first half covers compilation, filling the cache and heap growth.
   const half = samples.slice(samples.length / 2)
   const middle = (some: typeof samples, of: 'rssMb' | 'handles') =>
     percentile(
@@ -74,7 +74,7 @@ async function soakFor(stage: Stage, scale: Scale, isLeaking = false): Promise<F
     checks: [
       { what: '5xx', measured: statuses.filter((status) => status >= 500).length, atMost: 0 },
       {
-        what: 'reads but 200',
+        what: 'reads with another status than 200 or 404',
         measured: reads.filter((status) => status !== 200 && status !== 404).length,
         atMost: 0,
       },
@@ -88,7 +88,7 @@ async function soakFor(stage: Stage, scale: Scale, isLeaking = false): Promise<F
       'jobs/s': ratePerS,
       seconds: Math.round(seconds),
       'MB at the end': Math.round(samples.at(-1)!.rssMb),
-      // Of less than some minutes it says nothing.
+      // A slope over less than a few minutes is meaningless.
       ...(seconds > 300
         ? { 'MB/h': Math.round(slopePerHour(half.map(({ atMs, rssMb }) => ({ atMs, value: rssMb })))) }
         : {}),

@@ -1,6 +1,6 @@
-/** The scenario with small numbers; see in-short.ts. */
+/** The scenario with small numbers; see quick-tests.ts. */
 import t from 'tap'
-import { inShort } from '../in-short.ts'
+import { runQuickTests } from '../quick-tests.ts'
 import { zombies } from './zombies.ts'
 
-await inShort(t, [zombies])
+await runQuickTests(t, [zombies])
