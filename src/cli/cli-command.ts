@@ -1,5 +1,6 @@
-/** What a subcommand of the command line provides. Only the entry points (key.ts) touch the process. */
+/** What a subcommand of the command line provides. Only the entry points touch the process. */
 export interface CliContext {
+  /** As in process.env. */
   env: Record<string, string | undefined>
   /** Writes to standard output. */
   print(text: string): void
@@ -13,14 +14,6 @@ export interface CliCommand {
   summary: string
   /** What `--help` prints. */
   usage: string
-  /** `args`: the words after the command's name. Rejects with an error whose message is for the user. */
+  /** `args`: the words after the command's name. Rejects with a KeyFileError or a ConfigError for what the user can correct. */
   run(args: string[], context: CliContext): Promise<void>
-}
-
-/** A mistake in the arguments: its message is printed as it is, without a stack trace, and the process exits with 1. */
-export class UsageError extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'UsageError'
-  }
 }
