@@ -1,6 +1,6 @@
 /**
- * `npm run openapi`: writes openapi/openapi.json, the committed contract that clients are generated from. It is made
- * from the app's own routes, without a Redis, and the same on every machine. A test fails when the file is stale.
+ * `npm run openapi`: generates openapi/openapi.json, the contract from which clients are generated, from the app's own
+ * routes. It needs no Redis and is the same on every machine. A test fails when the file is stale.
  */
 import { writeFile } from 'node:fs/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -9,8 +9,8 @@ import { createApp } from '../src/app.ts'
 import { loadConfig } from '../src/config/load.ts'
 
 export async function openapiDocument(): Promise<object> {
-  // Settings are defaults alone, so that nobody's environment shows in the document. REPLICAS keeps the
-  // number of CPUs out of the connection budget, which would refuse to boot where there are many.
+  // Default settings only, so that the environment does not show in the document. REPLICAS replaces the number of CPUs:
+  // on a machine with many, the connection budget would be too small to start.
   const config = loadConfig({ BUILDING: 'true', REPLICAS: '1' })
   const { http } = await createApp(config, { url: 'redis://127.0.0.1:1' }, pino({ level: 'silent' }))
   try {
@@ -21,7 +21,7 @@ export async function openapiDocument(): Promise<object> {
   }
 }
 
-/** As it is committed. */
+/** The text of the committed file. */
 export async function openapiText(): Promise<string> {
   return `${JSON.stringify(await openapiDocument(), null, 2)}\n`
 }

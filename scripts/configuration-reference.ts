@@ -1,9 +1,9 @@
 /** docs/reference/configuration.md: every setting with its default, from src/config/schema.ts. */
-import { aliases } from '../src/config/schema.ts'
-import { settingGroups, settingsTable } from './env-example.ts'
+import { aliases, settingGroups } from '../src/config/schema.ts'
+import { settingsTable } from './env-example.ts'
 
 export function configurationReference(): string {
-  const groups = settingGroups().map(
+  const groups = settingGroups.map(
     ({ title, settings }) => `## ${headingOf(title)}\n\n${settingsTable(settings).trim()}\n`,
   )
   return [PREAMBLE, ...groups, aliasSection()].join('\n')
@@ -31,7 +31,7 @@ Some settings are required or checked together:
 `
 
 function headingOf(title: string): string {
-  return title.split(';', 1)[0]!
+  return title.split(' (', 1)[0]!
 }
 
 /** Names that other deployments of BullMQ use, which the service accepts. */

@@ -1,59 +1,52 @@
 /** The process: settings, Redis, the app, signals, and the exit code. */
 import closeWithGrace from 'close-with-grace'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import { createApp } from './app.ts'
+import { loadDotEnv } from './config/env-file.ts'
 import { ConfigError, isLoopback, loadConfig } from './config/load.ts'
+import type { Config } from './config/schema.ts'
 import { loadOrCreateSecret } from './config/secret.ts'
+import { createLifecycle, type Lifecycle } from './lifecycle.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded/embedded-redis.ts'
 
-try {
-  process.loadEnvFile('.env')
-} catch {
-  // There is none: the environment alone counts.
-}
-
+loadDotEnv()
 const config = readConfig()
 const log = pino({
   name: 'sluice',
   level: config.LOG_LEVEL,
   redact: { paths: ['*.authorization', '*.password', '*.secret', '*.REDIS_URL'], censor: '[redacted]' },
 })
-
-// How each thing that was started ends, the last first: a signal, or a failure, may come before everything is up.
-const ends: (() => Promise<unknown> | undefined)[] = []
+// A signal or a failure may come before everything has started: what has started by then is closed.
+const lifecycle = createLifecycle()
 
 try {
-  await serve()
+  await serve(config, log, lifecycle)
 } catch (error) {
   log.fatal((error as Error).message)
-  await endAll()
+  await lifecycle.close()
   process.exit(1)
 }
 
-async function serve(): Promise<void> {
+async function serve(config: Config, log: Logger, { onClose, close }: Lifecycle): Promise<void> {
   closeWithGrace(
     { delay: config.SHUTDOWN_TIMEOUT + config.SHUTDOWN_DELAY, logger: log },
     async ({ signal, err }) => {
-      if (err) log.fatal({ err }, 'closing after an error nobody caught')
-      else log.info({ signal }, 'closing: requests in flight are finished first')
-      await endAll()
-      log.info('closed')
+      if (err) log.fatal({ err }, 'Closing after an uncaught error')
+      else log.info({ signal }, 'Closing: finishing the requests in flight')
+      await close()
+      log.info('Closed')
     },
   )
 
-  const starting = startRedis()
-  ends.push(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
+  const starting = startRedis(config, log)
+  onClose(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
   const embedded = await starting
   const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
   const secret = config.SECRET ?? (await loadOrCreateSecret(config.DATA_DIR))
-  const {
-    http,
-    drain,
-    requiresKey: demandsKey,
-  } = await createApp({ ...config, SECRET: secret }, address, log)
-  ends.push(() => http.close())
-  guardDoor(demandsKey())
-  ends.push(async () => {
+  const { http, drain, requiresKey } = await createApp({ ...config, SECRET: secret }, address, log)
+  onClose(() => http.close())
+  assertSafeToListen(config, log, requiresKey())
+  onClose(async () => {
     drain()
     if (config.SHUTDOWN_DELAY > 0) await new Promise((resolve) => setTimeout(resolve, config.SHUTDOWN_DELAY))
   })
@@ -61,27 +54,23 @@ async function serve(): Promise<void> {
   log.info(`Server listening at ${url}`)
 }
 
-/** Without keys whoever reaches the port may do everything, so it is for this machine alone, unless that is meant. */
-function guardDoor(demandsKey: boolean): void {
-  if (demandsKey) return
+/** Without API keys every client that reaches the port may do everything, so beyond loopback that must be intended. */
+function assertSafeToListen(config: Config, log: Logger, requiresKey: boolean): void {
+  if (requiresKey) return
   if (isLoopback(config.HOST)) {
-    log.warn('serving without API keys, on loopback only; make one with: npm run key -- create')
+    log.warn('No API keys: listening on loopback only. Create a key with: npm run key -- create')
   } else if (config.ALLOW_ANONYMOUS) {
-    log.warn('serving without API keys beyond loopback, as ALLOW_ANONYMOUS=true says')
+    log.warn('No API keys: every client that reaches the port may do everything (ALLOW_ANONYMOUS=true)')
   } else {
     throw new Error(
-      `HOST ${config.HOST} can be reached from other machines and ${config.API_KEYS_FILE} holds no API keys: make one ` +
-        '(npm run key -- create), or set HOST=127.0.0.1, or ALLOW_ANONYMOUS=true where the network keeps strangers out',
+      `HOST ${config.HOST} is reachable from other machines and ${config.API_KEYS_FILE} holds no API keys. Create one ` +
+        '(npm run key -- create), or set HOST=127.0.0.1, or set ALLOW_ANONYMOUS=true where the network keeps other clients out.',
     )
   }
 }
 
-async function endAll(): Promise<void> {
-  for (let end = ends.pop(); end; end = ends.pop()) await end()
-}
-
-/** A private redis-server, unless there is a REDIS_URL or nothing is to be connected. */
-async function startRedis(): Promise<EmbeddedRedis | undefined> {
+/** A private redis-server, unless REDIS_URL names another or nothing is to be connected. */
+async function startRedis(config: Config, log: Logger): Promise<EmbeddedRedis | undefined> {
   if (config.REDIS_URL !== undefined || config.BUILDING) return undefined
   const embedded = await startEmbeddedRedis({
     dataDir: config.DATA_DIR,
@@ -91,12 +80,12 @@ async function startRedis(): Promise<EmbeddedRedis | undefined> {
   })
   log.info(
     { dataDir: config.DATA_DIR, redis: embedded.version },
-    'using a private redis-server; set REDIS_URL for another',
+    'Using a private redis-server. Set REDIS_URL to use another one',
   )
   return embedded
 }
 
-function readConfig() {
+function readConfig(): Config {
   try {
     return loadConfig(process.env)
   } catch (error) {

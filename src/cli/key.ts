@@ -1,20 +1,13 @@
-/** The process behind `npm run key`: its words, the file of the keys, what it prints, and the exit code. */
+/** The process behind `npm run key`. */
+import { loadDotEnv } from '../config/env-file.ts'
+import { keyCommand } from './key-command.ts'
+import { runCommand } from './run-command.ts'
 
-import { KeyFileError } from '../auth/key-file.ts'
-import { ConfigError, loadConfig } from '../config/load.ts'
-import { runKeyCommand } from './key-command.ts'
-
-try {
-  process.loadEnvFile('.env')
-} catch {
-  // There is none: the environment alone counts.
-}
-
-try {
-  const { API_KEYS_FILE } = loadConfig(process.env)
-  process.stdout.write(await runKeyCommand(process.argv.slice(2), API_KEYS_FILE, new Date()))
-} catch (error) {
-  if (!(error instanceof KeyFileError || error instanceof ConfigError)) throw error
-  process.stderr.write(`${error.message}\n`)
-  process.exitCode = 1
-}
+loadDotEnv()
+const { env, stdout, stderr } = process
+process.exitCode = await runCommand(keyCommand, process.argv.slice(2), {
+  env,
+  print: (text) => stdout.write(text),
+  printError: (text) => stderr.write(text),
+  now: () => new Date(),
+})

@@ -1,9 +1,7 @@
-/**
- * The settings from the environment: a pure function of the environment it is given, which reports every problem at once.
- */
+/** Reads the settings from an environment. Pure; reports every problem at once. */
 import { aliases, type Config, ConfigSchema } from './schema.ts'
 
-/** What is wrong with the environment, all of it, one sentence a variable. Values are never repeated: they may be secret. */
+/** All problems of an environment, one sentence each. Values are never repeated, since they may be secret. */
 export class ConfigError extends Error {
   readonly problems: string[]
   constructor(problems: string[]) {
@@ -13,7 +11,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** Reads the settings out of `env` (strings, as a process has them). Throws {@link ConfigError} with every problem. */
+/** `env`: as in process.env. Throws a {@link ConfigError} with every problem. */
 export function loadConfig(env: Record<string, string | undefined>): Config {
   const problems: string[] = []
   const config: Record<string, unknown> = {}
@@ -23,7 +21,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
       if (schema.default !== undefined) config[name] = schema.default
       continue
     }
-    const parsed = parse(raw.value, schema)
+    const parsed = parseValue(raw.value, schema)
     if (typeof parsed === 'object') problems.push(`${raw.name} ${parsed.problem}`)
     else config[name] = parsed
   }
@@ -32,7 +30,7 @@ export function loadConfig(env: Record<string, string | undefined>): Config {
   return config as Config
 }
 
-/** What the schema of one setting may say. */
+/** The JSON Schema keywords that settings use. */
 export interface SettingSchema {
   type?: string
   enum?: string[]
@@ -48,13 +46,13 @@ function rawValue(name: string, env: Record<string, string | undefined>) {
   const names = [name, ...Object.keys(aliases).filter((alias) => aliases[alias] === name)]
   for (const candidate of names) {
     const value = env[candidate]?.trim()
-    // An empty variable counts as unset: that is how `.env` files and compose say "none".
+    // An empty variable counts as unset, since `.env` files and compose files cannot express it otherwise.
     if (value !== undefined && value !== '') return { name: candidate, value }
   }
   return undefined
 }
 
-function parse(value: string, schema: SettingSchema): string | number | boolean | { problem: string } {
+function parseValue(value: string, schema: SettingSchema): string | number | boolean | { problem: string } {
   if (schema.enum) {
     return schema.enum.includes(value) ? value : { problem: `must be one of ${schema.enum.join(', ')}` }
   }
@@ -86,26 +84,27 @@ function contradictions(config: Config): string[] {
   }
   if (config.NODE_ENV === 'production' && config.REDIS_URL !== undefined && config.SECRET === undefined) {
     problems.push(
-      'SECRET is missing: leases are signed with it, and every replica needs the same (openssl rand -hex 32)',
+      'SECRET is missing. It signs leases; set the same value on every replica (openssl rand -hex 32)',
     )
   }
-  if (config.SECRET?.split(',').some((one) => one.length < 32)) {
-    problems.push('SECRET must have at least 32 characters, before and after a comma')
+  if (config.SECRET?.split(',').some((secret) => secret.length < 32)) {
+    problems.push('SECRET must have at least 32 characters, before and after each comma')
   }
   if (config.DURABILITY_REPLICAS > 0 && 2 * config.DURABILITY_TIMEOUT >= config.REDIS_COMMAND_TIMEOUT) {
     problems.push(
-      'REDIS_COMMAND_TIMEOUT must be more than twice DURABILITY_TIMEOUT: a job may wait for two WAITs',
+      'REDIS_COMMAND_TIMEOUT must be more than twice DURABILITY_TIMEOUT, since an enqueue may send WAIT twice',
     )
   }
   if ((config.REDIS_TLS_CERT === undefined) !== (config.REDIS_TLS_KEY === undefined))
-    problems.push('REDIS_TLS_CERT and REDIS_TLS_KEY go together: set both or neither')
+    problems.push('REDIS_TLS_CERT and REDIS_TLS_KEY must be set together')
   for (const name of ['REDIS_TLS_CA', 'REDIS_TLS_CERT', 'REDIS_TLS_KEY'] as const) {
     if (config[name] !== undefined && !config.REDIS_URL?.startsWith('rediss://'))
-      problems.push(`${name} is for a REDIS_URL that begins with rediss://`)
+      problems.push(`${name} requires a REDIS_URL that begins with rediss://`)
   }
   return problems
 }
 
+/** Whether an address to listen on is reachable from this machine only. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }

@@ -1,32 +1,45 @@
-/** Without a SECRET: one is made once and kept beside the data, so that leases hold after a restart. */
+/** SECRET: how it is parsed, and the one that is generated and kept in DATA_DIR where there is none. */
 import { randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Of this folder; made when there is none. For this user's eyes only. */
+/**
+ * The secrets of SECRET, in order: the first seals, all of them open. Without SECRET, as in tests, one for the life of
+ * this process.
+ */
+export function parseSecrets(setting: string | undefined): [string, ...string[]] {
+  const [first = createSecret(), ...others] = setting?.split(',') ?? []
+  return [first, ...others]
+}
+
+/** Reads `<folder>/secret`, or creates it, readable by this user only, so that leases survive a restart. */
 export async function loadOrCreateSecret(folder: string): Promise<string> {
   const path = join(folder, 'secret')
-  const known = await read(path)
-  if (known !== undefined) return known
+  const existing = await readSecret(path)
+  if (existing !== undefined) return existing
   await mkdir(folder, { recursive: true })
-  const own = `${path}.${randomBytes(6).toString('hex')}`
-  await writeFile(own, randomBytes(32).toString('base64url'), { mode: 0o600, flag: 'wx' })
+  const draft = `${path}.${randomBytes(6).toString('hex')}`
+  await writeFile(draft, createSecret(), { mode: 0o600, flag: 'wx' })
   try {
-    // Whole or not at all; of two that start at once, one is first.
-    await link(own, path)
+    // Atomic: of two processes that start at once, the first one's secret is kept.
+    await link(draft, path)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
   } finally {
-    await rm(own)
+    await rm(draft)
   }
-  return (await read(path))!
+  return (await readSecret(path))!
 }
 
-async function read(path: string): Promise<string | undefined> {
+async function readSecret(path: string): Promise<string | undefined> {
   const secret = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
   if (secret === undefined || secret.length >= 32) return secret
-  throw new Error(`${path} holds no secret: remove it, and a new one is made`)
+  throw new Error(`${path} holds no secret: remove it, and the next start creates a new one`)
+}
+
+function createSecret(): string {
+  return randomBytes(32).toString('base64url')
 }

@@ -2,8 +2,9 @@
  * Formats BullMQ's events as frames of a `text/event-stream` (WHATWG HTML, §9.2). Every change of state becomes a `state`
  * event; all other events keep BullMQ's names.
  */
-import { parseJsonText } from '../bullmq/json-text.ts'
+
 import { jobStates } from '../bullmq/job-states.ts'
+import { parseJsonText } from '../bullmq/json-text.ts'
 import { millisecondsOf } from '../redis/streams/stream-position.ts'
 import type { FollowGap } from './follow-state.ts'
 import type { QueueEvent } from './queue-events.ts'

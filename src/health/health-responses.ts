@@ -1,5 +1,4 @@
-/** What health answers, before it is cut to what a caller may see (visibility.ts). In words: schemas.ts. */
-
+/** What the health routes respond with, before it is reduced to what the caller may see (visibility.ts). Schemas: schemas.ts. */
 import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
@@ -7,47 +6,45 @@ import type { ConnectionStats } from '../redis/connection/connections.ts'
 import type { ServerInfo } from '../redis/connection/server-info.ts'
 import type { RedisBreakerStats } from '../redis/gateway/redis-breaker.ts'
 import type { SemaphoreStats } from '../redis/gateway/semaphore.ts'
-import type { Advice } from './recommendations.ts'
 
-export type Status = 'pass' | 'warn' | 'fail'
+/** `fail`: jobs are not accepted. `warn`: see the recommendations. */
+export type HealthStatus = 'pass' | 'warn' | 'fail'
 
-/** What is counted by queue, and so is for those who may see it. */
-export interface CountedByQueue {
-  batchesByType: Record<string, number>
-}
+/** Jobs per state, by queue. */
+export type QueueCounts = Record<string, Record<JobState, number>>
+
+/** What features report about themselves, by the property's name (FeatureStat). */
+export type FeatureStats = Record<string, unknown>
 
 export interface PoolStats extends ConnectionStats {
   budget: number
   headroom: number
 }
 
-/** Of all subscriptions, in this process. */
-export interface DeliveryTotals {
-  subscriptions: number
-  inFlight: number
-  delivered: number
-  retried: number
-  failed: number
+/** Made for each caller, from what that caller may see. */
+interface PerCaller {
+  queuesKnown: number
+  recommendations: string[]
 }
 
-export interface Summary<Cache, Batching> {
-  status: Status
+/** GET /health, measured once for all callers. The stats of features that belong here are added to it. */
+export interface MeasuredSummary {
+  status: HealthStatus
   version: string
+  /** RFC 3339. */
   checkedAt: string
   cached: boolean
   responseTimeMs: number
   uptimeS: number
   redis: { reachable: boolean; roundTripMs: number | null; error: string | null }
   pool: PoolStats
-  cache: Cache
-  batching: Batching
-  queues: Record<string, Record<JobState, number>>
-  queuesKnown: number
-  recommendations: string[]
+  queues: QueueCounts
 }
 
-export interface RedisHealth {
-  status: Status
+export type HealthSummary = MeasuredSummary & PerCaller & FeatureStats
+
+export interface RedisHealth extends PerCaller {
+  status: HealthStatus
   responseTimeMs: number
   roundTripMs: number | null
   connections: PoolStats
@@ -60,33 +57,16 @@ export interface RedisHealth {
   limitError: string | null
   breaker: RedisBreakerStats
   replicasWanted: number
-  queues: Record<string, Record<JobState, number>>
-  queuesKnown: number
-  recommendations: string[]
+  queues: QueueCounts
 }
 
-export interface Stats<Cache, Batching> {
-  cache: Cache
-  batching: Batching
+/** GET /stats without the stats of features. */
+export interface ProcessStats {
   pool: PoolStats
   semaphore: SemaphoreStats
   events: EventsStats
-  waiting: number
   waitingWorkers: number
-  webhooks: DeliveryTotals
   commandsSent: Record<string, number>
   openQueues: number
   requestsByKey: Record<string, number>
-}
-
-/** An answer without what is made for each caller anew. */
-export type Measurable<Answer> = Omit<Answer, 'queuesKnown' | 'recommendations'>
-
-/** Measured once, shown to each as far as that one may see. */
-export interface CachedSummary<Cache, Batching> {
-  summary: Measurable<Summary<Cache, Batching>>
-  advice: Advice[]
-  /** Names of all queues there are. */
-  known: string[]
-  at: number
 }

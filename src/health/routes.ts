@@ -2,34 +2,38 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses } from '../errors.ts'
+import { healthStats, type NamedStats, schemasOf } from './feature-stats.ts'
 import type { Health } from './health.ts'
-import { HealthSummary, Live, Ready, RedisHealth, Stats } from './schemas.ts'
+import { createStatsSchema, createSummarySchema, Live, Ready, RedisHealthSchema } from './schemas.ts'
 
 export interface HealthRoutes {
-  // biome-ignore lint/suspicious/noExplicitAny: the shapes of both are in the schemas
-  health: Health<any, any>
-  /** How old the summary may be, ms. */
+  health: Health
+  /** What features add to GET /stats and GET /health. */
+  stats: NamedStats
+  /** How old a cached summary may be, ms. */
   summaryTtlMs: number
 }
 
 export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { health, summaryTtlMs } = deps
+  const { health, stats, summaryTtlMs } = deps
+  const HealthSummary = createSummarySchema(schemasOf(healthStats(stats)))
+  const Stats = createStatsSchema(schemasOf(stats))
   const tags = ['operations']
 
   app.get('/health', {
     config: { scope: 'none' },
     schema: {
       operationId: 'getHealth',
-      summary: 'How things are, in short',
+      summary: 'Health summary',
       description:
-        'Kept for HEALTH_TTL (`cached`), for twice that where the API key may not `manage`, or until Redis comes or goes. ' +
-        'Queues are those that the key may see, and `recommendations` are for keys that may `manage`.',
+        'Cached for HEALTH_TTL (twice that for an API key without the scope `manage`), or until a Redis connection opens or ' +
+        'closes. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.',
       tags,
       response: {
-        200: { ...HealthSummary, description: 'It works; see `recommendations`.' },
+        200: { ...HealthSummary, description: 'Jobs are accepted; see `recommendations`.' },
         ...problemResponses([]),
-        503: { ...HealthSummary, description: 'Jobs are not taken.' },
+        503: { ...HealthSummary, description: 'Jobs are not accepted.' },
       },
     },
     handler: async ({ access }, reply) => {
@@ -43,9 +47,9 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     config: { scope: 'none' },
     schema: {
       operationId: 'getLiveness',
-      summary: 'Whether the process lives; never asks Redis',
+      summary: 'Liveness of the process; does not use Redis',
       tags,
-      response: { 200: { ...Live, description: 'It lives.' }, ...problemResponses([]) },
+      response: { 200: { ...Live, description: 'Alive.' }, ...problemResponses([]) },
     },
     handler: () => ({ status: 'pass' as const }),
   })
@@ -54,12 +58,12 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     config: { scope: 'none' },
     schema: {
       operationId: 'getReadiness',
-      summary: 'Whether to send requests here',
+      summary: 'Readiness for requests',
       tags,
       response: {
-        200: { ...Ready, description: 'Redis answers.' },
+        200: { ...Ready, description: 'Ready: Redis answers.' },
         ...problemResponses([]),
-        503: { ...Ready, description: 'Redis does not answer, or the service is shutting down.' },
+        503: { ...Ready, description: 'Not ready: Redis does not answer, or the service is shutting down.' },
       },
     },
     handler: async (_request, reply) => {
@@ -74,17 +78,17 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     config: { scope: 'manage' },
     schema: {
       operationId: 'getRedisHealth',
-      summary: 'Connections, budget, semaphore, server and advice',
+      summary: 'Redis connections, budget, server and advice',
       tags,
       response: {
-        200: { ...RedisHealth, description: 'It works; see `recommendations`.' },
+        200: { ...RedisHealthSchema, description: 'Jobs are accepted; see `recommendations`.' },
         ...problemResponses(GUARD_PROBLEMS),
-        503: { ...RedisHealth, description: 'Redis does not answer, or takes no jobs.' },
+        503: { ...RedisHealthSchema, description: 'Redis does not answer, or accepts no jobs.' },
       },
     },
     handler: async ({ access }, reply) => {
-      const answer = await health.redis(access)
-      return reply.code(answer.status === 'fail' ? 503 : 200).send(answer)
+      const response = await health.redis(access)
+      return reply.code(response.status === 'fail' ? 503 : 200).send(response)
     },
   })
 
@@ -92,10 +96,10 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     config: { scope: 'manage' },
     schema: {
       operationId: 'getStats',
-      summary: 'Cache, batching, pool and commands, as counted by this process',
+      summary: 'Counters of this process',
       tags,
       response: {
-        200: { ...Stats, description: 'Asks Redis for nothing.' },
+        200: { ...Stats, description: 'Counted in memory; reading them sends no Redis command.' },
         ...problemResponses(GUARD_PROBLEMS),
       },
     },

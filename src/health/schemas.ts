@@ -1,5 +1,5 @@
-/** The contract of the operations routes. The words of the field reports are kept: totalEntries, activeBatches, … */
-import { Type } from 'typebox'
+/** Schemas of the health routes. The names are those of the field reports. Features bring the schemas of their own stats. */
+import { type TSchema, Type } from 'typebox'
 import { jobStates } from '../bullmq/job-states.ts'
 import { priorities } from '../redis/gateway/semaphore.ts'
 
@@ -9,57 +9,28 @@ const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T, d
   Type.Union([schema, Type.Null()], { description })
 
 const Status = Type.Enum(['pass', 'warn', 'fail'], {
-  description: 'pass: all is well. warn: see `recommendations`. fail: jobs are not taken.',
+  description: 'pass: healthy. warn: see `recommendations`. fail: jobs are not accepted.',
 })
-
-const Cache = Type.Object(
-  {
-    totalEntries: integer('Answers in memory.'),
-    validEntries: integer('Those that may be served.'),
-    expiredEntries: integer('Those past their time, kept for when Redis is away.'),
-    hitRatio: Type.Number({ description: 'Hits per lookup since the start, 0 to 1.' }),
-    hits: integer('Lookups answered from memory.'),
-    misses: integer('Lookups that were not.'),
-    bytes: integer('Memory in use, bytes, about.'),
-    maxBytes: integer('CACHE_MAX_BYTES.'),
-    enabled: Type.Boolean({ description: 'False: all CACHE_TTL_* are 0.' }),
-  },
-  { title: 'CacheStats' },
-)
-
-const Batching = Type.Object(
-  {
-    activeBatches: integer('Batches that are open or on their way to Redis.'),
-    totalQueuedJobs: integer('Jobs that wait to be sent.'),
-    batchesByType: Type.Record(Type.String(), Type.Integer(), {
-      description: 'Jobs waiting or on their way, by queue.',
-    }),
-    batchesSent: integer('Batches since the start.'),
-    jobsSent: integer('Jobs since the start.'),
-    meanBatchSize: Type.Number({ description: 'Jobs per batch, and so per Redis command.' }),
-  },
-  { title: 'BatchingStats' },
-)
 
 const Pool = Type.Object(
   {
-    created: integer('Connections this process holds or is making.'),
-    active: integer('Those with a command under way.'),
-    idle: integer('Those without.'),
+    created: integer('Connections that this process holds or is opening.'),
+    active: integer('Connections with a command in flight.'),
+    idle: integer('Connections without a command in flight.'),
     errors: integer('Connection errors since the start.'),
-    reconnects: integer('Connections made anew since the start.'),
+    reconnects: integer('Reconnects since the start.'),
     byRole: Type.Object({
-      commands: integer('For jobs.'),
-      admin: integer('For health and counts.'),
-      events: integer('For hearing what happens to jobs.'),
+      commands: integer('Connections for jobs.'),
+      admin: integer('Connections for health, counts and other slow commands.'),
+      events: integer('Connections that receive job events.'),
     }),
     lastError: orNull(Type.String(), 'Text of the last error.'),
     lastLimitError: orNull(
       Type.String(),
-      'Text of the last error that spoke of a limit of server or provider.',
+      'Text of the last error that named a limit of the server or the provider.',
     ),
-    budget: integer('Connections this process may hold.'),
-    headroom: integer('How many more it could open.'),
+    budget: integer('Connections that this process may hold.'),
+    headroom: integer('Connections that it may still open.'),
   },
   { title: 'PoolStats' },
 )
@@ -71,8 +42,8 @@ const Semaphore = Type.Object(
     waiting: integer('Operations that wait for a permit.'),
     maxWaiting: integer('REDIS_MAX_WAITING.'),
     waitingByPriority: Type.Object(Object.fromEntries(priorities.map((name) => [name, Type.Integer()]))),
-    refused: integer('Operations answered 503 because too many waited.'),
-    peak: integer('Most in flight at once.'),
+    refused: integer('Operations refused with 503 because too many waited.'),
+    peak: integer('Most operations in flight at once since the start.'),
   },
   { title: 'SemaphoreStats' },
 )
@@ -81,16 +52,16 @@ const Events = Type.Object(
   {
     status: Type.Enum(['idle', 'live', 'degraded'], {
       description:
-        'idle: nobody looks at any job. live: changes are heard. degraded: they are not, and a status is kept for 1 s only.',
+        'idle: no queue is followed. live: changes of jobs are received. degraded: they are not, and a status is cached for 1 s only.',
     }),
     reason: orNull(Type.String(), 'Why it is degraded.'),
-    streams: integer('Queues whose events are heard.'),
-    subscribers: integer('Event streams that are open, and queues with jobs that somebody waits for.'),
-    reads: integer('Reads since the start; each brings what all queues have.'),
+    streams: integer('Queues whose events are followed.'),
+    subscribers: integer('Open event streams, and queues with jobs that a request waits for.'),
+    reads: integer('Reads since the start; one read returns the events of all queues.'),
     entries: integer('Events since the start.'),
-    lagMs: integer('From an event to its hearing, the worst of the last 10 to 20 s, ms.'),
-    gaps: integer('How often events may have been missed, and what was kept was dropped.'),
-    resets: integer('How often the connection was given up because Redis was silent on it.'),
+    lagMs: integer('Time from an event to its receipt, the largest of the last 10 to 20 s, ms.'),
+    gaps: integer('Times that events may have been missed, so that cached statuses were dropped.'),
+    resets: integer('Times that the connection was closed because Redis sent nothing on it.'),
   },
   { title: 'EventsStats' },
 )
@@ -98,56 +69,57 @@ const Events = Type.Object(
 const Counts = Type.Record(
   Type.String(),
   Type.Object(Object.fromEntries(jobStates.map((state) => [state, Type.Integer()]))),
-  { description: 'Jobs per state, by queue; the first 50 queues by name.' },
+  { description: 'Jobs per state, by queue, for the first 50 queues by name.' },
 )
 
 const common = {
   queues: Counts,
   queuesKnown: integer(
-    'How many queues there are that the caller may see; the first 50 of all there are in the service are counted.',
+    'Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted.',
   ),
   recommendations: Type.Array(Type.String(), {
-    description: 'What to do, in sentences. Empty when all is well.',
+    description: 'What the operator should do, in sentences. Empty when nothing is wrong.',
   }),
-  responseTimeMs: Type.Number({ description: 'How long this answer took, ms.' }),
+  responseTimeMs: Type.Number({ description: 'Time to produce this response, ms.' }),
 }
 
-export const HealthSummary = Type.Object(
-  {
-    status: Status,
-    version: text('Version of the service.'),
-    checkedAt: Type.String({ format: 'date-time', description: 'When this was measured.' }),
-    cached: Type.Boolean({ description: 'True: served from memory, measured at `checkedAt`.' }),
-    uptimeS: integer('Seconds since the start.'),
-    redis: Type.Object({
-      reachable: Type.Boolean({ description: 'Whether Redis answered.' }),
-      roundTripMs: orNull(Type.Number(), 'A PING, ms.'),
-      error: orNull(Type.String(), 'Why it did not.'),
-    }),
-    pool: Pool,
-    cache: Cache,
-    batching: Batching,
-    ...common,
-  },
-  { title: 'Health' },
-)
+const summary = {
+  status: Status,
+  version: text('Version of the service.'),
+  checkedAt: Type.String({ format: 'date-time', description: 'When this was measured.' }),
+  cached: Type.Boolean({
+    description: 'True when served from memory; `checkedAt` says when it was measured.',
+  }),
+  uptimeS: integer('Time since the start of the process, seconds.'),
+  redis: Type.Object({
+    reachable: Type.Boolean({ description: 'Whether Redis answered.' }),
+    roundTripMs: orNull(Type.Number(), 'Round trip of a PING, ms.'),
+    error: orNull(Type.String(), 'Why Redis did not answer.'),
+  }),
+  pool: Pool,
+}
+
+/** GET /health. `stats`: properties of features, by name. */
+export function createSummarySchema(stats: Record<string, TSchema>) {
+  return Type.Object({ ...summary, ...stats, ...common }, { title: 'Health' })
+}
 
 const Server = Type.Object(
   {
     version: text('redis_version.'),
     role: text('master or slave.'),
-    loading: Type.Boolean({ description: 'Whether it is reading its data into memory.' }),
-    uptimeS: integer('Seconds since its start.'),
-    connectedClients: integer('Connections of everybody.'),
-    maxClients: orNull(Type.Integer(), 'Its limit on connections, where it says so.'),
+    loading: Type.Boolean({ description: 'Whether Redis is loading its data into memory.' }),
+    uptimeS: integer('Time since the start of Redis, seconds.'),
+    connectedClients: integer('Connections of all clients.'),
+    maxClients: orNull(Type.Integer(), 'Limit on connections, where the server reports it.'),
     usedMemoryBytes: integer('Memory in use, bytes.'),
     maxMemoryBytes: integer('Limit on memory, bytes; 0: none.'),
-    evictionPolicy: text('maxmemory-policy; anything but noeviction may throw out jobs.'),
-    opsPerSecond: integer('Commands a second, of everybody.'),
-    rejectedConnections: integer('Connections refused since its start.'),
-    replicas: integer('Replicas that follow it.'),
+    evictionPolicy: text('maxmemory-policy; with any policy but noeviction Redis may evict jobs.'),
+    opsPerSecond: integer('Commands per second of all clients.'),
+    rejectedConnections: integer('Connections refused since the start of Redis.'),
+    replicas: integer('Replicas that follow this Redis.'),
     durability: Type.Object({
-      mode: text('How it persists.'),
+      mode: text('How Redis persists its data.'),
       meaning: text('What that means for a job that was acknowledged.'),
     }),
   },
@@ -158,85 +130,76 @@ const Budget = Type.Object(
   {
     providerLimit: integer('REDIS_PROVIDER_LIMIT.'),
     reserved: integer('REDIS_RESERVED_CONNECTIONS.'),
-    usable: integer('What all replicas may hold together.'),
-    replicas: integer('How many share it.'),
-    perProcess: integer('What this process may hold.'),
-    wanted: integer('What it opens.'),
-    usefulMax: integer('Concurrent operations + 20: more could not be used.'),
+    usable: integer('Connections that all replicas of this service may hold together.'),
+    replicas: integer('Replicas of this service that share them.'),
+    perProcess: integer('Connections that this process may hold.'),
+    wanted: integer('Connections that this process opens.'),
+    usefulMax: integer('Concurrent operations + 20: more connections cannot be used at once.'),
   },
   { title: 'ConnectionBudget' },
+)
+
+const Breaker = Type.Object(
+  {
+    open: Type.Boolean({
+      description: 'True: a limit is reached, and no command is sent until it may have passed.',
+    }),
+    reason: orNull(Type.String(), 'What the provider said.'),
+    retryInMs: integer('Time until one command tests the limit, ms.'),
+    opened: integer('Times that it has opened since the start.'),
+  },
+  { description: "Holds commands back while a provider's limit is reached." },
 )
 
 const CommandsSent = Type.Record(Type.String(), Type.Integer(), {
   description: 'Redis commands since the start, by operation.',
 })
 
-export const RedisHealth = Type.Object(
+export const RedisHealthSchema = Type.Object(
   {
     status: Status,
-    roundTripMs: orNull(Type.Number(), 'A PING, ms.'),
+    roundTripMs: orNull(Type.Number(), 'Round trip of a PING, ms.'),
     connections: Pool,
     budget: Budget,
     semaphore: Semaphore,
     events: Events,
     commandsSent: CommandsSent,
     server: Type.Union([Server, Type.Null()], {
-      description: 'What Redis says of itself; null when it does not.',
+      description: 'What Redis reports about itself; null while it does not answer.',
     }),
     error: orNull(Type.String(), 'Why Redis did not answer.'),
-    limitError: orNull(Type.String(), 'What server or provider last said about a limit.'),
-    breaker: Type.Object(
-      {
-        open: Type.Boolean({
-          description: 'True: a limit is reached, and nothing is sent until it may have passed.',
-        }),
-        reason: orNull(Type.String(), 'What the provider said.'),
-        retryInMs: integer('Until one command may try it, ms.'),
-        opened: integer('How often it has opened since the start.'),
-      },
-      { description: "Keeps commands back while a provider's limit is reached." },
-    ),
-    replicasWanted: integer('DURABILITY_REPLICAS: as many have a job when it is acknowledged.'),
+    limitError: orNull(Type.String(), 'Last error of the server or the provider that named a limit.'),
+    breaker: Breaker,
+    replicasWanted: integer('DURABILITY_REPLICAS: replicas that hold a job before it is acknowledged.'),
     ...common,
   },
   { title: 'RedisHealth' },
 )
 
-export const Stats = Type.Object(
-  {
-    cache: Cache,
-    batching: Batching,
-    pool: Pool,
-    semaphore: Semaphore,
-    events: Events,
-    waiting: integer('Requests that are held until their job has finished or changed.'),
-    waitingWorkers: integer('Consumers that wait for a job: requests of workers, and subscriptions.'),
-    webhooks: Type.Object(
-      {
-        subscriptions: integer('Queues whose jobs are sent to a URL.'),
-        inFlight: integer('Deliveries on their way.'),
-        delivered: integer('Answered 2xx.'),
-        retried: integer('Failed, and given to the backoff of their jobs.'),
-        failed: integer('Refused for good.'),
-      },
-      { description: 'Of this process, since the start.' },
-    ),
-    commandsSent: CommandsSent,
-    openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
-    requestsByKey: Type.Record(Type.String(), Type.Integer(), {
-      description:
-        'Requests since the start, by the id of the API key. Batches are shared: commands have no key.',
-    }),
-  },
-  { title: 'Stats' },
-)
+const processStats = {
+  pool: Pool,
+  semaphore: Semaphore,
+  events: Events,
+  waitingWorkers: integer('Takes that wait for a job: requests of HTTP workers, and webhook subscriptions.'),
+  commandsSent: CommandsSent,
+  openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
+  requestsByKey: Type.Record(Type.String(), Type.Integer(), {
+    description:
+      'Requests since the start, by id of the API key. Commands are not counted by key, since keys share batches.',
+  }),
+}
+
+/** GET /stats. `stats`: properties of features, by name. */
+export function createStatsSchema(stats: Record<string, TSchema>) {
+  return Type.Object({ ...stats, ...processStats }, { title: 'Stats' })
+}
 
 export const Live = Type.Object({ status: Type.Literal('pass') }, { title: 'Live' })
 
 export const Ready = Type.Object(
   {
-    status: Type.Enum(['pass', 'fail'], { description: 'Whether to send requests here.' }),
-    reason: orNull(Type.String(), 'Why not.'),
+    status: Type.Enum(['pass', 'fail'], { description: 'pass: requests may be sent here.' }),
+    reason: orNull(Type.String(), 'Why requests should not be sent here.'),
   },
   { title: 'Ready' },
 )

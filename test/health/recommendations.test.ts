@@ -1,8 +1,17 @@
-/** Every sentence has a situation that brings it, and that situation's nearest neighbour, which does not. */
+/** Every sentence of advice has inputs that produce it, and the nearest inputs that do not. */
 import t from 'tap'
 import { type JobState, jobStates } from '../../src/bullmq/job-states.ts'
-import { type Advice, type HealthInputs, recommend } from '../../src/health/recommendations.ts'
+import type { Advice } from '../../src/feature.ts'
+import { type HealthInputs, recommend, statusOf } from '../../src/health/recommendations.ts'
+import { adviseOnCache } from '../../src/jobs/status/feature.ts'
 import { parseServerInfo, type ServerInfo } from '../../src/redis/connection/server-info.ts'
+import { adviseOnSubscriptions } from '../../src/webhooks/feature.ts'
+
+/** Inputs of health, and of the features that advise. */
+interface AllInputs extends HealthInputs {
+  cacheEnabled: boolean
+  subscriptions: { queue: string; reason: string }[]
+}
 
 const healthyServer: ServerInfo = parseServerInfo(
   [
@@ -12,8 +21,8 @@ const healthyServer: ServerInfo = parseServerInfo(
   'always',
 )
 
-/** A service that has nothing to complain about. */
-const healthy: HealthInputs = {
+/** Inputs that produce no advice. */
+const healthy: AllInputs = {
   server: healthyServer,
   redisError: undefined,
   budget: {
@@ -45,141 +54,146 @@ function counts(some: Partial<Record<JobState, number>>): Record<JobState, numbe
   }
 }
 
-const server = (facts: Partial<ServerInfo>): Partial<HealthInputs> => ({
+const server = (facts: Partial<ServerInfo>): Partial<AllInputs> => ({
   server: { ...healthyServer, ...facts },
 })
-const pool = (facts: Partial<HealthInputs['pool']>): Partial<HealthInputs> => ({
+const pool = (facts: Partial<AllInputs['pool']>): Partial<AllInputs> => ({
   pool: { ...healthy.pool, ...facts },
 })
-const queue = (some: Partial<Record<JobState, number>>): Partial<HealthInputs> => ({
+const queue = (some: Partial<Record<JobState, number>>): Partial<AllInputs> => ({
   queues: { emails: counts(some) },
 })
-const events = (facts: Partial<HealthInputs['events']>): Partial<HealthInputs> => ({
+const events = (facts: Partial<AllInputs['events']>): Partial<AllInputs> => ({
   events: { ...healthy.events, ...facts },
 })
-const adviceOn = (change: Partial<HealthInputs>): Advice[] => recommend({ ...healthy, ...change })
+const adviceOn = (change: Partial<AllInputs>): Advice[] => {
+  const { cacheEnabled, subscriptions, ...inputs } = { ...healthy, ...change }
+  return [...recommend(inputs), ...adviseOnCache(cacheEnabled), ...adviseOnSubscriptions(subscriptions)]
+}
 const MiB = 1_048_576
 
 const cases: {
-  brings: Partial<HealthInputs>
+  inputs: Partial<AllInputs>
   level?: Advice['level']
   sentence: RegExp
-  not: Partial<HealthInputs>
+  without: Partial<AllInputs>
 }[] = [
   {
-    brings: { server: undefined, redisError: 'ECONNREFUSED' },
+    inputs: { server: undefined, redisError: 'ECONNREFUSED' },
     level: 'fail',
     sentence: /^Redis does not answer \(ECONNREFUSED\)\. Check REDIS_URL and the server\.$/,
-    not: {},
+    without: {},
   },
   {
-    brings: pool({ lastLimitError: 'ERR max requests limit exceeded' }),
+    inputs: pool({ lastLimitError: 'ERR max requests limit exceeded' }),
     sentence: /^The provider refused commands with "ERR max requests limit exceeded"\. .*REPLICAS/,
-    not: pool({ lastError: 'read ECONNRESET' }),
+    without: pool({ lastError: 'read ECONNRESET' }),
   },
   {
-    brings: server({ version: '6.0.16' }),
-    sentence: /^Redis 6\.0\.16 is too old: 6\.2 or later is needed\.$/,
-    not: server({ version: '6.2.0' }),
+    inputs: server({ version: '6.0.16' }),
+    sentence: /^Redis 6\.0\.16 is too old: version 6\.2 or later is required\.$/,
+    without: server({ version: '6.2.0' }),
   },
   {
-    brings: server({ role: 'slave' }),
+    inputs: server({ role: 'slave' }),
     level: 'fail',
-    sentence: /^Redis is a slave: it takes no jobs\. Point REDIS_URL at the master\.$/,
-    not: server({ role: 'master', replicas: 2 }),
+    sentence: /^Redis is a slave: it accepts no jobs\. Point REDIS_URL at the master\.$/,
+    without: server({ role: 'master', replicas: 2 }),
   },
   {
-    brings: server({ loading: true }),
+    inputs: server({ loading: true }),
     level: 'fail',
-    sentence: /^Redis is loading its data\. This passes\.$/,
-    not: server({ loading: false, uptimeS: 0 }),
+    sentence: /^Redis is loading its data\. Wait until it has finished\.$/,
+    without: server({ loading: false, uptimeS: 0 }),
   },
   {
-    brings: server({ evictionPolicy: 'allkeys-lru' }),
+    inputs: server({ evictionPolicy: 'allkeys-lru' }),
     sentence: /^maxmemory-policy is allkeys-lru: .* Set it to noeviction\.$/,
-    not: server({ evictionPolicy: 'noeviction' }),
+    without: server({ evictionPolicy: 'noeviction' }),
   },
   {
-    brings: server({ usedMemoryBytes: 80 * MiB, maxMemoryBytes: 100 * MiB }),
+    inputs: server({ usedMemoryBytes: 80 * MiB, maxMemoryBytes: 100 * MiB }),
     sentence: /^Redis uses 80 % of maxmemory\./,
-    not: server({ usedMemoryBytes: 80 * MiB - 1, maxMemoryBytes: 100 * MiB }),
+    without: server({ usedMemoryBytes: 80 * MiB - 1, maxMemoryBytes: 100 * MiB }),
   },
   {
-    brings: {
+    inputs: {
       server: parseServerInfo('redis_version:7.2.4\r\nrole:master\r\nmaxmemory_policy:noeviction', 'always'),
     },
     sentence: /^A crash of Redis may lose every job since the last snapshot\. Set appendonly yes/,
-    not: {},
+    without: {},
   },
   {
-    brings: server({ maxClients: 1023 }),
+    inputs: server({ maxClients: 1023 }),
     sentence: /^Redis allows 1023 connections, less than REDIS_PROVIDER_LIMIT \(1024\)/,
-    not: server({ maxClients: 1024 }),
+    without: server({ maxClients: 1024 }),
   },
   {
-    brings: server({ maxClients: 2000, connectedClients: 1801 }),
-    sentence: /^1801 of Redis' 2000 connections are taken, 4 of them by this process\.$/,
-    not: server({ maxClients: 2000, connectedClients: 1800 }),
+    inputs: server({ maxClients: 2000, connectedClients: 1801 }),
+    sentence: /^1801 of Redis' 2000 connections are in use, 4 of them by this process\. Close connections/,
+    without: server({ maxClients: 2000, connectedClients: 1800 }),
   },
   {
-    brings: server({ rejectedConnections: 1 }),
-    sentence: /^Redis has refused 1 connections since its start: something opens too many\.$/,
-    not: server({ rejectedConnections: 0 }),
+    inputs: server({ rejectedConnections: 1 }),
+    sentence: /^Redis has refused 1 connections since its start\. Find the client that opens too many\.$/,
+    without: server({ rejectedConnections: 0 }),
   },
   {
-    brings: pool({ created: 121 }),
-    sentence: /^REDIS_POOL_SIZE is larger than could ever be used: 120 /,
-    not: pool({ created: 120 }),
+    inputs: pool({ created: 121 }),
+    sentence: /^REDIS_POOL_SIZE is larger than can be used: 120 /,
+    without: pool({ created: 120 }),
   },
   {
-    brings: { semaphore: { ...healthy.semaphore, refused: 4 } },
+    inputs: { semaphore: { ...healthy.semaphore, refused: 4 } },
     sentence: /^4 operations were refused because 100 were in flight and 200 waited\./,
-    not: { semaphore: { ...healthy.semaphore, inUse: 100, waiting: 200, peak: 100 } },
+    without: { semaphore: { ...healthy.semaphore, inUse: 100, waiting: 200, peak: 100 } },
   },
   {
-    brings: events({ status: 'degraded', reason: 'The events connection is lost', lagMs: 5_000 }),
-    sentence: /^Job events are not heard \(The events connection is lost\): .* It recovers by itself\.$/,
-    not: events({ status: 'idle' }),
+    inputs: events({ status: 'degraded', reason: 'The events connection is lost', lagMs: 5_000 }),
+    sentence:
+      /^Job events are not received \(The events connection is lost\): .* The service recovers by itself\.$/,
+    without: events({ status: 'idle' }),
   },
   {
-    brings: events({ lagMs: 101 }),
-    sentence: /^Job events were heard up to 101 ms late: .*EVENTS_MAX_QUEUES\.$/,
-    not: events({ lagMs: 100 }),
+    inputs: events({ lagMs: 101 }),
+    sentence: /^Job events were received up to 101 ms late: .*EVENTS_MAX_QUEUES\.$/,
+    without: events({ lagMs: 100 }),
   },
   {
-    brings: queue({ waiting: 600, prioritized: 400 }),
-    sentence: /^1000 jobs wait in emails and none is active: is a worker running, is the queue paused\?$/,
-    not: queue({ waiting: 600, prioritized: 399, delayed: 5_000 }),
+    inputs: queue({ waiting: 600, prioritized: 400 }),
+    sentence:
+      /^1000 jobs wait in emails and none is active\. Check that a worker runs and that the queue is not paused\.$/,
+    without: queue({ waiting: 600, prioritized: 399, delayed: 5_000 }),
   },
   {
-    brings: queue({ failed: 100 }),
-    sentence: /^100 jobs of emails have failed\. Look at one with GET \/jobs\/\{id\}\.$/,
-    not: queue({ failed: 99 }),
+    inputs: queue({ failed: 100 }),
+    sentence: /^100 jobs of emails have failed\. Read one with GET \/jobs\/\{id\} to see its error\.$/,
+    without: queue({ failed: 99 }),
   },
   {
-    brings: { replicasWanted: 2, ...server({ replicas: 1 }) },
+    inputs: { replicasWanted: 2, ...server({ replicas: 1 }) },
     level: 'fail',
     sentence: /^DURABILITY_REPLICAS is 2 and Redis has 1: no job is acknowledged\. /,
-    not: { replicasWanted: 2, ...server({ replicas: 2 }) },
+    without: { replicasWanted: 2, ...server({ replicas: 2 }) },
   },
   {
-    brings: { keysProblem: 'API_KEYS_FILE (k.json) is gone; the keys of before are in force' },
-    sentence: /^API_KEYS_FILE \(k\.json\) is gone; the keys of before are in force\. Mend the file\.$/,
-    not: { keysProblem: undefined },
+    inputs: { keysProblem: 'API_KEYS_FILE (k.json) is gone; the keys of before are in force' },
+    sentence: /^API_KEYS_FILE \(k\.json\) is gone; the keys of before are in force\. Fix the file\.$/,
+    without: { keysProblem: undefined },
   },
   {
-    brings: { subscriptions: [{ queue: 'emails', reason: 'is paused: answered 410 in 3 ms' }] },
+    inputs: { subscriptions: [{ queue: 'emails', reason: 'is paused: answered 410 in 3 ms' }] },
     sentence: /^The subscription of emails is paused: answered 410 in 3 ms\. See GET /,
-    not: { subscriptions: [] },
+    without: { subscriptions: [] },
   },
   {
-    brings: { cacheEnabled: false },
+    inputs: { cacheEnabled: false },
     sentence: /^The cache is off \(all CACHE_TTL_\* are 0\)/,
-    not: { cacheEnabled: true, queues: {} },
+    without: { cacheEnabled: true, queues: {} },
   },
 ]
 
-t.test('advice that names a queue says which, so that it can be kept from who may not see it', async (t) => {
+t.test('advice that names a queue carries its name, so that it can be hidden from other keys', async (t) => {
   const advice = [...adviceOn(queue({ failed: 100, waiting: 1_000 })), ...adviceOn({ uncounted: ['emails'] })]
   t.same(
     advice.map((one) => one.queue),
@@ -189,19 +203,27 @@ t.test('advice that names a queue says which, so that it can be kept from who ma
 })
 
 t.test('a healthy service gets no advice', async (t) => {
-  t.same(recommend(healthy), [])
+  t.same(adviceOn({}), [])
+  t.equal(statusOf([]), 'pass')
 })
 
-for (const { brings, level = 'warn', sentence, not } of cases) {
+for (const { inputs, level = 'warn', sentence, without } of cases) {
   t.test(`${level} ${sentence.source.slice(1, 60)}`, async (t) => {
-    const advice = adviceOn(brings)
-    t.equal(advice.length, 1, 'this sentence and no other')
+    const advice = adviceOn(inputs)
+    t.equal(advice.length, 1, 'exactly one sentence')
     t.match(advice, [{ level, sentence }])
-    t.same(adviceOn(not), [])
+    t.same(adviceOn(without), [])
   })
 }
 
-t.test('each way of keeping data but the safest is warned of, in its own words', async (t) => {
+t.test('the worst level decides the status', async (t) => {
+  const warning: Advice = { level: 'warn', sentence: 'a' }
+  const failure: Advice = { level: 'fail', sentence: 'b' }
+  t.equal(statusOf([warning]), 'warn')
+  t.equal(statusOf([warning, failure, warning]), 'fail')
+})
+
+t.test('each persistence mode but the safest produces a warning of its own', async (t) => {
   const said = ['everysec', 'no', undefined].map((appendfsync) => {
     const { durability } = parseServerInfo('aof_enabled:1', appendfsync)
     return adviceOn(server({ durability })).map(({ sentence }) => sentence)
@@ -210,16 +232,16 @@ t.test('each way of keeping data but the safest is warned of, in its own words',
   t.equal(new Set(said.flat()).size, 3)
 })
 
-t.test('what a server does not say is not held against it', async (t) => {
+t.test('a limit that the server does not report produces no advice', async (t) => {
   t.same(adviceOn(server({ maxClients: null, connectedClients: 50_000 })), [], 'no limit on connections')
   t.same(adviceOn(server({ maxMemoryBytes: 0, usedMemoryBytes: 1_000 * MiB })), [], 'no limit on memory')
 })
 
-t.test('a worker that is at it is no reason to worry about those that wait', async (t) => {
+t.test('waiting jobs produce no advice while a job is active', async (t) => {
   t.same(adviceOn(queue({ waiting: 100_000, active: 1 })), [])
 })
 
-t.test('everything that is wrong is told, queue by queue', async (t) => {
+t.test('every problem is reported, queue by queue', async (t) => {
   const advice = adviceOn({
     ...{ server: undefined, redisError: 'gone', cacheEnabled: false },
     queues: { a: counts({ failed: 100, waiting: 1_000 }), b: counts({ failed: 500 }) },

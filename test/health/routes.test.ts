@@ -1,4 +1,4 @@
-/** Health, readiness and counters, with Redis there, away, frozen and back again. */
+/** Health, readiness and counters, with Redis available, unavailable and damaged. */
 import { Queue } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
@@ -11,8 +11,8 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   const app = await startApp(redis, settings)
   t.teardown(() => app.http.close())
   const get = async (url: string) => {
-    const answer = await app.http.inject(url)
-    return { status: answer.statusCode, body: answer.json() }
+    const response = await app.http.inject(url)
+    return { status: response.statusCode, body: response.json() }
   }
   const post = (payload: object) =>
     app.http.inject({
@@ -24,7 +24,7 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   return { app, get, post }
 }
 
-t.test('health tells counts per queue, pool against budget, cache and batching', async (t) => {
+t.test('health reports counts per queue, the pool against its budget, cache and batching', async (t) => {
   const { app, get, post } = await open(t, { REDIS_POOL_SIZE: '3' })
   await post({ queue: 'emails', name: 'n' })
   await post({ queue: 'emails', name: 'n', opts: { delay: 60_000 } })
@@ -46,7 +46,7 @@ t.test('health tells counts per queue, pool against budget, cache and batching',
   t.ok(body.responseTimeMs > 0 && body.redis.roundTripMs > 0)
 })
 
-t.test('health is kept for its time and says so, without a command to Redis', async (t) => {
+t.test('a cached summary says so and sends no command to Redis', async (t) => {
   const { get } = await open(t)
   const first = (await get('/health')).body
   const commands = (await get('/stats')).body.commandsSent
@@ -56,29 +56,26 @@ t.test('health is kept for its time and says so, without a command to Redis', as
   t.same((await get('/stats')).body.commandsSent, commands)
 })
 
-t.test('with HEALTH_TTL=0 health is measured every time', async (t) => {
+t.test('with HEALTH_TTL=0 every summary is measured', async (t) => {
   const { get } = await open(t, { HEALTH_TTL: '0' })
   await get('/health')
   t.equal((await get('/health')).body.cached, false)
 })
 
-t.test(
-  '/health/redis names what an operator needs: budget, semaphore, server, durability, advice',
-  async (t) => {
-    const { get } = await open(t)
-    const { status, body } = await get('/health/redis')
-    t.equal(status, 200)
-    t.match(body, {
-      budget: { providerLimit: 1024, reserved: 24, usable: 1000, perProcess: 50, wanted: 4, usefulMax: 120 },
-      semaphore: { permits: 100, inUse: 0, waiting: 0, maxWaiting: 200 },
-      server: { role: 'master', evictionPolicy: 'noeviction', durability: { mode: 'snapshots only' } },
-      limitError: null,
-    })
-    t.match(body.recommendations.join(' '), /snapshot/, 'a Redis that forgets is told')
-  },
-)
+t.test('/health/redis reports budget, semaphore, server, durability and advice', async (t) => {
+  const { get } = await open(t)
+  const { status, body } = await get('/health/redis')
+  t.equal(status, 200)
+  t.match(body, {
+    budget: { providerLimit: 1024, reserved: 24, usable: 1000, perProcess: 50, wanted: 4, usefulMax: 120 },
+    semaphore: { permits: 100, inUse: 0, waiting: 0, maxWaiting: 200 },
+    server: { role: 'master', evictionPolicy: 'noeviction', durability: { mode: 'snapshots only' } },
+    limitError: null,
+  })
+  t.match(body.recommendations.join(' '), /snapshot/, 'a Redis that may lose jobs is reported')
+})
 
-t.test('a limit of the server is recognised and told in its own words', async (t) => {
+t.test('a connection limit that is reached is reported', async (t) => {
   const small = await startRedis(['--maxclients', '5'])
   t.teardown(() => small.stop())
   // The test's own client is the fifth; a sixth would be refused.
@@ -90,18 +87,18 @@ t.test('a limit of the server is recognised and told in its own words', async (t
   await t.rejects(sixth.connect())
   const health = (await app.http.inject('/health/redis')).json()
   t.match(health.server, { maxClients: 5, connectedClients: 5, rejectedConnections: 1 })
-  t.match(health.recommendations.join('\n'), /5 of Redis' 5 connections are taken/)
+  t.match(health.recommendations.join('\n'), /5 of Redis' 5 connections are in use/)
   t.match(health.recommendations.join('\n'), /less than REDIS_PROVIDER_LIMIT/)
 })
 
-t.test('a pool larger than the budget is refused before anything is opened', async (t) => {
+t.test('a pool larger than the budget is refused before a connection is opened', async (t) => {
   await t.rejects(
     startApp(redis, { REDIS_POOL_SIZE: '5', REDIS_MAX_CONNECTIONS: '4' }),
     /needs 7 Redis connections and its budget is 4/,
   )
 })
 
-t.test('a damaged queue is told as such, and nothing else is called broken', async (t) => {
+t.test('a damaged queue is reported, and the others are still counted', async (t) => {
   const { app, get, post } = await open(t, { HEALTH_TTL: '0' })
   await post({ queue: 'good', name: 'n' })
   await post({ queue: 'bad', name: 'n' })
@@ -113,7 +110,7 @@ t.test('a damaged queue is told as such, and nothing else is called broken', asy
   t.match(body.recommendations.join('\n'), /The jobs of bad could not be counted/)
 })
 
-t.test('live answers without Redis; ready does not', async (t) => {
+t.test('without Redis the service is alive but not ready', async (t) => {
   const own = await startRedis()
   const app = await startApp(own)
   t.teardown(() => app.http.close())
@@ -123,7 +120,7 @@ t.test('live answers without Redis; ready does not', async (t) => {
   t.match((await app.http.inject('/health/ready')).json(), { status: 'fail', reason: /not usable|reached/ })
 })
 
-t.test('a draining service is not ready and serves all the same', async (t) => {
+t.test('a draining service is not ready and still serves requests', async (t) => {
   const { app, get, post } = await open(t)
   app.drain()
   t.match(await get('/health/ready'), { status: 503, body: { reason: 'The service is shutting down.' } })

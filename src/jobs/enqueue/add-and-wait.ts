@@ -3,9 +3,9 @@
  * it finishes at once and is removed.
  */
 
+import type { CachedJob } from '../status/cache-entry.ts'
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
-import type { CachedJob } from '../status/cache-entry.ts'
 import type { Waiters } from '../status/waiters.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'

@@ -2,8 +2,9 @@
  * Encodes where a listing goes on as an opaque text, and validates what clients send back. Cursors are not signed: a
  * forged one reveals nothing of the queue that the client could not list anyway.
  */
+
+import type { JobState } from '../../bullmq/job-states.ts'
 import { SluiceError } from '../../errors.ts'
-import type { JobState } from '../../queues/queue-registry.ts'
 import { isBookmark, type PageStart } from '../../redis/scripts/list-jobs.ts'
 import { CURSOR_MAX_LENGTH } from './schemas.ts'
 

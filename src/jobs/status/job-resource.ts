@@ -3,9 +3,9 @@
  * that was just stored, from what was stored; both give the same bytes.
  */
 import { hash } from 'node:crypto'
+import type { JobState } from '../../bullmq/job-states.ts'
 import { jsonText, parseJsonText } from '../../bullmq/json-text.ts'
 import type { QueueEvent } from '../../events/queue-events.ts'
-import type { JobState } from '../../bullmq/job-states.ts'
 import type { StoredJob } from '../../redis/scripts/job-hash.ts'
 import { millisecondsOf } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'

@@ -1,0 +1,19 @@
+/** What a subcommand of the command line provides. Only the entry points touch the process. */
+export interface CliContext {
+  /** As in process.env. */
+  env: Record<string, string | undefined>
+  /** Writes to standard output. */
+  print(text: string): void
+  now(): Date
+}
+
+export interface CliCommand {
+  /** The word that selects it. */
+  name: string
+  /** One line for the list of commands. */
+  summary: string
+  /** What `--help` prints. */
+  usage: string
+  /** `args`: the words after the command's name. Rejects with a KeyFileError or a ConfigError for what the user can correct. */
+  run(args: string[], context: CliContext): Promise<void>
+}

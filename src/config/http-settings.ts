@@ -1,0 +1,44 @@
+/** Settings that bound what HTTP clients may use. */
+import { integer } from './setting-types.ts'
+
+export const httpSettings = {
+  BODY_LIMIT: integer(
+    'Largest request body, bytes. A JSON body of 1 MiB that is all keys blocks the event loop for tens of ms to parse: lower ' +
+      'this where clients are not trusted.',
+    1_048_576,
+    1_024,
+    104_857_600,
+  ),
+  BATCH_BODY_LIMIT: integer(
+    'Largest request body of POST /jobs/batch, bytes.',
+    5_242_880,
+    1_024,
+    104_857_600,
+  ),
+  BATCH_MAX_ITEMS: integer('Most jobs in one POST /jobs/batch.', 1_000, 1, 10_000),
+  REQUEST_TIMEOUT: integer(
+    'Time within which a request must have arrived completely, ms; then it is refused with 408.',
+    30_000,
+    1_000,
+    600_000,
+  ),
+  MAX_EVENT_LOOP_DELAY: integer(
+    'Mean delay of the event loop, ms, above which requests are refused at once with 503 OVERLOADED; 0: never.',
+    500,
+    0,
+    60_000,
+  ),
+  MAX_CONNECTIONS: integer('Most client connections open at once; 0: no limit.', 10_000, 0, 1_000_000),
+  SSE_HEARTBEAT: integer(
+    'Interval of the comments that keep an event stream open, ms. A revoked API key loses its event streams within it.',
+    15_000,
+    1_000,
+    600_000,
+  ),
+  SSE_MAX_BUFFERED: integer(
+    'Most bytes buffered for a client that does not read its event stream; above it for one second, the client is disconnected.',
+    262_144,
+    16_384,
+    67_108_864,
+  ),
+}

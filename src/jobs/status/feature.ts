@@ -1,0 +1,51 @@
+/** The feature `status`: GET /jobs/:id and GET /jobs. Required. The cache and the waiters themselves are shared parts. */
+import { Type } from 'typebox'
+import type { Advice, FeatureDefinition } from '../../feature.ts'
+import { createGetMany } from './get-many.ts'
+import { createJobLister } from './job-lister.ts'
+import { statusRoutes } from './routes.ts'
+
+export const statusFeature: FeatureDefinition = {
+  name: 'status',
+  isOptional: false,
+  create: ({ config, registry, gateway, statusCache, waiters }) => ({
+    async routes(http) {
+      await http.register(statusRoutes, {
+        defaultQueue: config.DEFAULT_QUEUE,
+        statusCache,
+        waiters,
+        getMany: createGetMany(statusCache),
+        jobLister: createJobLister(registry, gateway),
+      })
+    },
+    stats: {
+      cache: { schema: Cache, read: statusCache.stats, isInHealth: true },
+      waiting: { schema: Waiting, read: waiters.count },
+    },
+    advice: () => adviseOnCache(statusCache.stats().enabled),
+  }),
+}
+
+export function adviseOnCache(isEnabled: boolean): Advice[] {
+  if (isEnabled) return []
+  const sentence = 'The cache is off (all CACHE_TTL_* are 0): every status read is a Redis command.'
+  return [{ level: 'warn', sentence }]
+}
+
+const Waiting = Type.Integer({ description: 'Requests that wait for their job to finish or to change.' })
+
+/** The first four names are those of the field reports. */
+const Cache = Type.Object(
+  {
+    totalEntries: Type.Integer({ description: 'Statuses in memory.' }),
+    validEntries: Type.Integer({ description: 'Statuses that may be served.' }),
+    expiredEntries: Type.Integer({ description: 'Expired statuses, kept for while Redis is unavailable.' }),
+    hitRatio: Type.Number({ description: 'Hits per lookup since the start, 0 to 1.' }),
+    hits: Type.Integer({ description: 'Lookups served from memory.' }),
+    misses: Type.Integer({ description: 'Lookups that had to read Redis.' }),
+    bytes: Type.Integer({ description: 'Memory in use, bytes, estimated.' }),
+    maxBytes: Type.Integer({ description: 'CACHE_MAX_BYTES.' }),
+    enabled: Type.Boolean({ description: 'False while all CACHE_TTL_* are 0.' }),
+  },
+  { title: 'CacheStats' },
+)

@@ -1,0 +1,28 @@
+/** The feature `leases`: HTTP workers take, settle and extend jobs. Optional. */
+import type { FeatureDefinition } from '../feature.ts'
+import { createLeaseRenderer } from './lease-response.ts'
+import { createLeaseSettler } from './lease-settler.ts'
+import { createLeaseSealer } from './lease-token.ts'
+import { leaseRoutes } from './routes.ts'
+
+export const leaseFeature: FeatureDefinition = {
+  name: 'leases',
+  isOptional: true,
+  create({ secrets, dispatcher, workerCommands, stalledRecovery, statusCache }) {
+    const sealer = createLeaseSealer(secrets)
+    return {
+      async routes(http) {
+        await http.register(leaseRoutes, {
+          dispatcher,
+          settler: createLeaseSettler({
+            commands: workerCommands,
+            dispatcher,
+            sealer,
+            onWrite: statusCache.forget,
+          }),
+          renderLease: createLeaseRenderer(sealer, stalledRecovery.noteLeased),
+        })
+      },
+    }
+  },
+}
