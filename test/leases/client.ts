@@ -1,4 +1,4 @@
-/** A worker over HTTP, in a test's words, and the queue `q` as BullMQ sees it. */
+/** What an HTTP worker sends, and the queue `q` through BullMQ. */
 import { Queue } from 'bullmq'
 import type { Test } from 'tap'
 import { startApp, type TestApp } from '../helpers/app.ts'
@@ -6,7 +6,7 @@ import type { TestRedis } from '../helpers/redis.ts'
 
 export const connectionTo = ({ socket }: TestRedis) => ({ path: socket, maxRetriesPerRequest: null })
 
-/** Both are closed when the test ends. */
+/** Starts the service and opens the queue; both are closed when the test ends. */
 export async function openWork(t: Test, redis: TestRedis, settings: Record<string, string> = {}) {
   const app = await startApp(redis, settings)
   const queue = new Queue('q', { connection: connectionTo(redis), prefix: app.prefix })
@@ -19,8 +19,8 @@ export async function openWork(t: Test, redis: TestRedis, settings: Record<strin
 
 export async function post(app: TestApp, url: string, body: object) {
   const headers = { 'content-type': 'application/json' }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
-  return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
+  const response = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  return { status: response.statusCode, body: response.statusCode === 204 ? undefined : response.json() }
 }
 
 export const take = (app: TestApp, body: object = {}) => post(app, '/queues/q/leases', body)

@@ -1,7 +1,7 @@
 /**
- * The same jobs, worked by a native BullMQ worker and over HTTP, leave the same behind: hashes, lists, sets, events and
- * retry times, key by key. Times are taken out of the comparison, and what only a native worker's own loop keeps (its
- * marker, the clock of its search for stalled jobs).
+ * The same jobs, worked by a native BullMQ worker and by an HTTP worker, leave the same data in Redis, key by key: hashes,
+ * lists, sets, events and retry times. The comparison ignores times and the keys of a native worker's own loop (its marker
+ * and its stalled check).
  */
 import { FlowProducer, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq'
 import t from 'tap'
@@ -16,9 +16,9 @@ type End = { result: unknown } | { error: string; unrecoverable?: boolean }
 
 interface Scenario {
   opts?: JobsOptions
-  /** How each attempt ends, in order. */
+  /** The result of each attempt, in order. */
   ends: End[]
-  /** Adds the jobs; else one with `opts`. */
+  /** Adds the jobs; without it, one job with `opts` is added. */
   add?(prefix: string): Promise<unknown>
 }
 
@@ -101,10 +101,10 @@ async function snapshot(prefix: string): Promise<Record<string, unknown>> {
     text
       // Milliseconds since 1970, alone or as the scores of delayed jobs have them.
       .replace(/\b[12]\d{12}(\d{3,4})?\b/g, 'T')
-      // What is left of an hour when the next job of a scheduler is made.
+      // The rest of an hour when a scheduler creates its next job.
       .replace(/\b3[56]\d{5}\b/g, 'HOUR')
       .replace(/"offset":"\d+"/, '"offset":"O"')
-      // A native worker that fetches the next job finds the delayed one, and says nothing of an empty queue.
+      // A native worker that fetches the next job finds the delayed one, so it does not report an empty queue.
       .replace(',["event","drained"]', ''),
   )
 }
@@ -184,7 +184,7 @@ const scenarios: Record<string, Scenario> = {
 }
 
 for (const [name, scenario] of Object.entries(scenarios)) {
-  t.test(`${name}: the same is left behind`, async (t) => {
+  t.test(`${name}: the data in Redis are the same`, async (t) => {
     const [native, http] = [uniquePrefix(), uniquePrefix()]
     await natively(native, scenario)
     await overHttp(http, scenario)

@@ -1,4 +1,4 @@
-/** Pull: a worker over HTTP takes jobs, keeps them, and says what became of them; natively worked jobs look the same. */
+/** An HTTP worker takes jobs, extends their leases and settles them. */
 import t, { type Test } from 'tap'
 import { eventually } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -8,7 +8,7 @@ const redis = await startRedis()
 t.teardown(() => redis.stop())
 const open = (t: Test, settings?: Record<string, string>) => openWork(t, redis, settings)
 
-t.test('jobs are taken in their order, are active, and complete with their result', async (t) => {
+t.test('jobs are taken in order, become active, and complete with their result', async (t) => {
   const { app, queue } = await open(t)
   await queue.addBulk(
     [1, 2, 3].map((n) => ({ name: `n${n}`, data: { n }, opts: { jobId: `j${n}`, attempts: 2 } })),
@@ -45,7 +45,7 @@ t.test('jobs are taken in their order, are active, and complete with their resul
 })
 
 t.test(
-  'a failure is tried again by the backoff, then stays failed; unrecoverable ends it at once',
+  'a failed job is retried after its backoff, then stays failed; an unrecoverable failure is final at once',
   async (t) => {
     const { app, queue } = await open(t)
     await queue.add('n', {}, { jobId: 'a', attempts: 3, backoff: { type: 'exponential', delay: 30 } })
@@ -73,7 +73,7 @@ t.test(
   },
 )
 
-t.test('retry and release put it back and count for no attempt', async (t) => {
+t.test('retry and release put a job back and cost no attempt', async (t) => {
   const { app, queue } = await open(t)
   await queue.add('n', {}, { jobId: 'a', attempts: 2 })
   const first = await take(app)
@@ -85,7 +85,7 @@ t.test('retry and release put it back and count for no attempt', async (t) => {
   t.equal((await queue.getJob('a'))?.attemptsMade, 0)
 })
 
-t.test('jobs that go back stand where they stood', async (t) => {
+t.test('released jobs keep their order', async (t) => {
   const { app, queue } = await open(t)
   await queue.addBulk(['a', 'b', 'c', 'd'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
   const { body } = await take(app, { max: 3 })
@@ -100,7 +100,7 @@ t.test('jobs that go back stand where they stood', async (t) => {
   )
 })
 
-t.test('a lease that was lost changes nothing: 409 for it alone', async (t) => {
+t.test('a lost lease changes nothing: 409 for this item alone', async (t) => {
   const { app, queue } = await open(t)
   await queue.addBulk(['a', 'b'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
   const { body } = await take(app, { max: 2 })
@@ -124,7 +124,7 @@ t.test('a lease that was lost changes nothing: 409 for it alone', async (t) => {
   t.equal((await queue.getJob('a'))?.progress, 0, 'nothing was written')
 })
 
-t.test('an extension keeps the job, and tells progress and log', async (t) => {
+t.test('an extension prolongs the lease, and writes progress and log', async (t) => {
   const { app, queue } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const { body } = await take(app, { leaseMs: 1_000 })
@@ -138,7 +138,7 @@ t.test('an extension keeps the job, and tells progress and log', async (t) => {
   t.same((await queue.getJobLogs('a')).logs, ['half way'])
 })
 
-t.test('one who waits gets the job as soon as it is there', async (t) => {
+t.test('a pending take gets a job as soon as it is added', async (t) => {
   const { app, queue } = await open(t)
   const waiting = take(app, { wait: 5 })
   await new Promise((resolve) => setTimeout(resolve, 200))
@@ -149,7 +149,7 @@ t.test('one who waits gets the job as soon as it is there', async (t) => {
   t.ok(performance.now() - began < 500, `${Math.round(performance.now() - began)} ms`)
 })
 
-t.test('one who waits for a delayed job gets it when it is due', async (t) => {
+t.test('a pending take gets a delayed job when it is due', async (t) => {
   const { app, queue } = await open(t)
   await queue.add('n', {}, { jobId: 'd', delay: 300 })
   const { status, body } = await take(app, { wait: 3 })
@@ -157,7 +157,7 @@ t.test('one who waits for a delayed job gets it when it is due', async (t) => {
   t.match(body.jobs, [{ id: 'q:d' }])
 })
 
-t.test('those who wait are served in turn', async (t) => {
+t.test('pending takes are served first come, first served', async (t) => {
   const { app, queue } = await open(t)
   const order: number[] = []
   const waiting = [0, 1, 2].map((n) => take(app, { wait: 5 }).then(() => order.push(n)))
@@ -171,7 +171,7 @@ t.test('those who wait are served in turn', async (t) => {
 })
 
 t.test(
-  'a job whose lease ran out goes to the next who asks, within five seconds; the first can do nothing more',
+  'a job whose lease expired goes to the next worker within five seconds; the first can no longer settle it',
   async (t) => {
     const { app, queue } = await open(t)
     await queue.add('n', {}, { jobId: 'a' })
@@ -193,7 +193,7 @@ t.test(
   },
 )
 
-t.test('a job that stalls twice fails, and nobody is given it', async (t) => {
+t.test('a job that stalls twice fails and is not handed out again', async (t) => {
   const { app, queue } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   await take(app, { leaseMs: 1_000 })
@@ -204,10 +204,10 @@ t.test('a job that stalls twice fails, and nobody is given it', async (t) => {
   t.match(job?.failedReason, /stalled more than allowable limit/)
 })
 
-t.test('a client that hangs up while it waits takes no job', async (t) => {
+t.test('a client that disconnects while it waits takes no job', async (t) => {
   const { app, queue } = await open(t)
   const url = await app.http.listen({ host: '127.0.0.1', port: 0 })
-  const ask = (signal: AbortSignal) =>
+  const send = (signal: AbortSignal) =>
     fetch(`${url}/queues/q/leases`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -215,17 +215,17 @@ t.test('a client that hangs up while it waits takes no job', async (t) => {
       signal,
     })
   const gone = new AbortController()
-  const waits = ask(gone.signal).catch(() => 'left')
+  const waits = send(gone.signal).catch(() => 'disconnected')
   await new Promise((resolve) => setTimeout(resolve, 200))
   gone.abort()
-  t.equal(await waits, 'left')
+  t.equal(await waits, 'disconnected')
   await queue.add('n', {}, { jobId: 'a' })
   await new Promise((resolve) => setTimeout(resolve, 200))
   t.equal(await (await queue.getJob('a'))?.getState(), 'waiting')
   t.match((await take(app)).body.jobs, [{ id: 'q:a' }])
 })
 
-t.test('at the end of the service those who wait get 204', async (t) => {
+t.test('a pending take gets 204 when the service shuts down', async (t) => {
   const { app } = await open(t)
   const url = await app.http.listen({ host: '127.0.0.1', port: 0 })
   const waits = fetch(`${url}/queues/q/leases`, {
@@ -240,7 +240,7 @@ t.test('at the end of the service those who wait get 204', async (t) => {
   t.ok(performance.now() - began < 3_000)
 })
 
-t.test('a paused queue gives nothing until it is resumed; a concurrency and a rate hold', async (t) => {
+t.test('a paused queue hands out nothing until it is resumed; a global concurrency holds', async (t) => {
   const { app, queue } = await open(t)
   await queue.addBulk(['a', 'b', 'c'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
   await queue.pause()

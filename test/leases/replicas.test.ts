@@ -1,4 +1,4 @@
-/** Leases beyond one process and one request: other replicas, restarts, native workers, keys, and what idle workers cost. */
+/** Leases beyond one process and one request: other replicas, restarts, native workers, and the cost of idle workers. */
 import { connect } from 'node:net'
 import { Worker } from 'bullmq'
 import t, { type Test } from 'tap'
@@ -14,7 +14,7 @@ const open = (t: Test, settings: Record<string, string> = {}) => openWork(t, red
 const sent = async (app: TestApp) =>
   (await app.http.inject('/stats')).json().commandsSent as Record<string, number>
 
-t.test('a lease is good at another replica, and after the secret has been replaced', async (t) => {
+t.test('a lease is valid at another replica, and after the secret has been replaced', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const { app, queue } = await open(t, { QUEUE_PREFIX })
   await queue.addBulk(['a', 'b', 'c'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
@@ -24,17 +24,17 @@ t.test('a lease is good at another replica, and after the secret has been replac
   const later = await open(t, { QUEUE_PREFIX, SECRET: `${'n'.repeat(32)},${SECRET}` })
   t.equal((await settle(later.app, [{ lease: b.lease, outcome: 'complete', result: 2 }])).status, 200)
   t.same([(await queue.getJob('a'))?.returnvalue, (await queue.getJob('b'))?.returnvalue], [1, 2])
-  const stranger = await open(t, { QUEUE_PREFIX, SECRET: 'x'.repeat(32) })
-  t.match(await settle(stranger.app, [{ lease: c.lease, outcome: 'complete' }]), {
+  const foreign = await open(t, { QUEUE_PREFIX, SECRET: 'x'.repeat(32) })
+  t.match(await settle(foreign.app, [{ lease: c.lease, outcome: 'complete' }]), {
     status: 207,
     body: { results: [{ status: 422, error: { code: 'INVALID_LEASE' } }] },
   })
 })
 
-t.test('what a vanished replica held is found by one with somebody in line', async (t) => {
+t.test('a job leased by a killed process is recovered by a replica with a pending take', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const { app, queue } = await open(t, { QUEUE_PREFIX })
-  // As a process leaves it that was killed: active, and the lock running out.
+  // What a killed process leaves behind: an active job whose lock expires.
   await queue.add('n', { n: 1 }, { jobId: 'a' })
   const dead = new Worker('q', null, { connection, prefix: app.prefix, autorun: false, lockDuration: 1_500 })
   const job = await dead.getNextJob('token')
@@ -47,7 +47,7 @@ t.test('what a vanished replica held is found by one with somebody in line', asy
   t.ok(ms > 1_000 && ms < 6_500, `${Math.round(ms)} ms`)
 })
 
-t.test('workers who ask again and again where nothing is cost Redis nothing', async (t) => {
+t.test('workers that poll an empty queue send no commands', async (t) => {
   const { app, queue } = await open(t)
   t.equal((await take(app, { wait: 1 })).status, 204)
   const before = await sent(app)
@@ -59,22 +59,25 @@ t.test('workers who ask again and again where nothing is cost Redis nothing', as
   await eventually(async () => (await take(app)).status === 200)
 })
 
-t.test('one round trip a job: settle with next is one command, found or not', async (t) => {
-  const { app, queue } = await open(t)
-  await queue.addBulk(['a', 'b'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
-  let { jobs } = (await take(app)).body
-  const before = await sent(app)
-  for (const left of [1, 0]) {
-    const { body } = await settle(app, [{ lease: jobs[0].lease, outcome: 'complete' }], { max: 1 })
-    jobs = body.jobs
-    t.equal(jobs.length, left)
-  }
-  const after = await sent(app)
-  t.equal(after['settleLeases']! - (before['settleLeases'] ?? 0), 2)
-  t.equal(after['takeLeases'], before['takeLeases'])
-})
+t.test(
+  'one round trip per job: settle with next is one command, whether a job is found or not',
+  async (t) => {
+    const { app, queue } = await open(t)
+    await queue.addBulk(['a', 'b'].map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
+    let { jobs } = (await take(app)).body
+    const before = await sent(app)
+    for (const left of [1, 0]) {
+      const { body } = await settle(app, [{ lease: jobs[0].lease, outcome: 'complete' }], { max: 1 })
+      jobs = body.jobs
+      t.equal(jobs.length, left)
+    }
+    const after = await sent(app)
+    t.equal(after['settleLeases']! - (before['settleLeases'] ?? 0), 2)
+    t.equal(after['takeLeases'], before['takeLeases'])
+  },
+)
 
-t.test('native workers and workers over HTTP share a queue, and each job is worked once', async (t) => {
+t.test('native workers and HTTP workers share a queue, and each job is worked once', async (t) => {
   const { app, queue } = await open(t)
   const worked: string[] = []
   const worker = new Worker('q', async ({ id }) => void worked.push(id!), { connection, prefix: app.prefix })
@@ -114,11 +117,11 @@ t.test('priorities and a global rate limit hold', async (t) => {
   t.equal((await take(app, { max: 3 })).body.jobs.length, 2)
   const began = performance.now()
   t.match((await take(app, { wait: 5 })).body.jobs, [{ id: 'q:c' }])
-  t.ok(performance.now() - began > 500, 'when the time is over')
+  t.ok(performance.now() - began > 500, 'after the rate limit')
 })
 
 t.test(
-  'a backoff that only native workers can compute is told, and a retry with a delay settles it',
+  'a backoff that only native workers can compute is refused, and a retry with a delay settles the job',
   async (t) => {
     const { app, queue } = await open(t)
     await queue.add('n', {}, { jobId: 'a', attempts: 3, backoff: { type: 'mine', delay: 5 } })
@@ -132,10 +135,10 @@ t.test(
   },
 )
 
-t.test('large data are taken some at a time; what did not reach the client whole goes back', async (t) => {
+t.test('takes of large data stop early; jobs that do not reach the client whole are released', async (t) => {
   const { app, queue } = await open(t)
   const url = new URL(await app.http.listen({ host: '127.0.0.1', port: 0 }))
-  // Larger than all that the sockets' buffers hold.
+  // Larger than the buffers of both sockets.
   await queue.add('n', 'x'.repeat(20_000_000), { jobId: 'large' })
   const others = Array.from({ length: 9 }, (_, i) => ({
     name: 'n',
@@ -143,7 +146,7 @@ t.test('large data are taken some at a time; what did not reach the client whole
     opts: { jobId: `j${i}` },
   }))
   await queue.addBulk(others)
-  // A client that reads nothing.
+  // A client that never reads.
   const socket = connect(Number(url.port), '127.0.0.1').pause()
   const body = '{"max":20}'
   const head = [
@@ -155,10 +158,10 @@ t.test('large data are taken some at a time; what did not reach the client whole
   socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
   await eventually(async () => (await queue.getActiveCount()) === 1)
   await new Promise((resolve) => setTimeout(resolve, 200))
-  t.equal(await queue.getActiveCount(), 1, 'it is large enough')
+  t.equal(await queue.getActiveCount(), 1, 'one job of this size ends the take')
   socket.destroy()
   await eventually(async () => (await queue.getWaitingCount()) === 10)
   const [first] = (await take(app, { max: 1 })).body.jobs
   t.equal(first.id, 'q:large')
-  t.equal((await take(app, { max: 9 })).body.jobs.length, 5, 'five mebibytes, less a little')
+  t.equal((await take(app, { max: 9 })).body.jobs.length, 5, 'the take ends once it exceeds 4 MiB')
 })

@@ -1,4 +1,4 @@
-/** Push: the jobs of a queue are sent to a receiver, and become what it answers. */
+/** The jobs of a queue are delivered to the endpoint of its subscription, and its response settles them. */
 import { Queue } from 'bullmq'
 import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
@@ -22,17 +22,17 @@ async function open(t: Test, settings: Record<string, string> = {}) {
 }
 
 async function call(app: TestApp, method: 'GET' | 'PUT' | 'POST' | 'DELETE', path = '', body?: object) {
-  const answer = await app.http.inject({
+  const response = await app.http.inject({
     method,
     url: `/queues/q/subscription${path}`,
     ...(body ? { headers: { 'content-type': 'application/json' }, payload: JSON.stringify(body) } : {}),
   })
-  return { status: answer.statusCode, body: answer.statusCode === 204 ? undefined : answer.json() }
+  return { status: response.statusCode, body: response.statusCode === 204 ? undefined : response.json() }
 }
 
 const stateOf = async (queue: Queue, key: string) => (await queue.getJob(key))?.getState()
 
-t.test('a job is sent, signed, and completes with the JSON of the answer', async (t) => {
+t.test('a job is delivered, signed, and completes with the JSON of the response', async (t) => {
   const { app, queue, receiver } = await open(t)
   receiver.answer = () => ({ body: '{"sent":true}', headers: { 'content-type': 'application/json' } })
   const made = await call(app, 'PUT', '', { url: receiver.url, headers: { Authorization: 'Bearer x' } })
@@ -54,7 +54,7 @@ t.test('a job is sent, signed, and completes with the JSON of the answer', async
   t.same(new Webhook(made.body.secret).verify(got!.body, got!.headers as Record<string, string>), got!.job)
   const job = await queue.getJob('j')
   t.match(job, { returnvalue: { sent: true }, processedBy: 'webhook', attemptsMade: 1 })
-  t.same((await queue.getJobLogs('j')).logs, [], 'it has nothing to explain')
+  t.same((await queue.getJobLogs('j')).logs, [], 'a first success explains itself')
   const shown = await call(app, 'GET')
   t.match(shown.body, {
     url: receiver.url,
@@ -62,51 +62,52 @@ t.test('a job is sent, signed, and completes with the JSON of the answer', async
     secrets: [{ expiresAt: null }],
     deliveries: { delivered: 1, inFlight: 0, lastStatus: 200 },
   })
-  t.notMatch(JSON.stringify(shown.body), /whsec_|Bearer/, 'what is secret is not shown again')
+  t.notMatch(JSON.stringify(shown.body), /whsec_|Bearer/, 'secrets are shown only once')
   const stored = JSON.stringify(await redis.client.hgetall(`${app.prefix}::sluice:subscription:q`))
-  t.notMatch(stored, new RegExp(`whsec_|Bearer|${made.body.secret.slice(8, 30)}`), 'nor to be read in Redis')
+  t.notMatch(
+    stored,
+    new RegExp(`whsec_|Bearer|${made.body.secret.slice(8, 30)}`),
+    'secrets are not readable in Redis',
+  )
 })
 
-t.test(
-  'what the answer means: 5xx and 429 by the backoff or Retry-After, 4xx and 3xx for good',
-  async (t) => {
-    const { app, queue, receiver } = await open(t)
-    const answers: Record<string, object[]> = {
-      backoff: [{ status: 500 }, { status: 200 }],
-      later: [{ status: 429, headers: { 'retry-after': '1' } }, {}],
-      bad: [{ status: 422, body: 'no such user', headers: { 'content-type': 'text/plain' } }],
-      moved: [{ status: 302, headers: { location: '/other' } }],
-      used: [{ status: 503 }, { status: 503 }],
-    }
-    receiver.answer = ({ job }) => answers[job.name]?.shift() ?? {}
-    await call(app, 'PUT', '', { url: receiver.url, concurrency: 1 })
-    for (const name of Object.keys(answers)) {
-      const [opts, jobId] = [{ attempts: 2, backoff: { type: 'fixed', delay: 20 } }, name]
-      await queue.add(name, {}, { ...opts, jobId })
-      await eventually(async () => /completed|failed/.test(`${await stateOf(queue, jobId)}`))
-    }
-    const attempts = (name: string) => receiver.received.filter(({ job }) => job.name === name)
-    t.equal(await stateOf(queue, 'backoff'), 'completed')
-    const { logs } = await queue.getJobLogs('backoff')
-    t.match(logs, [/webhook attempt 1: answered 500 in \d+ ms$/, /attempt 2: answered 200 in \d+ ms$/])
-    t.same(
-      attempts('backoff').map(({ job }) => job.attempt),
-      [1, 2],
-    )
-    t.equal(attempts('backoff')[0]!.headers['webhook-id'], attempts('backoff')[1]!.headers['webhook-id'])
-    t.equal(attempts('later').length, 2)
-    t.match(await queue.getJob('bad'), {
-      failedReason: /^answered 422 in \d+ ms: no such user$/,
-      attemptsMade: 1,
-    })
-    t.match(await queue.getJob('moved'), { failedReason: /302.*redirects are not followed/, attemptsMade: 1 })
-    t.equal(attempts('moved').length, 1)
-    t.match(await queue.getJob('used'), { failedReason: /answered 503/, attemptsMade: 2 })
-    t.match((await queue.getJobLogs('used')).logs, [/attempt 1: answered 503/, /attempt 2: answered 503/])
-  },
-)
+t.test('5xx and 429 are retried after the backoff or Retry-After; 4xx and 3xx are final', async (t) => {
+  const { app, queue, receiver } = await open(t)
+  const answers: Record<string, object[]> = {
+    backoff: [{ status: 500 }, { status: 200 }],
+    later: [{ status: 429, headers: { 'retry-after': '1' } }, {}],
+    bad: [{ status: 422, body: 'no such user', headers: { 'content-type': 'text/plain' } }],
+    moved: [{ status: 302, headers: { location: '/other' } }],
+    used: [{ status: 503 }, { status: 503 }],
+  }
+  receiver.answer = ({ job }) => answers[job.name]?.shift() ?? {}
+  await call(app, 'PUT', '', { url: receiver.url, concurrency: 1 })
+  for (const name of Object.keys(answers)) {
+    const [opts, jobId] = [{ attempts: 2, backoff: { type: 'fixed', delay: 20 } }, name]
+    await queue.add(name, {}, { ...opts, jobId })
+    await eventually(async () => /completed|failed/.test(`${await stateOf(queue, jobId)}`))
+  }
+  const attempts = (name: string) => receiver.received.filter(({ job }) => job.name === name)
+  t.equal(await stateOf(queue, 'backoff'), 'completed')
+  const { logs } = await queue.getJobLogs('backoff')
+  t.match(logs, [/webhook attempt 1: answered 500 in \d+ ms$/, /attempt 2: answered 200 in \d+ ms$/])
+  t.same(
+    attempts('backoff').map(({ job }) => job.attempt),
+    [1, 2],
+  )
+  t.equal(attempts('backoff')[0]!.headers['webhook-id'], attempts('backoff')[1]!.headers['webhook-id'])
+  t.equal(attempts('later').length, 2)
+  t.match(await queue.getJob('bad'), {
+    failedReason: /^answered 422 in \d+ ms: no such user$/,
+    attemptsMade: 1,
+  })
+  t.match(await queue.getJob('moved'), { failedReason: /302.*redirects are not followed/, attemptsMade: 1 })
+  t.equal(attempts('moved').length, 1)
+  t.match(await queue.getJob('used'), { failedReason: /answered 503/, attemptsMade: 2 })
+  t.match((await queue.getJobLogs('used')).logs, [/attempt 1: answered 503/, /attempt 2: answered 503/])
+})
 
-t.test('410 pauses it: the job goes back unharmed, and PUT goes on', async (t) => {
+t.test('410 pauses the subscription: the job is released, and PUT resumes it', async (t) => {
   const { app, queue, receiver } = await open(t)
   receiver.answer = () => ({ status: 410 })
   const { body } = await call(app, 'PUT', '', { url: receiver.url })
@@ -127,7 +128,7 @@ t.test('410 pauses it: the job goes back unharmed, and PUT goes on', async (t) =
 })
 
 t.test(
-  'a receiver that fails is tried one job at a time, with pauses, and jobs lose no attempt by waiting',
+  'a failing endpoint gets one job at a time, with pauses, and waiting jobs lose no attempt',
   async (t) => {
     const { app, queue, receiver } = await open(t)
     receiver.answer = () => ({ status: 500 })
@@ -137,7 +138,7 @@ t.test(
     )
     await eventually(async () => (await call(app, 'GET')).body.deliveries.failing)
     const sent = receiver.received.length
-    t.ok(sent < 15, `${sent} sent before it was left alone`)
+    t.ok(sent < 15, `${sent} sent before the breaker opened`)
     t.match(
       (await app.http.inject('/health/redis')).json().recommendations.join(),
       /subscription of q fails: answered 500/,
@@ -150,7 +151,7 @@ t.test(
 )
 
 t.test(
-  'a receiver that begins to fail is not sent what comes next, though its runner waited for it',
+  'an endpoint that begins to fail gets no new jobs, although its worker was waiting for them',
   async (t) => {
     const { app, queue, receiver } = await open(t)
     receiver.answer = () => ({ status: 500, afterMs: 20 })
@@ -165,7 +166,7 @@ t.test(
   },
 )
 
-t.test('new secrets: both sign while they overlap, with an overlap of 0 the new one alone', async (t) => {
+t.test('both secrets sign while they overlap; with an overlap of 0 only the new one does', async (t) => {
   const { app, queue, receiver } = await open(t)
   const first = (await call(app, 'PUT', '', { url: receiver.url })).body.secret
   const rotated = await call(app, 'POST', '/secrets', { overlap: 60 })
@@ -194,36 +195,36 @@ t.test('new secrets: both sign while they overlap, with an overlap of 0 the new 
   t.equal(last.secrets.length, 1)
   const given = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
   const put = await call(app, 'PUT', '', { url: receiver.url, secret: given })
-  t.equal(put.body.secret, undefined, 'one that was given is not told')
+  t.equal(put.body.secret, undefined, 'a secret chosen by the client is not returned')
   t.ok(isBy(given, await send('c')))
 })
 
-t.test('the concurrency is that of all replicas together, and a rate limit holds', async (t) => {
+t.test('the concurrency holds for all replicas together, and a rate limit holds', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const { app, queue, receiver } = await open(t, { QUEUE_PREFIX, REPLICAS: '2' })
   const other = await startApp(redis, { QUEUE_PREFIX, REPLICAS: '2', WEBHOOK_ALLOW_CIDRS: '127.0.0.0/8' })
   t.teardown(() => other.http.close())
   receiver.answer = () => ({ afterMs: 20 })
   await call(app, 'PUT', '', { url: receiver.url, concurrency: 3 })
-  // The other would hear of it within a minute: what is put here holds here.
+  // Without this PUT, the other replica would load the subscription within a minute.
   await call(other, 'PUT', '', { url: receiver.url, concurrency: 3 })
   await queue.addBulk(
     Array.from({ length: 60 }, (_, i) => ({ name: 'n', data: {}, opts: { jobId: `j${i}` } })),
   )
   await eventually(async () => (await queue.getCompletedCount()) === 60, 20_000)
-  t.equal(receiver.received.length, 60, 'each once')
+  t.equal(receiver.received.length, 60, 'each job once')
   t.ok(receiver.most() <= 3, `${receiver.most()} at once`)
-  t.ok(receiver.connections() <= 6, 'connections are kept')
+  t.ok(receiver.connections() <= 6, 'connections are reused')
   await call(app, 'PUT', '', { url: receiver.url, concurrency: 50, rateLimit: { max: 5, duration: 1_000 } })
   await queue.addBulk(
     Array.from({ length: 12 }, (_, i) => ({ name: 'n', data: {}, opts: { jobId: `r${i}` } })),
   )
   const began = performance.now()
   await eventually(async () => (await queue.getCompletedCount()) === 72, 20_000)
-  t.ok(performance.now() - began > 1_500, 'five a second')
+  t.ok(performance.now() - began > 1_500, 'five per second')
 })
 
-t.test('a change made at one replica holds at the other with its next take', async (t) => {
+t.test('a change made at one replica applies at the other with its next take', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const { app, queue, receiver } = await open(t, { QUEUE_PREFIX })
   const old = await startReceiver(t)
@@ -245,7 +246,7 @@ t.test('a change made at one replica holds at the other with its next take', asy
   t.equal(receiver.received.length, 30)
 })
 
-t.test('at the end of the service what is on its way is settled; what does not end goes back', async (t) => {
+t.test('on shutdown, deliveries that end are settled, and the others are released', async (t) => {
   const { app, queue, receiver } = await open(t, { SHUTDOWN_TIMEOUT: '2000' })
   receiver.answer = ({ job }) => ({ afterMs: job.name === 'slow' ? 5_000 : 300 })
   await call(app, 'PUT', '', { url: receiver.url })
@@ -259,7 +260,7 @@ t.test('at the end of the service what is on its way is settled; what does not e
   t.equal(await stateOf(queue, 'slow'), 'waiting')
 })
 
-t.test('a subscription outlives the process', async (t) => {
+t.test('a subscription survives a restart', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const SECRET = 's'.repeat(40)
   const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET })
@@ -271,11 +272,11 @@ t.test('a subscription outlives the process', async (t) => {
   const [got] = receiver.received
   t.ok(
     new Webhook(secret).verify(got!.body, got!.headers as Record<string, string>),
-    'with the secret of before',
+    'with the secret from before the restart',
   )
 })
 
-t.test('what may not be subscribed is refused, and says where the fault is', async (t) => {
+t.test('an invalid subscription is refused, and the error points at the field', async (t) => {
   const { app } = await open(t, { WEBHOOK_ALLOW_CIDRS: '' })
   const bad: [object, string][] = [
     [{ url: 'http://127.0.0.1/x' }, '/url'],
@@ -296,31 +297,28 @@ t.test('what may not be subscribed is refused, and says where the fault is', asy
   t.equal((await call(app, 'GET')).status, 404)
 })
 
-t.test(
-  'a SECRET that was lost: health tells it, and to put it again makes it send, with a new secret',
-  async (t) => {
-    const QUEUE_PREFIX = uniquePrefix()
-    const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET: 'o'.repeat(40) })
-    const lost = (await call(app, 'PUT', '', { url: receiver.url })).body
-    await app.http.close()
-    const next = await open(t, { QUEUE_PREFIX, SECRET: 'n'.repeat(40) })
-    await next.queue.add('n', {}, { jobId: 'j' })
-    const advice = async () => (await next.app.http.inject('/health/redis')).json().recommendations.join()
-    await eventually(async () =>
-      /subscription of q sends nothing: its secrets were sealed/.test(await advice()),
-    )
-    t.equal(receiver.received.length, 0)
-    const put = await call(next.app, 'PUT', '', { url: receiver.url })
-    t.match(put, { status: 200, body: { secret: /^whsec_/, secrets: [{ expiresAt: null }] } })
-    t.not(put.body.secret, lost.secret)
-    await eventually(async () => (await stateOf(next.queue, 'j')) === 'completed')
-    const [got] = receiver.received
-    t.ok(new Webhook(put.body.secret).verify(got!.body, got!.headers as Record<string, string>))
-    t.notMatch(await advice(), /subscription of q/)
-  },
-)
+t.test('after SECRET was lost, health reports it, and a new PUT delivers with a new secret', async (t) => {
+  const QUEUE_PREFIX = uniquePrefix()
+  const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET: 'o'.repeat(40) })
+  const lost = (await call(app, 'PUT', '', { url: receiver.url })).body
+  await app.http.close()
+  const next = await open(t, { QUEUE_PREFIX, SECRET: 'n'.repeat(40) })
+  await next.queue.add('n', {}, { jobId: 'j' })
+  const advice = async () => (await next.app.http.inject('/health/redis')).json().recommendations.join()
+  await eventually(async () =>
+    /subscription of q sends nothing: its secrets were sealed/.test(await advice()),
+  )
+  t.equal(receiver.received.length, 0)
+  const put = await call(next.app, 'PUT', '', { url: receiver.url })
+  t.match(put, { status: 200, body: { secret: /^whsec_/, secrets: [{ expiresAt: null }] } })
+  t.not(put.body.secret, lost.secret)
+  await eventually(async () => (await stateOf(next.queue, 'j')) === 'completed')
+  const [got] = receiver.received
+  t.ok(new Webhook(put.body.secret).verify(got!.body, got!.headers as Record<string, string>))
+  t.notMatch(await advice(), /subscription of q/)
+})
 
-t.test('put again while both SECRETs are there, it needs the new one alone', async (t) => {
+t.test('a PUT while both SECRETs are set makes the old one unnecessary', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const [old, fresh] = ['o'.repeat(40), 'n'.repeat(40)]
   const { app, receiver } = await open(t, { QUEUE_PREFIX, SECRET: old })
@@ -336,7 +334,7 @@ t.test('put again while both SECRETs are there, it needs the new one alone', asy
   t.ok(new Webhook(secret).verify(got!.body, got!.headers as Record<string, string>))
 })
 
-t.test('hundreds of subscriptions are there after a restart', async (t) => {
+t.test('hundreds of subscriptions are loaded after a restart', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const { app, receiver } = await open(t, {
     QUEUE_PREFIX,
@@ -346,11 +344,9 @@ t.test('hundreds of subscriptions are there after a restart', async (t) => {
   const COUNT = 300
   for (let i = 0; i < COUNT; i++) {
     const { statusCode } = await app.http.inject({
-      ...{
-        method: 'PUT',
-        url: `/queues/q${i}/subscription`,
-        headers: { 'content-type': 'application/json' },
-      },
+      method: 'PUT',
+      url: `/queues/q${i}/subscription`,
+      headers: { 'content-type': 'application/json' },
       payload: JSON.stringify({ url: receiver.url, paused: true }),
     })
     if (statusCode !== 201) t.fail(`q${i}: ${statusCode}`)
@@ -360,16 +356,14 @@ t.test('hundreds of subscriptions are there after a restart', async (t) => {
   await eventually(async () => (await next.app.http.inject('/stats')).json().webhooks.subscriptions === COUNT)
 })
 
-t.test('a runner that has no room keeps no job from a worker that pulls', async (t) => {
+t.test('a delivery worker without capacity keeps no job from an HTTP worker', async (t) => {
   const { app, queue, receiver } = await open(t, { WEBHOOK_MAX_IN_FLIGHT: '1' })
   receiver.answer = () => ({ afterMs: 3_000 })
   const put = (name: string) =>
     app.http.inject({
-      ...{
-        method: 'PUT',
-        url: `/queues/${name}/subscription`,
-        headers: { 'content-type': 'application/json' },
-      },
+      method: 'PUT',
+      url: `/queues/${name}/subscription`,
+      headers: { 'content-type': 'application/json' },
       payload: JSON.stringify({ url: receiver.url }),
     })
   t.equal((await put('other')).statusCode, 201)
@@ -382,18 +376,16 @@ t.test('a runner that has no room keeps no job from a worker that pulls', async 
   await eventually(async () => (await app.http.inject('/stats')).json().waitingWorkers === 2)
   await new Promise((resolve) => setTimeout(resolve, 200))
   const pulled = await app.http.inject({
-    ...{
-      method: 'POST',
-      url: '/queues/q/leases',
-      headers: { 'content-type': 'application/json' },
-      payload: '{}',
-    },
+    method: 'POST',
+    url: '/queues/q/leases',
+    headers: { 'content-type': 'application/json' },
+    payload: '{}',
   })
   t.equal(pulled.statusCode, 200)
   t.match(pulled.json().jobs, [{ id: 'q:j' }])
 })
 
-t.test('what was sent is counted since the start, over changes of a subscription', async (t) => {
+t.test('deliveries are counted since the start, across changes of a subscription', async (t) => {
   const { app, queue, receiver } = await open(t)
   for (const jobId of ['a', 'b']) {
     await call(app, 'PUT', '', { url: receiver.url })
@@ -404,7 +396,7 @@ t.test('what was sent is counted since the start, over changes of a subscription
   t.match((await call(app, 'GET')).body.deliveries, { delivered: 1 })
 })
 
-t.test('a job that nobody may work takes no place of the concurrency', async (t) => {
+t.test('a job that must not be worked does not count against the concurrency', async (t) => {
   const { app, queue, receiver } = await open(t, { MAX_STALLED_COUNT: '0' })
   await queue.add('n', {}, { jobId: 'dead' })
   await redis.client.hset(`${app.prefix}:q:dead`, 'defa', 'it stalled too often')
