@@ -58,7 +58,12 @@ t.test('an invalid name is INVALID_NAME, and the error lists what is allowed', a
   for (const queue of queues) {
     t.match(validate({ name: 'n', queue }), {
       code: 'INVALID_NAME',
-      errors: [{ pointer: '/queue', detail: `is not allowed: ${(QueueName as { description?: string }).description}` }],
+      errors: [
+        {
+          pointer: '/queue',
+          detail: `is not allowed: ${(QueueName as { description?: string }).description}`,
+        },
+      ],
     })
   }
   for (const jobId of ['', 'completed', 'meta', '12', 'a:b', '.a', '~a', 'a b', 'a'.repeat(129)]) {

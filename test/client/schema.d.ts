@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This document */
+        /** OpenAPI document */
         get: operations["getOpenapi"];
         put?: never;
         post?: never;
@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What a kind of problem means and what to do about it */
+        /** Explain a problem type */
         get: operations["getProblemType"];
         put?: never;
         post?: never;
@@ -46,14 +46,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask for many jobs by id, or for a page of a queue
-         * @description `ids`: those in memory from there, the others in one write to Redis. Otherwise the jobs of `queue`, newest first, one Redis command a page; without `state` one state after the other: delayed, waiting-children, prioritized, waiting, active, failed, completed.
+         * Get jobs by id, or list a queue
+         * @description With `ids`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest first; without `state` it lists one state after the other: delayed, waiting-children, prioritized, waiting, active, failed, completed.
          */
         get: operations["listJobs"];
         put?: never;
         /**
          * Enqueue a job
-         * @description Answered only after Redis has answered for this very job; with `wait`, or `Prefer: wait=N`, once it has finished or the time is up. A client that leaves cancels nothing.
+         * @description Responds after Redis has stored the job. With `wait`, or `Prefer: wait=N`, responds when the job has finished or the time is up. Disconnecting does not cancel the job.
          */
         post: operations["addJob"];
         delete?: never;
@@ -72,8 +72,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Enqueue many jobs, each standing alone
-         * @description One bad item never costs the others. Jobs of one queue are one Redis command, 200 at most.
+         * Enqueue a batch of independent jobs
+         * @description A refused job does not affect the others. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.
          */
         post: operations["addJobs"];
         delete?: never;
@@ -90,8 +90,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask for a job, or wait for it
-         * @description Served from memory, where a change throws it out within 100 ms, whoever made it. `Retry-After` says when to ask again; with If-None-Match an unchanged job costs nothing; with `wait` there is no need to ask again.
+         * Get a job, or wait for it
+         * @description Served from memory; any change, from any source, invalidates it within 100 ms. Poll again after `Retry-After` and send the ETag in If-None-Match, which makes an unchanged job almost free, or use `wait` instead of polling.
          */
         get: operations["getJob"];
         put?: never;
@@ -110,8 +110,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow a job by server-sent events
-         * @description `snapshot` (the job), then `state` and `progress` as they happen; ends after completed, failed or removed. Whoever comes back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known; 204 when it had all.
+         * Follow a job
+         * @description Server-sent events: a `snapshot` of the job, then `state` and `progress` as they happen. The stream ends after completed, failed or removed. A client that reconnects with Last-Event-ID receives the events that it missed, or `gap` and a new snapshot if they are no longer available, or 204 if it had seen the end.
          */
         get: operations["followJob"];
         put?: never;
@@ -130,8 +130,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow a queue by server-sent events
-         * @description `snapshot` ({queue, counts}; the first events may be counted in it already), then everything that happens to its jobs. Whoever comes back with Last-Event-ID gets what was missed, or `gap` and a new snapshot where that is not known.
+         * Follow the events of a queue
+         * @description Sends `snapshot` ({queue, counts}), then every event of the queue as a server-sent event; the counts may include the first events already. A client that reconnects with Last-Event-ID receives the events that it missed, or `gap` and a new snapshot when they are no longer available.
          */
         get: operations["followQueue"];
         put?: never;
@@ -152,8 +152,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Take jobs to work on
-         * @description The lease is BullMQ's own lock, so native workers may work the same queue. A client that hangs up while it waits takes no job with it; a job whose lease runs out goes to another worker.
+         * Take jobs
+         * @description Leases jobs to the worker. A lease is BullMQ's own lock, so native workers may work the same queue. A job whose lease expires goes to another worker. If the client disconnects while it waits, it takes no job.
          */
         post: operations["takeLeases"];
         delete?: never;
@@ -172,8 +172,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Say what became of jobs, and take the next
-         * @description Each item stands alone. With `next` a unit of work is one round trip.
+         * Settle jobs, and take the next
+         * @description Reports the outcome of leased jobs. Each item succeeds or fails alone. With `next`, a worker needs one request per job.
          */
         post: operations["settleLeases"];
         delete?: never;
@@ -191,7 +191,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Keep jobs, and tell how they get on */
+        /**
+         * Extend leases
+         * @description Extends leases, and optionally reports progress. Each item succeeds or fails alone.
+         */
         post: operations["extendLeases"];
         delete?: never;
         options?: never;
@@ -206,17 +209,17 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where the jobs of a queue are sent, and how that goes */
+        /** Get the subscription of a queue and its delivery statistics */
         get: operations["getSubscription"];
         /**
-         * Have the jobs of a queue sent to a URL
-         * @description Each job is POSTed as `{"id","queue","name","attempt","attempts","data"}`, signed by Standard Webhooks. 2xx completes it, and a JSON body is its result; 408, 425, 429, 5xx and no answer count as a failed attempt, to be repeated by its backoff or at Retry-After; 410 pauses the subscription; any other answer fails it for good. Redirects are not followed. What is missing here is as by default, whatever it was before; only the secrets stay.
+         * Deliver the jobs of a queue to a URL
+         * @description Each job is POSTed as `{"id","queue","name","attempt","attempts","data"}` and signed according to Standard Webhooks. A 2xx response completes the job; a JSON body becomes its result. 408, 425, 429, 5xx or no response is a failed attempt, which is retried after the backoff of the job or after Retry-After. 410 pauses the subscription. Any other status fails the job permanently; redirects are not followed. Omitted fields are reset to their defaults; only the secrets are kept.
          */
         put: operations["putSubscription"];
         post?: never;
         /**
-         * Send no more jobs of a queue
-         * @description What is on its way ends as it would have. The jobs that wait go on waiting.
+         * Stop delivering the jobs of a queue
+         * @description Deliveries in flight are completed and settled. Waiting jobs stay in the queue.
          */
         delete: operations["deleteSubscription"];
         options?: never;
@@ -234,8 +237,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sign with a new secret
-         * @description Those before sign as well for `overlap` seconds, so that the receiver can change over.
+         * Rotate the signing secret
+         * @description Earlier secrets keep signing beside the new one for `overlap` seconds, so that the endpoint can switch over.
          */
         post: operations["rotateSecret"];
         delete?: never;
@@ -252,8 +255,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How things are, in short
-         * @description Kept for HEALTH_TTL (`cached`), for twice that where the API key may not `manage`, or until Redis comes or goes. Queues are those that the key may see, and `recommendations` are for keys that may `manage`.
+         * Health summary
+         * @description Cached for HEALTH_TTL (twice that for an API key without the scope `manage`), or until a Redis connection opens or closes. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.
          */
         get: operations["getHealth"];
         put?: never;
@@ -271,7 +274,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether the process lives; never asks Redis */
+        /** Liveness of the process; does not use Redis */
         get: operations["getLiveness"];
         put?: never;
         post?: never;
@@ -288,7 +291,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whether to send requests here */
+        /** Readiness for requests */
         get: operations["getReadiness"];
         put?: never;
         post?: never;
@@ -305,7 +308,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Connections, budget, semaphore, server and advice */
+        /** Redis connections, budget, server and advice */
         get: operations["getRedisHealth"];
         put?: never;
         post?: never;
@@ -322,7 +325,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Cache, batching, pool and commands, as counted by this process */
+        /** Counters of this process */
         get: operations["getStats"];
         put?: never;
         post?: never;
@@ -338,46 +341,46 @@ export interface components {
     schemas: {
         /** Problem */
         Problem: {
-            /** @description A page of this service that explains the code. */
+            /** @description Path of a page of this service that explains the code. */
             type: string;
-            /** @description The kind of problem, the same for every occurrence. */
+            /** @description What was wrong, the same for every occurrence of the code. */
             title: string;
             /** @description The HTTP status. */
             status: number;
-            /** @description What happened this time, and what to do. */
+            /** @description What was wrong this time, and what to do. */
             detail: string;
-            /** @description Stable name of the kind of problem, for programs. */
+            /** @description Stable name of the problem, for programs. */
             code: string;
-            /** @description Whether the same request may succeed later. */
+            /** @description Whether the same request may succeed later, unchanged. */
             retryable: boolean;
-            /** @description This occurrence: the request id, as a URN. */
+            /** @description The request id, as a URN: `urn:request:<id>`. */
             instance?: string;
-            /** @description Each fault of the input. */
+            /** @description The invalid fields. */
             errors?: {
                 /** @description JSON Pointer into the body, or `?name` of a query parameter. */
                 pointer: string;
-                /** @description What is wrong there. */
+                /** @description What is wrong with this field. */
                 detail: string;
             }[];
             /**
-             * @description Whether the write may have happened: `unknown` says to repeat it with the same `ids`.
+             * @description Whether the write was executed. `unknown`: it may have been; repeat it with the same `ids`.
              * @enum {unknown}
              */
             outcome?: "not_executed" | "unknown";
-            /** @description Ids of the jobs that the write was about. */
+            /** @description Ids of the jobs that the write tried to store. */
             ids?: string[];
         };
         /** ProblemType */
         ProblemType: {
-            /** @description This page. */
+            /** @description Path of this page. */
             type: string;
-            /** @description Stable name. */
+            /** @description Stable name of the problem, for programs. */
             code: string;
-            /** @description What it is. */
+            /** @description What was wrong. */
             title: string;
-            /** @description The HTTP status it comes with. */
+            /** @description The HTTP status of the response. */
             status: number;
-            /** @description Whether the same request may succeed later. */
+            /** @description Whether the same request may succeed later, unchanged. */
             retryable: boolean;
             /** @description What to do. */
             advice: string;
@@ -387,228 +390,228 @@ export interface components {
          * @description BullMQ's job options.
          */
         JobOptions: {
-            /** @description The job's own key: 1 to 128 of A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, not a word that BullMQ uses for keys of its own (completed, wait, meta, …). */
+            /** @description Key of the job: 1 to 128 characters of A-Z a-z 0-9 _ - . ~, not starting with . or ~, not digits alone, and none of the names of BullMQ's own keys (completed, wait, meta, …). */
             jobId?: string;
-            /** @description How long the job waits before it may be worked, ms. */
+            /** @description Time until the job may be processed, in ms. */
             delay?: number;
-            /** @description 1 is the highest; 0 is none, and goes before all priorities. */
+            /** @description 1 is the highest. 0: no priority; such jobs are processed before those with one. */
             priority?: number;
-            /** @description Put it first in line instead of last. */
+            /** @description Add the job to the front of the queue. */
             lifo?: boolean;
-            /** @description How often it is tried in all. */
+            /** @description Attempts in total, including the first. */
             attempts?: number;
-            /** @description The wait before the next attempt: milliseconds, or {type: fixed|exponential, delay, jitter}. */
+            /** @description Delay before the next attempt: milliseconds, or {type: fixed|exponential, delay, jitter}. */
             backoff?: number | {
                 /**
                  * @description exponential: delay × 2^(attempt − 1).
                  * @enum {unknown}
                  */
                 type: "fixed" | "exponential";
-                /** @description The wait, ms. */
+                /** @description The delay, in ms. */
                 delay?: number;
-                /** @description Share of the wait that is random. */
+                /** @description Fraction of the delay that is random. */
                 jitter?: number;
             };
-            /** @description What happens to the completed job: true removes it at once; a number, or age and count, keep it. */
+            /** @description Retention of the completed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. */
             removeOnComplete?: boolean | number | {
-                /** @description How long to keep it, seconds. */
+                /** @description How long to keep the job, in seconds. */
                 age?: number;
-                /** @description How many to keep. */
+                /** @description Number of completed jobs to keep. */
                 count?: number;
-                /** @description How many to remove at most in one pass. */
+                /** @description Most jobs to remove in one pass. */
                 limit?: number;
             };
-            /** @description What happens to the failed job: true removes it at once; a number, or age and count, keep it. */
+            /** @description Retention of the failed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. */
             removeOnFail?: boolean | number | {
-                /** @description How long to keep it, seconds. */
+                /** @description How long to keep the job, in seconds. */
                 age?: number;
-                /** @description How many to keep. */
+                /** @description Number of failed jobs to keep. */
                 count?: number;
-                /** @description How many to remove at most in one pass. */
+                /** @description Most jobs to remove in one pass. */
                 limit?: number;
             };
             deduplication?: {
-                /** @description Jobs with the same id count as one. */
+                /** @description Jobs with the same id are duplicates. */
                 id: string;
-                /** @description For how long, ms; without it until the job has finished. */
+                /** @description How long the id is reserved, in ms. Without it, until the job has finished. */
                 ttl?: number;
-                /** @description Each further job starts the ttl anew. */
+                /** @description Each duplicate restarts the ttl. */
                 extend?: boolean;
-                /** @description The new job takes the place of one that is delayed. */
+                /** @description A duplicate replaces a delayed job. */
                 replace?: boolean;
-                /** @description The delayed job gets the delay of the new one. */
+                /** @description A duplicate sets the delay of a delayed job. */
                 reschedule?: boolean;
-                /** @description While one is active, the last of the others is kept and runs after it. */
+                /** @description While the job is active, the latest duplicate is kept and runs after it. */
                 keepLastIfActive?: boolean;
             };
-            /** @description How many log lines to keep. */
+            /** @description Number of log lines to keep. */
             keepLogs?: number;
-            /** @description How many stack traces to keep. */
+            /** @description Number of stack traces to keep. */
             stackTraceLimit?: number;
-            /** @description Refuse the job if its data are larger, bytes. */
+            /** @description Largest size of the data, in bytes of JSON. A larger job is refused. */
             sizeLimit?: number;
         };
         /** NewJob */
         NewJob: {
-            /** @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . - */
+            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
             queue?: string;
-            /** @description What kind of job it is. */
+            /** @description Name of the job: what kind of work it is. */
             name: string;
-            /** @description Any JSON value; {} if missing. */
+            /** @description Payload: any JSON value. Default {}. */
             data?: unknown;
             opts?: components["schemas"]["JobOptions"];
         };
         /** StoredJob */
         StoredJob: {
-            /** @description `queue:key`; GET /jobs/{id} follows it. */
+            /** @description `queue:key`, as in GET /jobs/{id}. */
             id: string;
-            /** @description Its queue. */
+            /** @description Name of the queue. */
             queue: string;
-            /** @description Its name; null when the job it duplicates is gone already. */
+            /** @description Name of the job; null when the existing job has been removed. */
             name: string | null;
             /**
-             * @description Its state when it was stored, or that of the job it duplicates; null when that is gone.
+             * @description State of the job when it was stored, or of the existing job; null when that has been removed.
              * @enum {string|null}
              */
             state: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed" | null;
             /**
              * Format: date-time
-             * @description When the job that exists was stored; null when that is gone.
+             * @description When the job was stored; null when the existing job has been removed.
              */
             createdAt: string | null;
-            /** @description True: nothing was stored, the id is that of the job that was there. */
+            /** @description True: nothing was stored, because the job with this `id` existed already. */
             deduplicated: boolean;
-            /** @description What its worker last said; 0 before. */
+            /** @description Progress as last reported by the worker; 0 before the first report. */
             progress?: unknown;
-            /** @description 0: none. */
+            /** @description Priority, 1 is the highest; 0 means none. */
             priority?: number;
-            /** @description Attempts that have ended. */
+            /** @description Number of attempts that have ended. */
             attemptsMade?: number;
-            /** @description Attempts there are in all. */
+            /** @description Maximum number of attempts. */
             attempts?: number;
             /**
              * Format: date-time
-             * @description When it is due, while it is delayed.
+             * @description When a delayed job is due; null unless delayed.
              */
             delayedUntil?: string | null;
             /**
              * Format: date-time
-             * @description When the last attempt began.
+             * @description When the last attempt began; null before the first.
              */
             startedAt?: string | null;
             /**
              * Format: date-time
-             * @description When it completed or failed.
+             * @description When the job completed or failed; null before.
              */
             finishedAt?: string | null;
-            /** @description What its worker returned; null before. */
+            /** @description Value that the worker returned; null before. */
             result?: unknown;
-            /** @description Why the last attempt failed. */
+            /** @description Why the last attempt failed; null if none has. */
             error?: {
                 message: string;
                 stacktrace: string[];
             } | null;
-            /** @description Id of the parent in a flow. */
+            /** @description Id of the parent job in a flow; null if none. */
             parent?: string | null;
-            /** @description Its opts.deduplication.id. */
+            /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
         };
         /** Job */
         Job: {
-            /** @description `queue:key`. */
+            /** @description Job id: `queue:key`. */
             id: string;
-            /** @description Its queue. */
+            /** @description Queue of the job. */
             queue: string;
-            /** @description What kind of job it is. */
+            /** @description Name of the job, which tells workers what kind it is. */
             name: string;
             /**
-             * @description BullMQ's state of the job.
+             * @description State of the job, as in BullMQ.
              * @enum {unknown}
              */
             state: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed";
-            /** @description What its worker last said; 0 before. */
+            /** @description Progress as last reported by the worker; 0 before the first report. */
             progress: unknown;
-            /** @description 0: none. */
+            /** @description Priority, 1 is the highest; 0 means none. */
             priority: number;
-            /** @description Attempts that have ended. */
+            /** @description Number of attempts that have ended. */
             attemptsMade: number;
-            /** @description Attempts there are in all. */
+            /** @description Maximum number of attempts. */
             attempts: number;
             /**
              * Format: date-time
-             * @description When it was stored.
+             * @description When the job was stored.
              */
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it is due, while it is delayed.
+             * @description When a delayed job is due; null unless delayed.
              */
             delayedUntil: string | null;
             /**
              * Format: date-time
-             * @description When the last attempt began.
+             * @description When the last attempt began; null before the first.
              */
             startedAt: string | null;
             /**
              * Format: date-time
-             * @description When it completed or failed.
+             * @description When the job completed or failed; null before.
              */
             finishedAt: string | null;
-            /** @description What its worker returned; null before. */
+            /** @description Value that the worker returned; null before. */
             result: unknown;
-            /** @description Why the last attempt failed. */
+            /** @description Why the last attempt failed; null if none has. */
             error: {
                 message: string;
                 stacktrace: string[];
             } | null;
-            /** @description Id of the parent in a flow. */
+            /** @description Id of the parent job in a flow; null if none. */
             parent: string | null;
-            /** @description Its opts.deduplication.id. */
+            /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId: string | null;
-            /** @description With include=data. */
+            /** @description Payload of the job, with include=data. */
             data?: unknown;
-            /** @description With include=logs: the newest thousand lines. */
+            /** @description The newest thousand log lines, oldest first, with include=logs. */
             logs?: string[];
         };
         /** JobList */
         JobList: {
-            /** @description In the order of `ids`; of a queue the newest first. */
+            /** @description The jobs in the order of `ids`, or those of the queue, newest first. */
             jobs: (components["schemas"]["Job"] | null)[];
-            /** @description Of a queue: where the next page begins; null when there is none. Only this tells the end: a page may be short. */
+            /** @description Cursor of the next page of a queue; null at the end. A page may be short before the end. */
             cursor?: string | null;
         };
         /** NewBatchJob */
         NewBatchJob: {
-            /** @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . - */
+            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
             queue?: string;
-            /** @description What kind of job it is. */
+            /** @description Name of the job: what kind of work it is. */
             name: string;
-            /** @description Any JSON value; {} if missing. */
+            /** @description Payload: any JSON value. Default {}. */
             data?: unknown;
             opts?: components["schemas"]["JobOptions"];
-            /** @description As the header Idempotency-Key of POST /jobs, for this one: 1 to 255 visible characters of ASCII. */
+            /** @description Idempotency key of this job, as the Idempotency-Key header of POST /jobs: 1 to 255 visible ASCII characters. */
             idempotencyKey?: string;
         };
         /** NewJobBatch */
         NewJobBatch: {
-            /** @description The jobs, BATCH_MAX_ITEMS (1000) at most. Queues may be mixed. */
+            /** @description Up to BATCH_MAX_ITEMS (1000) jobs, of any queues. */
             jobs: components["schemas"]["NewBatchJob"][];
         };
         /** BatchResult */
         BatchResult: {
-            /** @description How many were stored. */
+            /** @description Number of jobs that were stored. */
             created: number;
-            /** @description How many were there already. */
+            /** @description Number of jobs that existed already. */
             deduplicated: number;
-            /** @description How many were refused or failed. */
+            /** @description Number of jobs that were refused or failed. */
             failed: number;
-            /** @description One for each job, in the order of the request. */
+            /** @description One result a job, in the order of the request. */
             results: {
                 /** @description Position in the request, from 0. */
                 index: number;
-                /** @description 201 stored, 200 there already, else the status of `error`. */
+                /** @description 201: stored. 200: existed already. Otherwise the status of `error`. */
                 status: number;
-                /** @description `queue:key` of the job that exists. */
+                /** @description `queue:key` of the job. */
                 id?: string;
                 /**
                  * @description As in StoredJob.
@@ -622,78 +625,78 @@ export interface components {
         };
         /** LeaseRequest */
         LeaseRequest: {
-            /** @description Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job. */
+            /** @description Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together. */
             max?: number;
-            /** @description Seconds to wait for a job when there is none; 0 if missing. */
+            /** @description How long to wait for a job if there is none, seconds; 0 by default. */
             wait?: number;
-            /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+            /** @description How long the jobs are leased, ms; 30000 by default. Extend the lease while you work. */
             leaseMs?: number;
-            /** @description Who works it; BullMQ shows it as processedBy. */
+            /** @description Name of the worker; BullMQ stores it as processedBy. */
             worker?: string;
         };
         /** LeasedJob */
         LeasedJob: {
-            /** @description `queue:key`. */
+            /** @description Id of the job: `queue:key`. */
             id: string;
-            /** @description What kind of job it is. */
+            /** @description Name of the job. */
             name: string;
-            /** @description As it was enqueued. */
+            /** @description The data of the job, as enqueued. */
             data: unknown;
-            /** @description Which attempt this is, from 1. */
+            /** @description Number of this attempt, from 1. */
             attempt: number;
-            /** @description How many it has in all. */
+            /** @description Number of attempts that the job has in total. */
             attempts: number;
-            /** @description What it is settled and extended by: opaque, valid at every replica. */
+            /** @description Opaque token to settle or extend the job with. Every replica of this service accepts it. */
             lease: string;
             /**
              * Format: date-time
-             * @description After this another worker may get it.
+             * @description End of the lease. After it, another worker may get the job.
              */
             expiresAt: string;
-            /** @description W3C Trace Context of whoever enqueued it. */
+            /** @description W3C Trace Context of the client that enqueued the job. */
             traceparent?: string;
         };
         /** LeasedJobs */
         LeasedJobs: {
-            /** @description In the order in which they are to be worked. */
+            /** @description The jobs, in the order in which to work them. */
             jobs: components["schemas"]["LeasedJob"][];
         };
         /** Settlement */
         Settlement: {
-            /** @description Each stands alone. */
+            /** @description The jobs to settle. Each item succeeds or fails alone. */
             items: {
-                /** @description As it was given; opaque. */
+                /** @description The opaque token that came with the job. */
                 lease: string;
                 /**
-                 * @description complete: it is done. fail: it counts as an attempt, and is tried again by the job's backoff while there are any left. retry: it is tried again after `delay`, and this counts for no attempt. release: as if it had not been taken.
+                 * @description complete: the job is done. fail: the attempt failed; the job is retried after its backoff while attempts are left. retry: the job is retried after `delay` and loses no attempt. release: the job goes back to the queue and loses no attempt.
                  * @enum {unknown}
                  */
                 outcome: "complete" | "fail" | "retry" | "release";
-                /** @description With complete: any JSON value. */
+                /** @description With complete: the result of the job, any JSON value. */
                 result?: unknown;
-                /** @description With fail. */
+                /** @description With fail: the error. */
                 error?: {
-                    /** @description Why it failed. */
+                    /** @description Why the job failed. */
                     message: string;
-                    /** @description Where. */
+                    /** @description Stack trace. */
                     stack?: string;
                 };
-                /** @description With fail: it is not tried again, however many attempts are left. */
+                /** @description With fail: do not retry the job, even if attempts are left. */
                 unrecoverable?: boolean;
-                /** @description With retry: ms. */
+                /** @description With retry: delay before the next attempt, ms; 0 by default. */
                 delay?: number;
             }[];
-            /** @description More jobs, in the same round trip; of `queue`, or else of the first item whose lease can be read. */
+            /** @description Take more jobs in the same request: from `queue`, or from the queue of the first item whose lease can be read. */
             next?: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue?: string;
-                /** @description Most jobs; 1 if missing. Fewer come when their data are large: 4 MiB and one job. */
+                /** @description Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together. */
                 max?: number;
-                /** @description Seconds to wait for a job when there is none; 0 if missing. */
+                /** @description How long to wait for a job if there is none, seconds; 0 by default. */
                 wait?: number;
-                /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+                /** @description How long the jobs are leased, ms; 30000 by default. Extend the lease while you work. */
                 leaseMs?: number;
-                /** @description Who works it; BullMQ shows it as processedBy. */
+                /** @description Name of the worker; BullMQ stores it as processedBy. */
                 worker?: string;
             };
         };
@@ -701,28 +704,28 @@ export interface components {
         SettlementResult: {
             /** @description One for each item, in order. */
             results: {
-                /** @description Position in the request, from 0. */
+                /** @description Position of the item in the request, from 0. */
                 index: number;
                 /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
                 status: number;
-                /** @description Of the job. */
+                /** @description Id of the job; absent if the lease cannot be read. */
                 id?: string;
                 error?: components["schemas"]["Problem"];
             }[];
-            /** @description What `next` has brought. */
+            /** @description The jobs that `next` has taken. */
             jobs: components["schemas"]["LeasedJob"][];
         };
         /** Extension */
         Extension: {
-            /** @description Each stands alone. */
+            /** @description The leases to extend. Each item succeeds or fails alone. */
             items: {
-                /** @description As it was given; opaque. */
+                /** @description The opaque token that came with the job. */
                 lease: string;
-                /** @description For how long the jobs are held, ms; 30000 if missing. Extend it while you work. */
+                /** @description How long the jobs are leased, ms; 30000 by default. Extend the lease while you work. */
                 leaseMs?: number;
-                /** @description A number, or any JSON value. */
+                /** @description New progress of the job: a number or any other JSON value. */
                 progress?: unknown;
-                /** @description A line for the job's log. */
+                /** @description Line to add to the job's log. */
                 log?: string;
             }[];
         };
@@ -730,195 +733,195 @@ export interface components {
         ExtensionResult: {
             /** @description One for each item, in order. */
             results: {
-                /** @description Position in the request, from 0. */
+                /** @description Position of the item in the request, from 0. */
                 index: number;
                 /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
                 status: number;
-                /** @description Of the job. */
+                /** @description Id of the job; absent if the lease cannot be read. */
                 id?: string;
                 error?: components["schemas"]["Problem"];
                 /**
                  * Format: date-time
-                 * @description Until when it is held now.
+                 * @description New end of the lease.
                  */
                 expiresAt?: string;
             }[];
         };
         /** SubscriptionRequest */
         SubscriptionRequest: {
-            /** @description Where each job is POSTed: http or https, on the public internet or in WEBHOOK_ALLOW_CIDRS. */
+            /** @description The endpoint that each job is POSTed to: http or https, on the public internet or within WEBHOOK_ALLOW_CIDRS. */
             url: string;
-            /** @description Most deliveries at once, of all replicas together; 10 if missing. */
+            /** @description How many deliveries may be in flight, of all replicas together; default 10. */
             concurrency?: number;
-            /** @description Until the last byte of the answer has to be there, ms; 15000 if missing. */
+            /** @description Deadline of a delivery up to the last byte of the response, ms; default 15000. */
             timeoutMs?: number;
-            /** @description `whsec_` and the base64 of 24 to 64 bytes. Missing: made at the first PUT, kept at later ones. Another than before: the one before signs beside it for a day. */
+            /** @description Signing secret: `whsec_` and the base64 of 24 to 64 bytes. If omitted, the first PUT generates one and later ones keep it. A different secret replaces the current one, which keeps signing beside it for a day. */
             secret?: string;
-            /** @description BullMQ's rate limit of the queue's workers; a global one of the queue is stricter. */
+            /** @description BullMQ's worker rate limit. A global rate limit of the queue takes precedence. */
             rateLimit?: {
-                /** @description Most jobs in `duration`. */
+                /** @description How many jobs may start within `duration`. */
                 max: number;
-                /** @description ms. */
+                /** @description Length of the window, ms. */
                 duration: number;
             };
-            /** @description Sent with each delivery, such as Authorization. Their values are not shown again. */
+            /** @description Headers to send with each delivery, such as Authorization. Their values are never returned. */
             headers?: {
                 [key: string]: string;
             };
-            /** @description Send nothing for now; false if missing. */
+            /** @description Deliver nothing until the next PUT; default false. */
             paused?: boolean;
         };
         /** Subscription */
         Subscription: {
-            /** @description The queue. */
+            /** @description Queue name. */
             queue: string;
-            /** @description Where its jobs are sent. */
+            /** @description Endpoint that the jobs are delivered to. */
             url: string;
-            /** @description Most deliveries at once. */
+            /** @description How many deliveries may be in flight. */
             concurrency: number;
-            /** @description For a whole delivery, ms. */
+            /** @description Deadline of a delivery, ms. */
             timeoutMs: number;
-            /** @description Most jobs in a time. */
+            /** @description Worker rate limit; null if unlimited. */
             rateLimit: {
-                /** @description Most jobs in `duration`. */
+                /** @description How many jobs may start within `duration`. */
                 max: number;
-                /** @description ms. */
+                /** @description Length of the window, ms. */
                 duration: number;
             } | null;
-            /** @description Names of the headers that are sent. */
+            /** @description Names of the additional headers. */
             headers: string[];
-            /** @description What deliveries are signed with, the newest first. The secrets themselves are not shown again. */
+            /** @description The secrets that sign deliveries, newest first. The secrets themselves are never returned again. */
             secrets: {
-                /** @description The first 8 characters of its SHA-256. */
+                /** @description The first 8 hex digits of its SHA-256. */
                 id: string;
                 /**
                  * Format: date-time
-                 * @description When it was made.
+                 * @description When the secret was created.
                  */
                 createdAt: string;
-                /** @description It signs until then; null: until it is replaced. */
+                /** @description When it stops signing; null while it is the current secret. */
                 expiresAt: string | null;
             }[];
-            /** @description Why nothing is sent, and since when. PUT it again to go on. */
+            /** @description Present while deliveries are paused. PUT the subscription again to resume. */
             paused: {
-                /** @description Why. */
+                /** @description Why deliveries are paused. */
                 reason: string;
                 /**
                  * Format: date-time
-                 * @description Since when.
+                 * @description Since when deliveries are paused.
                  */
                 at: string;
             } | null;
             /**
              * Format: date-time
-             * @description When it was first put.
+             * @description When the subscription was created.
              */
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it was last changed.
+             * @description When the subscription was last changed.
              */
             updatedAt: string;
-            /** @description null: nothing is sent from this process. */
+            /** @description Delivery statistics; null when this process delivers nothing for the queue. */
             deliveries: {
-                /** @description On their way. */
+                /** @description Deliveries in flight. */
                 inFlight: number;
-                /** @description Answered 2xx. */
+                /** @description Deliveries with a 2xx response. */
                 delivered: number;
-                /** @description Failed, and given to the backoff of their jobs. */
+                /** @description Failed attempts that are subject to the backoff of the job. */
                 retried: number;
-                /** @description Refused for good. */
+                /** @description Deliveries that failed permanently. */
                 failed: number;
-                /** @description Of the last answer; null: there was none. */
+                /** @description Status of the latest delivery; null without a response. */
                 lastStatus: number | null;
-                /** @description What the last failure was. */
+                /** @description Reason of the latest failure. */
                 lastError: string | null;
-                /** @description Since the last success. */
+                /** @description Failures since the last success. */
                 failuresInARow: number;
-                /** @description So many that jobs are tried one at a time, with pauses. */
+                /** @description Whether the endpoint has failed so often that jobs are delivered one at a time, with pauses. */
                 failing: boolean;
-                /** @description Until something is sent again, ms. */
+                /** @description Time until the next delivery may start, ms. */
                 retryInMs: number;
             } | null;
-            /** @description The new secret: shown this once. */
+            /** @description A generated signing secret, shown only in this response. */
             secret?: string;
         };
         /** SecretRotation */
         SecretRotation: {
-            /** @description For how long the secrets before sign as well, s; 86400 (a day) if missing. */
+            /** @description How long earlier secrets keep signing, s; default 86400 (one day). */
             overlap?: number;
         };
         /** PoolStats */
         PoolStats: {
-            /** @description Connections this process holds or is making. */
+            /** @description Connections that this process holds or is opening. */
             created: number;
-            /** @description Those with a command under way. */
+            /** @description Connections with a command in flight. */
             active: number;
-            /** @description Those without. */
+            /** @description Connections without a command in flight. */
             idle: number;
             /** @description Connection errors since the start. */
             errors: number;
-            /** @description Connections made anew since the start. */
+            /** @description Reconnects since the start. */
             reconnects: number;
             byRole: {
-                /** @description For jobs. */
+                /** @description Connections for jobs. */
                 commands: number;
-                /** @description For health and counts. */
+                /** @description Connections for health, counts and other slow commands. */
                 admin: number;
-                /** @description For hearing what happens to jobs. */
+                /** @description Connections that receive job events. */
                 events: number;
             };
             /** @description Text of the last error. */
             lastError: string | null;
-            /** @description Text of the last error that spoke of a limit of server or provider. */
+            /** @description Text of the last error that named a limit of the server or the provider. */
             lastLimitError: string | null;
-            /** @description Connections this process may hold. */
+            /** @description Connections that this process may hold. */
             budget: number;
-            /** @description How many more it could open. */
+            /** @description Connections that it may still open. */
             headroom: number;
-        };
-        /** CacheStats */
-        CacheStats: {
-            /** @description Answers in memory. */
-            totalEntries: number;
-            /** @description Those that may be served. */
-            validEntries: number;
-            /** @description Those past their time, kept for when Redis is away. */
-            expiredEntries: number;
-            /** @description Hits per lookup since the start, 0 to 1. */
-            hitRatio: number;
-            /** @description Lookups answered from memory. */
-            hits: number;
-            /** @description Lookups that were not. */
-            misses: number;
-            /** @description Memory in use, bytes, about. */
-            bytes: number;
-            /** @description CACHE_MAX_BYTES. */
-            maxBytes: number;
-            /** @description False: all CACHE_TTL_* are 0. */
-            enabled: boolean;
         };
         /** BatchingStats */
         BatchingStats: {
-            /** @description Batches that are open or on their way to Redis. */
+            /** @description Batches that are open or in flight to Redis. */
             activeBatches: number;
-            /** @description Jobs that wait to be sent. */
+            /** @description Jobs that wait to be sent to Redis. */
             totalQueuedJobs: number;
-            /** @description Jobs waiting or on their way, by queue. */
+            /** @description Jobs that wait or are in flight, by queue. */
             batchesByType: {
                 [key: string]: number;
             };
-            /** @description Batches since the start. */
+            /** @description Batches sent since the start of this process. */
             batchesSent: number;
-            /** @description Jobs since the start. */
+            /** @description Jobs sent since the start of this process. */
             jobsSent: number;
-            /** @description Jobs per batch, and so per Redis command. */
+            /** @description Mean number of jobs per batch, and so per Redis command. */
             meanBatchSize: number;
+        };
+        /** CacheStats */
+        CacheStats: {
+            /** @description Statuses in memory. */
+            totalEntries: number;
+            /** @description Statuses that may be served. */
+            validEntries: number;
+            /** @description Expired statuses, kept for while Redis is unavailable. */
+            expiredEntries: number;
+            /** @description Hits per lookup since the start, 0 to 1. */
+            hitRatio: number;
+            /** @description Lookups served from memory. */
+            hits: number;
+            /** @description Lookups that had to read Redis. */
+            misses: number;
+            /** @description Memory in use, bytes, estimated. */
+            bytes: number;
+            /** @description CACHE_MAX_BYTES. */
+            maxBytes: number;
+            /** @description False while all CACHE_TTL_* are 0. */
+            enabled: boolean;
         };
         /** Health */
         Health: {
             /**
-             * @description pass: all is well. warn: see `recommendations`. fail: jobs are not taken.
+             * @description pass: healthy. warn: see `recommendations`. fail: jobs are not accepted.
              * @enum {unknown}
              */
             status: "pass" | "warn" | "fail";
@@ -929,22 +932,22 @@ export interface components {
              * @description When this was measured.
              */
             checkedAt: string;
-            /** @description True: served from memory, measured at `checkedAt`. */
+            /** @description True when served from memory; `checkedAt` says when it was measured. */
             cached: boolean;
-            /** @description Seconds since the start. */
+            /** @description Time since the start of the process, seconds. */
             uptimeS: number;
             redis: {
                 /** @description Whether Redis answered. */
                 reachable: boolean;
-                /** @description A PING, ms. */
+                /** @description Round trip of a PING, ms. */
                 roundTripMs: number | null;
-                /** @description Why it did not. */
+                /** @description Why Redis did not answer. */
                 error: string | null;
             };
             pool: components["schemas"]["PoolStats"];
-            cache: components["schemas"]["CacheStats"];
             batching: components["schemas"]["BatchingStats"];
-            /** @description Jobs per state, by queue; the first 50 queues by name. */
+            cache: components["schemas"]["CacheStats"];
+            /** @description Jobs per state, by queue, for the first 50 queues by name. */
             queues: {
                 [key: string]: {
                     waiting: number;
@@ -956,11 +959,11 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description How many queues there are that the caller may see; the first 50 of all there are in the service are counted. */
+            /** @description Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted. */
             queuesKnown: number;
-            /** @description What to do, in sentences. Empty when all is well. */
+            /** @description What the operator should do, in sentences. Empty when nothing is wrong. */
             recommendations: string[];
-            /** @description How long this answer took, ms. */
+            /** @description Time to produce this response, ms. */
             responseTimeMs: number;
         };
         /** Live */
@@ -971,11 +974,11 @@ export interface components {
         /** Ready */
         Ready: {
             /**
-             * @description Whether to send requests here.
+             * @description pass: requests may be sent here.
              * @enum {unknown}
              */
             status: "pass" | "fail";
-            /** @description Why not. */
+            /** @description Why requests should not be sent here. */
             reason: string | null;
         };
         /** ConnectionBudget */
@@ -984,15 +987,15 @@ export interface components {
             providerLimit: number;
             /** @description REDIS_RESERVED_CONNECTIONS. */
             reserved: number;
-            /** @description What all replicas may hold together. */
+            /** @description Connections that all replicas of this service may hold together. */
             usable: number;
-            /** @description How many share it. */
+            /** @description Replicas of this service that share them. */
             replicas: number;
-            /** @description What this process may hold. */
+            /** @description Connections that this process may hold. */
             perProcess: number;
-            /** @description What it opens. */
+            /** @description Connections that this process opens. */
             wanted: number;
-            /** @description Concurrent operations + 20: more could not be used. */
+            /** @description Concurrent operations + 20: more connections cannot be used at once. */
             usefulMax: number;
         };
         /** SemaphoreStats */
@@ -1011,33 +1014,33 @@ export interface components {
                 read: number;
                 list: number;
             };
-            /** @description Operations answered 503 because too many waited. */
+            /** @description Operations refused with 503 because too many waited. */
             refused: number;
-            /** @description Most in flight at once. */
+            /** @description Most operations in flight at once since the start. */
             peak: number;
         };
         /** EventsStats */
         EventsStats: {
             /**
-             * @description idle: nobody looks at any job. live: changes are heard. degraded: they are not, and a status is kept for 1 s only.
+             * @description idle: no queue is followed. live: changes of jobs are received. degraded: they are not, and a status is cached for 1 s only.
              * @enum {unknown}
              */
             status: "idle" | "live" | "degraded";
             /** @description Why it is degraded. */
             reason: string | null;
-            /** @description Queues whose events are heard. */
+            /** @description Queues whose events are followed. */
             streams: number;
-            /** @description Event streams that are open, and queues with jobs that somebody waits for. */
+            /** @description Open event streams, and queues with jobs that a request waits for. */
             subscribers: number;
-            /** @description Reads since the start; each brings what all queues have. */
+            /** @description Reads since the start; one read returns the events of all queues. */
             reads: number;
             /** @description Events since the start. */
             entries: number;
-            /** @description From an event to its hearing, the worst of the last 10 to 20 s, ms. */
+            /** @description Time from an event to its receipt, the largest of the last 10 to 20 s, ms. */
             lagMs: number;
-            /** @description How often events may have been missed, and what was kept was dropped. */
+            /** @description Times that events may have been missed, so that cached statuses were dropped. */
             gaps: number;
-            /** @description How often the connection was given up because Redis was silent on it. */
+            /** @description Times that the connection was closed because Redis sent nothing on it. */
             resets: number;
         };
         /** RedisServer */
@@ -1046,28 +1049,28 @@ export interface components {
             version: string;
             /** @description master or slave. */
             role: string;
-            /** @description Whether it is reading its data into memory. */
+            /** @description Whether Redis is loading its data into memory. */
             loading: boolean;
-            /** @description Seconds since its start. */
+            /** @description Time since the start of Redis, seconds. */
             uptimeS: number;
-            /** @description Connections of everybody. */
+            /** @description Connections of all clients. */
             connectedClients: number;
-            /** @description Its limit on connections, where it says so. */
+            /** @description Limit on connections, where the server reports it. */
             maxClients: number | null;
             /** @description Memory in use, bytes. */
             usedMemoryBytes: number;
             /** @description Limit on memory, bytes; 0: none. */
             maxMemoryBytes: number;
-            /** @description maxmemory-policy; anything but noeviction may throw out jobs. */
+            /** @description maxmemory-policy; with any policy but noeviction Redis may evict jobs. */
             evictionPolicy: string;
-            /** @description Commands a second, of everybody. */
+            /** @description Commands per second of all clients. */
             opsPerSecond: number;
-            /** @description Connections refused since its start. */
+            /** @description Connections refused since the start of Redis. */
             rejectedConnections: number;
-            /** @description Replicas that follow it. */
+            /** @description Replicas that follow this Redis. */
             replicas: number;
             durability: {
-                /** @description How it persists. */
+                /** @description How Redis persists its data. */
                 mode: string;
                 /** @description What that means for a job that was acknowledged. */
                 meaning: string;
@@ -1076,11 +1079,11 @@ export interface components {
         /** RedisHealth */
         RedisHealth: {
             /**
-             * @description pass: all is well. warn: see `recommendations`. fail: jobs are not taken.
+             * @description pass: healthy. warn: see `recommendations`. fail: jobs are not accepted.
              * @enum {unknown}
              */
             status: "pass" | "warn" | "fail";
-            /** @description A PING, ms. */
+            /** @description Round trip of a PING, ms. */
             roundTripMs: number | null;
             connections: components["schemas"]["PoolStats"];
             budget: components["schemas"]["ConnectionBudget"];
@@ -1090,26 +1093,26 @@ export interface components {
             commandsSent: {
                 [key: string]: number;
             };
-            /** @description What Redis says of itself; null when it does not. */
+            /** @description What Redis reports about itself; null while it does not answer. */
             server: components["schemas"]["RedisServer"] | null;
             /** @description Why Redis did not answer. */
             error: string | null;
-            /** @description What server or provider last said about a limit. */
+            /** @description Last error of the server or the provider that named a limit. */
             limitError: string | null;
-            /** @description Keeps commands back while a provider's limit is reached. */
+            /** @description Holds commands back while a provider's limit is reached. */
             breaker: {
-                /** @description True: a limit is reached, and nothing is sent until it may have passed. */
+                /** @description True: a limit is reached, and no command is sent until it may have passed. */
                 open: boolean;
                 /** @description What the provider said. */
                 reason: string | null;
-                /** @description Until one command may try it, ms. */
+                /** @description Time until one command tests the limit, ms. */
                 retryInMs: number;
-                /** @description How often it has opened since the start. */
+                /** @description Times that it has opened since the start. */
                 opened: number;
             };
-            /** @description DURABILITY_REPLICAS: as many have a job when it is acknowledged. */
+            /** @description DURABILITY_REPLICAS: replicas that hold a job before it is acknowledged. */
             replicasWanted: number;
-            /** @description Jobs per state, by queue; the first 50 queues by name. */
+            /** @description Jobs per state, by queue, for the first 50 queues by name. */
             queues: {
                 [key: string]: {
                     waiting: number;
@@ -1121,44 +1124,44 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description How many queues there are that the caller may see; the first 50 of all there are in the service are counted. */
+            /** @description Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted. */
             queuesKnown: number;
-            /** @description What to do, in sentences. Empty when all is well. */
+            /** @description What the operator should do, in sentences. Empty when nothing is wrong. */
             recommendations: string[];
-            /** @description How long this answer took, ms. */
+            /** @description Time to produce this response, ms. */
             responseTimeMs: number;
         };
         /** Stats */
         Stats: {
-            cache: components["schemas"]["CacheStats"];
             batching: components["schemas"]["BatchingStats"];
+            cache: components["schemas"]["CacheStats"];
+            /** @description Requests that wait for their job to finish or to change. */
+            waiting: number;
+            /** @description Deliveries of this process since its start. */
+            webhooks: {
+                /** @description Queues whose jobs are delivered to a URL. */
+                subscriptions: number;
+                /** @description Deliveries in flight. */
+                inFlight: number;
+                /** @description Deliveries answered with 2xx. */
+                delivered: number;
+                /** @description Deliveries that failed and are retried by the backoff of their jobs. */
+                retried: number;
+                /** @description Deliveries that failed their jobs for good. */
+                failed: number;
+            };
             pool: components["schemas"]["PoolStats"];
             semaphore: components["schemas"]["SemaphoreStats"];
             events: components["schemas"]["EventsStats"];
-            /** @description Requests that are held until their job has finished or changed. */
-            waiting: number;
-            /** @description Consumers that wait for a job: requests of workers, and subscriptions. */
+            /** @description Takes that wait for a job: requests of HTTP workers, and webhook subscriptions. */
             waitingWorkers: number;
-            /** @description Of this process, since the start. */
-            webhooks: {
-                /** @description Queues whose jobs are sent to a URL. */
-                subscriptions: number;
-                /** @description Deliveries on their way. */
-                inFlight: number;
-                /** @description Answered 2xx. */
-                delivered: number;
-                /** @description Failed, and given to the backoff of their jobs. */
-                retried: number;
-                /** @description Refused for good. */
-                failed: number;
-            };
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
             };
             /** @description Queues in which this process has seen jobs; they cost no connection. */
             openQueues: number;
-            /** @description Requests since the start, by the id of the API key. Batches are shared: commands have no key. */
+            /** @description Requests since the start, by id of the API key. Commands are not counted by key, since keys share batches. */
             requestsByKey: {
                 [key: string]: number;
             };
@@ -1190,7 +1193,7 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1199,7 +1202,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1208,7 +1211,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1225,7 +1228,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description The last part of `type`.
+                 * @description The last segment of `type`.
                  * @example overloaded
                  */
                 name: string;
@@ -1243,7 +1246,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemType"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1252,7 +1255,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1261,7 +1264,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `ROUTE_NOT_FOUND`: There is no such resource. */
+            /** @description `ROUTE_NOT_FOUND`: The resource does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1270,7 +1273,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1285,27 +1288,27 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Ids with commas between, 200 at most. Nothing else goes with it but include=data.
+                 * @description Up to 200 job ids, separated by commas. Only include=data may be combined with it.
                  * @example emails:welcome-42,emails:welcome-43
                  */
                 ids?: string;
-                /** @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . - */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue?: string;
-                /** @description BullMQ's state of the job. */
+                /** @description State of the job, as in BullMQ. */
                 state?: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed";
-                /** @description Most jobs in a page; 50 if missing. */
+                /** @description Most jobs in a page; the default is 50. */
                 limit?: number;
-                /** @description Of the page before, with the same queue and state. */
+                /** @description Cursor of the previous page, for the same queue and state. */
                 cursor?: string;
-                /** @description With ids: adds the data of each. */
+                /** @description With ids: adds the payload of each job. */
                 include?: "data";
             };
             header?: {
-                /** @description ETag of the answer at hand; 304 if it still holds. */
+                /** @description ETag of an earlier response; the response is 304 if nothing changed. */
                 "if-none-match"?: string;
-                /** @description `wait=N` (RFC 7240): as the query parameter; more than 30 counts as 30. */
+                /** @description `wait=N` (RFC 7240) works like the query parameter; more than 30 counts as 30. */
                 prefer?: string;
-                /** @description `no-cache` asks Redis, whatever is in memory. */
+                /** @description `no-cache` bypasses the cache and reads from Redis. */
                 "cache-control"?: string;
             };
             path?: never;
@@ -1316,15 +1319,15 @@ export interface operations {
             /** @description The jobs. */
             200: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong ETag, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description RFC 7240: the granted wait. */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1335,21 +1338,21 @@ export interface operations {
             /** @description None of `ids` has changed since the ETag in If-None-Match. */
             304: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong ETag, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description RFC 7240: the granted wait. */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1358,7 +1361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1367,7 +1370,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1376,7 +1379,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1385,7 +1388,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1394,7 +1397,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1403,7 +1406,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1412,7 +1415,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1426,13 +1429,13 @@ export interface operations {
     addJob: {
         parameters: {
             query?: {
-                /** @description Answer only when the job is as `until` says, or after so many seconds as it stands then. */
+                /** @description Seconds to wait for the condition in `until`. After that the response is the job as it is then. */
                 wait?: number;
-                /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
+                /** @description What to wait for: `finished` (the default), or any `change` since the ETag in If-None-Match, or since now if there is none. */
                 until?: "finished" | "change";
             };
             header?: {
-                /** @description The same key again, from the same API key within IDEMPOTENCY_TTL (24 h), leads to the same job: 200, and `Idempotency-Replayed: true`. With another payload: 422 IDEMPOTENCY_KEY_REUSED. */
+                /** @description Repeating a request with its key, from the same API key and within IDEMPOTENCY_TTL (24 h), returns the first job with 200 and `Idempotency-Replayed: true`. The key with another payload returns 422 IDEMPOTENCY_KEY_REUSED. */
                 "idempotency-key"?: string;
             };
             path?: never;
@@ -1444,18 +1447,18 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It was there already (opts.jobId, opts.deduplication or Idempotency-Key): the id is of that job. */
+            /** @description The job exists already (opts.jobId, opts.deduplication or Idempotency-Key); nothing was stored. `id` is its id. */
             200: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong entity tag of the job, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description Where to follow the job. */
+                    /** @description URL of the job. */
                     Location?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
-                    /** @description `true` where an Idempotency-Key led to the job. */
+                    /** @description `true` when this is the job of an earlier request with the same Idempotency-Key. */
                     "Idempotency-Replayed"?: string;
                     [name: string]: unknown;
                 };
@@ -1463,16 +1466,16 @@ export interface operations {
                     "application/json": components["schemas"]["StoredJob"];
                 };
             };
-            /** @description Stored. */
+            /** @description The job was stored. */
             201: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong entity tag of the job, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description Where to follow the job. */
+                    /** @description URL of the job. */
                     Location?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1480,7 +1483,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoredJob"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1489,7 +1492,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1498,7 +1501,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1507,7 +1510,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1543,7 +1546,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. `INVALID_OPTION`: An option cannot hold. `IDEMPOTENCY_KEY_REUSED`: The idempotency key belongs to another payload. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. `INVALID_OPTION`: An option is not allowed. `IDEMPOTENCY_KEY_REUSED`: The idempotency key was used with a different payload. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1552,7 +1555,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1561,7 +1564,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1570,7 +1573,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `NOT_REPLICATED`: Too few replicas have confirmed the job in time. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `NOT_REPLICATED`: Too few Redis replicas confirmed the job in time. `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1585,7 +1588,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description For each job of the batch without an idempotencyKey: this and its index in the batch. */
+                /** @description For each job without an idempotencyKey: this key, combined with the index of the job. */
                 "idempotency-key"?: string;
             };
             path?: never;
@@ -1597,7 +1600,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description All are there. */
+            /** @description Every job exists. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -1606,7 +1609,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResult"];
                 };
             };
-            /** @description Some are not. */
+            /** @description Some jobs failed; see `results`. */
             207: {
                 headers: {
                     [name: string]: unknown;
@@ -1615,7 +1618,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1624,7 +1627,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1633,7 +1636,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1669,7 +1672,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description None was stored; each says why. */
+            /** @description Every job failed; see `results`. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -1678,7 +1681,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResult"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1687,7 +1690,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1696,7 +1699,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `NOT_REPLICATED`: Too few replicas have confirmed the job in time. `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `NOT_REPLICATED`: Too few Redis replicas confirmed the job in time. `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1710,24 +1713,24 @@ export interface operations {
     getJob: {
         parameters: {
             query?: {
-                /** @description What is added to the job. */
+                /** @description Fields to add to the job. */
                 include?: "data" | "logs" | "data,logs" | "logs,data";
-                /** @description Answer only when the job is as `until` says, or after so many seconds as it stands then. */
+                /** @description Seconds to wait for the condition in `until`. After that the response is the job as it is then. */
                 wait?: number;
-                /** @description With wait: `finished` (the default), or any `change` from the ETag in If-None-Match; without that, from how it is now. */
+                /** @description What to wait for: `finished` (the default), or any `change` since the ETag in If-None-Match, or since now if there is none. */
                 until?: "finished" | "change";
             };
             header?: {
-                /** @description ETag of the answer at hand; 304 if it still holds. */
+                /** @description ETag of an earlier response; the response is 304 if nothing changed. */
                 "if-none-match"?: string;
-                /** @description `wait=N` (RFC 7240): as the query parameter; more than 30 counts as 30. */
+                /** @description `wait=N` (RFC 7240) works like the query parameter; more than 30 counts as 30. */
                 prefer?: string;
-                /** @description `no-cache` asks Redis, whatever is in memory. */
+                /** @description `no-cache` bypasses the cache and reads from Redis. */
                 "cache-control"?: string;
             };
             path: {
                 /**
-                 * @description `queue:key`; a key alone is of the default queue.
+                 * @description Job id: `queue:key`, or a key of the default queue.
                  * @example emails:welcome-42
                  */
                 id: string;
@@ -1739,15 +1742,15 @@ export interface operations {
             /** @description The job. */
             200: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong ETag, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description RFC 7240: the granted wait. */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1758,21 +1761,21 @@ export interface operations {
             /** @description Unchanged since the ETag in If-None-Match. */
             304: {
                 headers: {
-                    /** @description Strong; for If-None-Match. */
+                    /** @description Strong ETag, for If-None-Match. */
                     ETag?: string;
-                    /** @description The id of this request. */
+                    /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the answer came out of memory, and for how long it is fresh, seconds. `detail=degraded`: changes are not heard at the moment, so it may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until it is worth asking again; missing once all has finished. */
+                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the wait that was granted. */
+                    /** @description RFC 7240: the granted wait. */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1781,7 +1784,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1790,7 +1793,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1799,7 +1802,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `JOB_NOT_FOUND`: There is no such job. */
+            /** @description `JOB_NOT_FOUND`: The job does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1808,7 +1811,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1817,7 +1820,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1826,7 +1829,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1841,12 +1844,12 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Id of the last event that was seen; EventSource sends it by itself. */
+                /** @description Id of the last event that the client received. EventSource sends it automatically. */
                 "last-event-id"?: string;
             };
             path: {
                 /**
-                 * @description `queue:key`; a key alone is of the default queue.
+                 * @description Job id: `queue:key`, or a key of the default queue.
                  * @example emails:welcome-42
                  */
                 id: string;
@@ -1855,7 +1858,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. `id` is that of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous} and result, error.message or delayedUntil, where it has one; a prioritized job is announced as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted`, … as BullMQ has them. `gap`: {reason}, and a snapshot follows. A comment every 15 s keeps the connection. */
+            /** @description Server-sent events. `id` is the id of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous}, with result, error.message or delayedUntil where the state has one; a prioritized job is reported as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted` and others as in BullMQ. `gap`: {reason}, followed by a snapshot. A comment every 15 s keeps the connection open. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1864,14 +1867,14 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description There is nothing to come: the client has seen the end. EventSource then stops. */
+            /** @description The client has received the last event of the job. EventSource stops reconnecting. */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1880,7 +1883,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1889,7 +1892,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1898,7 +1901,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `JOB_NOT_FOUND`: There is no such job. */
+            /** @description `JOB_NOT_FOUND`: The job does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1907,7 +1910,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1916,7 +1919,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -1925,7 +1928,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1940,12 +1943,12 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Id of the last event that was seen; EventSource sends it by itself. */
+                /** @description Id of the last event that the client received. EventSource sends it automatically. */
                 "last-event-id"?: string;
             };
             path: {
                 /**
-                 * @description Queue name: 1 to 100 of A-Z a-z 0-9 _ . -
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
                  * @example emails
                  */
                 queue: string;
@@ -1954,7 +1957,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. `id` is that of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous} and result, error.message or delayedUntil, where it has one; a prioritized job is announced as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted`, … as BullMQ has them. `gap`: {reason}, and a snapshot follows. A comment every 15 s keeps the connection. */
+            /** @description Server-sent events. `id` is the id of the entry in the queue's Redis stream, `data` one JSON object. `state`: {id, queue, at, state, previous}, with result, error.message or delayedUntil where the state has one; a prioritized job is reported as waiting. `progress`: {id, queue, at, progress}. `removed`, `added`, `stalled`, `deduplicated`, `retries-exhausted` and others as in BullMQ. `gap`: {reason}, followed by a snapshot. A comment every 15 s keeps the connection open. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1963,14 +1966,14 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description There is nothing to come: the client has seen the end. EventSource then stops. */
+            /** @description The client has received the last event of the job. EventSource stops reconnecting. */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1979,7 +1982,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -1988,7 +1991,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1997,7 +2000,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2006,7 +2009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2015,7 +2018,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2024,7 +2027,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2033,7 +2036,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2049,7 +2052,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue: string;
             };
             cookie?: never;
@@ -2060,7 +2063,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Jobs, now held. */
+            /** @description The leased jobs. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2069,14 +2072,14 @@ export interface operations {
                     "application/json": components["schemas"]["LeasedJobs"];
                 };
             };
-            /** @description There was none. */
+            /** @description No job was available. */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2085,7 +2088,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2094,7 +2097,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2103,7 +2106,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2139,7 +2142,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2148,7 +2151,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2157,7 +2160,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2166,7 +2169,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2190,7 +2193,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description All are settled. */
+            /** @description All jobs are settled. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2199,7 +2202,7 @@ export interface operations {
                     "application/json": components["schemas"]["SettlementResult"];
                 };
             };
-            /** @description Some are not: their leases were lost, or cannot be read. */
+            /** @description Some jobs are not settled; see `results`. */
             207: {
                 headers: {
                     [name: string]: unknown;
@@ -2208,7 +2211,7 @@ export interface operations {
                     "application/json": components["schemas"]["SettlementResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2217,7 +2220,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2226,7 +2229,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2235,7 +2238,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2271,7 +2274,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2280,7 +2283,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2289,7 +2292,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2298,7 +2301,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2322,7 +2325,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description All are still held. */
+            /** @description All leases are extended. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2331,7 +2334,7 @@ export interface operations {
                     "application/json": components["schemas"]["ExtensionResult"];
                 };
             };
-            /** @description Some are not; of these nothing was written. */
+            /** @description Some leases are lost; nothing was written for those jobs. */
             207: {
                 headers: {
                     [name: string]: unknown;
@@ -2340,7 +2343,7 @@ export interface operations {
                     "application/json": components["schemas"]["ExtensionResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2349,7 +2352,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2358,7 +2361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2394,7 +2397,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2403,7 +2406,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2412,7 +2415,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2421,7 +2424,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2437,7 +2440,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue: string;
             };
             cookie?: never;
@@ -2453,7 +2456,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2462,7 +2465,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2471,7 +2474,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2480,7 +2483,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2489,7 +2492,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2498,7 +2501,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2507,7 +2510,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2516,7 +2519,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2532,7 +2535,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue: string;
             };
             cookie?: never;
@@ -2543,7 +2546,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It was replaced. */
+            /** @description The subscription was replaced. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2552,7 +2555,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description It is new; `secret` is shown this once, unless it was given. */
+            /** @description The subscription was created. A generated `secret` is shown only in this response. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2561,7 +2564,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2570,7 +2573,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2579,7 +2582,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2588,7 +2591,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2606,7 +2609,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `TOO_MANY_SUBSCRIPTIONS`: There are too many subscriptions. */
+            /** @description `TOO_MANY_SUBSCRIPTIONS`: The limit of subscriptions is reached. */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -2633,7 +2636,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_OPTION`: An option cannot hold. `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_OPTION`: An option is not allowed. `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2642,7 +2645,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2651,7 +2654,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2660,7 +2663,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2676,21 +2679,21 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description It is gone. */
+            /** @description The subscription was deleted. */
             204: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2699,7 +2702,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2708,7 +2711,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2717,7 +2720,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2726,7 +2729,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2735,7 +2738,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2744,7 +2747,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2753,7 +2756,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2769,7 +2772,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The queue: 1 to 100 of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
                 queue: string;
             };
             cookie?: never;
@@ -2780,7 +2783,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The new `secret`, shown this once. */
+            /** @description The subscription with its new `secret`, which is shown only in this response. */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2789,7 +2792,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON holds a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2798,7 +2801,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2807,7 +2810,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2816,7 +2819,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: There is no such queue. */
+            /** @description `SUBSCRIPTION_NOT_FOUND`: The queue has no subscription. `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -2852,7 +2855,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INVALID_NAME`: A name or id may not be used. */
+            /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2861,7 +2864,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2870,7 +2873,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2879,7 +2882,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. `REDIS_UNAVAILABLE`: Redis cannot be reached. `REDIS_TIMEOUT`: Redis did not answer in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis refuses writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: The Redis provider's limit is reached. `REDIS_DENIED`: Redis denies access. `QUEUE_DAMAGED`: A key of this queue has the wrong type in Redis. */
+            /** @description `OVERLOADED`: The service has too much work in flight. `REDIS_UNAVAILABLE`: Redis is unreachable. `REDIS_TIMEOUT`: Redis did not respond in time. `REDIS_LOADING`: Redis is loading its data. `REDIS_READONLY`: Redis is a read-only replica. `REDIS_MISCONFIGURED`: Redis rejects writes. `REDIS_FULL`: Redis is out of memory. `REDIS_LIMIT`: A limit of Redis or its provider is reached. `REDIS_DENIED`: Redis denied access. `QUEUE_DAMAGED`: A Redis key of this queue has the wrong type. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2899,7 +2902,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It works; see `recommendations`. */
+            /** @description Jobs are accepted; see `recommendations`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2908,7 +2911,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2917,7 +2920,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2926,7 +2929,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -2935,7 +2938,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Jobs are not taken. */
+            /** @description Jobs are not accepted. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2955,7 +2958,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It lives. */
+            /** @description Alive. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2964,7 +2967,7 @@ export interface operations {
                     "application/json": components["schemas"]["Live"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2973,7 +2976,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -2982,7 +2985,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3002,7 +3005,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Redis answers. */
+            /** @description Ready: Redis answers. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3011,7 +3014,7 @@ export interface operations {
                     "application/json": components["schemas"]["Ready"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3020,7 +3023,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3029,7 +3032,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3038,7 +3041,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Redis does not answer, or the service is shutting down. */
+            /** @description Not ready: Redis does not answer, or the service is shutting down. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3058,7 +3061,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It works; see `recommendations`. */
+            /** @description Jobs are accepted; see `recommendations`. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3067,7 +3070,7 @@ export interface operations {
                     "application/json": components["schemas"]["RedisHealth"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3076,7 +3079,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3085,7 +3088,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3094,7 +3097,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -3103,7 +3106,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3112,7 +3115,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Redis does not answer, or takes no jobs. */
+            /** @description Redis does not answer, or accepts no jobs. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3132,7 +3135,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Asks Redis for nothing. */
+            /** @description Counted in memory; reading them sends no Redis command. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3141,7 +3144,7 @@ export interface operations {
                     "application/json": components["schemas"]["Stats"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not fit the schema. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -3150,7 +3153,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `UNAUTHORIZED`: A valid API key is needed. */
+            /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3159,7 +3162,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `MISSING_SCOPE`: The API key does not have the scope. */
+            /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3168,7 +3171,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key has sent too many requests. */
+            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -3177,7 +3180,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `INTERNAL`: Something broke here. */
+            /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
                     [name: string]: unknown;
@@ -3186,7 +3189,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `OVERLOADED`: Too much work is in flight. */
+            /** @description `OVERLOADED`: The service has too much work in flight. */
             503: {
                 headers: {
                     [name: string]: unknown;
