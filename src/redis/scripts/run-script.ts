@@ -1,9 +1,9 @@
 /**
- * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first use, SCRIPT
- * FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
+ * Loads the Lua scripts beside this file and runs them by SHA-1. A server that does not know a script (first
+ * use, SCRIPT FLUSH, failover) replies NOSCRIPT before it runs anything, and then receives the text.
  *
- * A script may include fragments of ours (`--@include`) and BullMQ's own scripts, unchanged, from the installed package
- * (`--@bullmq`).
+ * A script may include fragments of ours (`--@include`) and BullMQ's own scripts, unchanged, from the
+ * installed package (`--@bullmq`).
  */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -33,7 +33,9 @@ export function loadScript(name: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
-/** Sends one EVALSHA, followed by an EVAL if the server does not know the script. Resolves with the raw reply. */
+/**
+ * Sends one EVALSHA, followed by an EVAL if the server does not know the script. Resolves with the raw reply.
+ */
 export async function runScript(
   client: Redis,
   script: Script,
