@@ -1,6 +1,7 @@
 /**
- * The name of every key that this service reads or writes. BullMQ owns the keys of a queue (`bull:emails:events`); ours
- * start with `<prefix>::sluice:`. Queue names are never empty, so no queue or job can have one of our names.
+ * The name of every key that this service reads or writes. BullMQ owns the keys of a queue
+ * (`bull:emails:events`); ours start with `<prefix>::sluice:`. Queue names are never empty, so no queue or
+ * job can have one of our names.
  */
 export interface Keyspace {
   /** QUEUE_PREFIX, which BullMQ puts before every queue name. */

@@ -1,6 +1,7 @@
 /**
- * Classifies an error of ioredis or Redis: the error code for the client, whether the command may have been executed, and
- * whether a retry can help. The patterns match the texts of redis-server 7.0, ioredis 6.0 and Upstash.
+ * Classifies an error of ioredis or Redis: the error code for the client, whether the command may have been
+ * executed, and whether a retry can help. The patterns match the texts of redis-server 7.0, ioredis 6.0 and
+ * Upstash.
  */
 import { type ErrorCode, type ExecutionOutcome, SluiceError } from '../errors.ts'
 
@@ -53,7 +54,8 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
 
 /** An unknown text is INTERNAL, and its outcome unknown. */
 export function classifyRedisError(text: string): RedisErrorClass {
-  // Redis 7 reports the error of a command inside a script as it is; 6.2 puts a sentence about the script before it.
+  // Redis 7 reports the error of a command inside a script as it is; 6.2 puts a sentence about the script
+  // before it.
   const plain = text.replace(/^ERR (Error running script .*?: -?)?(?=[A-Z]{3,} )/, '')
   return errorClasses.find(([pattern]) => pattern.test(plain))?.[1] ?? errorClass('INTERNAL', 'unknown')
 }
@@ -70,7 +72,10 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   REDIS_FULL: 'Redis is out of memory: let workers drain the queues, or raise maxmemory.',
 }
 
-/** The error for the client. That of a write states whether it may have been executed. A SluiceError is returned as it is. */
+/**
+ * The error for the client. That of a write states whether it may have been executed. A SluiceError is
+ * returned as it is.
+ */
 export function fromRedisError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)

@@ -1,7 +1,7 @@
 /**
- * How many Redis connections this process may open. Pure arithmetic: the replicas share the provider's limit minus a
- * reserve. More sockets than concurrent operations + 20 are never useful, because the semaphore, not the pool, bounds
- * the load on Redis.
+ * How many Redis connections this process may open. Pure arithmetic: the replicas share the provider's limit
+ * minus a reserve. More sockets than concurrent operations + 20 are never useful, because the semaphore, not
+ * the pool, bounds the load on Redis.
  */
 import type { Config } from '../../config/schema.ts'
 
@@ -17,7 +17,10 @@ export interface ConnectionBudget {
   replicas: number
   /** Connections that this process may open. */
   perProcess: number
-  /** Connections that this process opens: the command pool, admin, events, and one for durable writes if configured. */
+  /**
+   * Connections that this process opens: the command pool, admin, events, and one for durable writes if
+   * configured.
+   */
   wanted: number
   /** Concurrent operations + 20. */
   usefulMax: number

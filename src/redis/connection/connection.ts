@@ -1,8 +1,9 @@
 /**
  * One socket to Redis. Its states are in connection-state.ts; ioredis reconnects it.
  *
- * A connection on which a command timed out is *suspect*. Nothing new is written to it, because that would only pile up
- * in memory, until Redis replies; after another REDIS_COMMAND_TIMEOUT without a reply the socket is replaced.
+ * A connection on which a command timed out is *suspect*. Nothing new is written to it, because that would
+ * only pile up in memory, until Redis replies; after another REDIS_COMMAND_TIMEOUT without a reply the socket
+ * is replaced.
  */
 import { nextTick } from 'node:process'
 import { Redis, type RedisOptions } from 'ioredis'
@@ -74,8 +75,8 @@ export function openConnection(role: Role, name: string, deps: ConnectionDeps): 
     onChange()
   })
   client.on('error', (error: Error) => {
-    // ioredis handles one error of a socket, but TLS may emit two: the reason why we reject the server's certificate,
-    // and the server's reply to that. The second would be uncaught.
+    // ioredis handles one error of a socket, but TLS may emit two: the reason why we reject the server's
+    // certificate, and the server's reply to that. The second would be uncaught.
     client.stream?.on('error', () => {})
     const reason = reasonOf(error)
     // An unreachable Redis causes the same error at every attempt.
@@ -135,8 +136,8 @@ function createClient(config: Config, { url, options: address }: ConnectionTarge
     connectionName: `sluice:${name}`,
     // Before Redis 7.2 no ACL can allow CLIENT SETINFO by name.
     disableClientInfo: true,
-    // Commands fail at once while disconnected and when the connection breaks. Nothing piles up, ioredis never sends a
-    // command twice, and the error tells the caller which of the two happened.
+    // Commands fail at once while disconnected and when the connection breaks. Nothing piles up, ioredis
+    // never sends a command twice, and the error tells the caller which of the two happened.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     connectTimeout: config.REDIS_CONNECT_TIMEOUT,
@@ -149,7 +150,10 @@ function createClient(config: Config, { url, options: address }: ConnectionTarge
   return url === undefined ? new Redis(options) : new Redis(url, options)
 }
 
-/** The reason of an OpenSSL error without its numbers. An error for several addresses has no message, only a code. */
+/**
+ * The reason of an OpenSSL error without its numbers. An error for several addresses has no message, only a
+ * code.
+ */
 function reasonOf(error: Error & { reason?: string; code?: string }): string {
   const { code = error.name, reason, message } = error
   return code.startsWith('ERR_SSL_') && reason ? `TLS: ${reason}` : message || code

@@ -1,9 +1,9 @@
 /**
- * The connections of this process: `commands` × REDIS_POOL_SIZE, `admin` × 1 and `events` × 1, and one for durable writes.
- * Their number is fixed by the connection budget and does not grow with queues or clients.
+ * The connections of this process: `commands` × REDIS_POOL_SIZE, `admin` × 1 and `events` × 1, and one for
+ * durable writes. Their number is fixed by the connection budget and does not grow with queues or clients.
  *
- * A queue always uses the same command connection, so its jobs arrive in the order they were sent. Only the stream
- * reader uses `events`, because its read blocks the connection.
+ * A queue always uses the same command connection, so its jobs arrive in the order they were sent. Only the
+ * stream reader uses `events`, because its read blocks the connection.
  */
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
@@ -18,7 +18,9 @@ export interface RedisConnections {
   commands(queue: string): Connection
   readonly admin: Connection
   readonly events: Connection
-  /** With DURABILITY_REPLICAS: carries the writes that need confirmation, so that no read waits behind a WAIT. */
+  /**
+   * With DURABILITY_REPLICAS: carries the writes that need confirmation, so that no read waits behind a WAIT.
+   */
   readonly writes: Connection | undefined
   readonly all: readonly Connection[]
   stats(): ConnectionStats

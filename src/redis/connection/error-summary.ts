@@ -1,6 +1,6 @@
 /**
- * What the connections report about their errors: how many, the one that explains an outage best, and the last that
- * reported a limit. Pure.
+ * What the connections report about their errors: how many, the one that explains an outage best, and the
+ * last that reported a limit. Pure.
  */
 import { isLimitError } from '../redis-errors.ts'
 
@@ -24,7 +24,10 @@ export const NO_ERRORS: ErrorSummary = {
 /** Errors that say that there is no connection, but not why. */
 const UNSPECIFIC = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
 
-/** An unspecific error does not replace the one that explains it: a server that refuses us says why, then hangs up. */
+/**
+ * An unspecific error does not replace the one that explains it: a server that refuses us says why, then
+ * hangs up.
+ */
 export function recordError(summary: ErrorSummary, text: string): ErrorSummary {
   const isUnspecific = UNSPECIFIC.test(text)
   return {

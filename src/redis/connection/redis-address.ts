@@ -1,7 +1,7 @@
 /**
- * Turns REDIS_URL and REDIS_TLS_* into options of ioredis. Certificates are read at the start, which fails if one is
- * unusable, and again at each connect, so that renewed files take effect. An unusable file is then ignored and the last
- * good ones stay in use.
+ * Turns REDIS_URL and REDIS_TLS_* into options of ioredis. Certificates are read at the start, which fails if
+ * one is unusable, and again at each connect, so that renewed files take effect. An unusable file is then
+ * ignored and the last good ones stay in use.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -22,7 +22,10 @@ export interface ConnectionTarget {
 
 export type TlsSettings = Pick<Config, 'REDIS_TLS_CA' | 'REDIS_TLS_CERT' | 'REDIS_TLS_KEY'>
 
-/** `unix://user:password@/path` or `unix:///path`. The URL class rejects an empty host between `@` and the path. */
+/**
+ * `unix://user:password@/path` or `unix:///path`. The URL class rejects an empty host between `@` and the
+ * path.
+ */
 const UNIX_URL = /^unix:\/\/(?:([^:@/]*):([^@/]*)@)?(.+)$/
 
 /** Throws if the URL or a file cannot be used. The message contains no secrets. */

@@ -1,5 +1,6 @@
 /**
- * Reads one INFO (and, where allowed, one CONFIG GET) into the facts about a Redis server that matter to a queue.
+ * Reads one INFO (and, where allowed, one CONFIG GET) into the facts about a Redis server that matter to a
+ * queue.
  */
 import type { Redis } from 'ioredis'
 
@@ -47,7 +48,8 @@ const meanings: Record<Durability['mode'], string> = {
 export async function readServerInfo(client: Redis): Promise<ServerInfo> {
   const [text, fsync] = await Promise.all([
     client.info(),
-    // Managed services forbid CONFIG. INFO then tells whether there is an append-only file, but not how it is written.
+    // Managed services forbid CONFIG. INFO then tells whether there is an append-only file, but not how it is
+    // written.
     client.config('GET', 'appendfsync').catch(() => []) as Promise<string[]>,
   ])
   return parseServerInfo(text, fsync[1])
@@ -56,7 +58,10 @@ export async function readServerInfo(client: Redis): Promise<ServerInfo> {
 /** INFO and CONFIG GET. */
 export const SERVER_INFO_COMMANDS = 2
 
-/** `text`: the reply of INFO. `appendfsync`: the setting, `undefined` if unknown. A missing field becomes 0 or 'unknown'. */
+/**
+ * `text`: the reply of INFO. `appendfsync`: the setting, `undefined` if unknown. A missing field becomes 0 or
+ * 'unknown'.
+ */
 export function parseServerInfo(text: string, appendfsync: string | undefined): ServerInfo {
   const info: Record<string, string> = {}
   for (const line of text.split('\r\n')) {
@@ -89,7 +94,10 @@ function durabilityMode(appendOnly: boolean, appendfsync: string | undefined): D
   return 'append-only file'
 }
 
-/** Whether BullMQ 6 and our scripts support the version. They need LPOS (6.0.6); the first supported release line is 6.2. */
+/**
+ * Whether BullMQ 6 and our scripts support the version. They need LPOS (6.0.6); the first supported release
+ * line is 6.2.
+ */
 export function isSupported(version: string): boolean {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   return major > 6 || (major === 6 && minor >= 2)

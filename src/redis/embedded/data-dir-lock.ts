@@ -1,6 +1,7 @@
 /**
- * The lock of a data folder: a file that names the service that owns the folder (0 while its server is starting) and the
- * redis-server that it runs. Creating the file exclusively decides between two services that start at the same time.
+ * The lock of a data folder: a file that names the service that owns the folder (0 while its server is
+ * starting) and the redis-server that it runs. Creating the file exclusively decides between two services
+ * that start at the same time.
  */
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -13,8 +14,8 @@ export interface DataDirLock {
 }
 
 /**
- * Takes the lock. Resolves with the previous lock if its owner ended without releasing it; rejects if the folder is in
- * use. `isServerListening`: whether a server answers on the folder's socket.
+ * Takes the lock. Resolves with the previous lock if its owner ended without releasing it; rejects if the
+ * folder is in use. `isServerListening`: whether a server answers on the folder's socket.
  */
 export async function acquireLock(
   lockFile: string,

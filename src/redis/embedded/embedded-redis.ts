@@ -1,7 +1,7 @@
 /**
- * Without REDIS_URL, the service runs its own redis-server: on a unix socket that only this user can open, with its
- * append-only file in DATA_DIR, so that jobs survive a restart. The server ends with the service. A server left by a
- * killed service is taken over; a folder that a running service uses is refused.
+ * Without REDIS_URL, the service runs its own redis-server: on a unix socket that only this user can open,
+ * with its append-only file in DATA_DIR, so that jobs survive a restart. The server ends with the service. A
+ * server left by a killed service is taken over; a folder that a running service uses is refused.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdir, open, rm } from 'node:fs/promises'
@@ -91,7 +91,8 @@ async function spawnServer(
   if (!options.ephemeral) await repairAppendOnlyFile(binary, dataDir)
   const logFile = join(dataDir, 'redis.log')
   const output = await open(logFile, 'a', 0o600)
-  // Detached from the terminal's process group: Ctrl-C must not end Redis before the service has sent its last commands.
+  // Detached from the terminal's process group: Ctrl-C must not end Redis before the service has sent its
+  // last commands.
   const child = spawn(binary.path, serverArguments(socket, dataDir, options), {
     stdio: ['ignore', output.fd, output.fd],
     env: { ...process.env, ...binary.env },

@@ -25,7 +25,10 @@ export interface BinaryOptions {
   onFetch(): void
 }
 
-/** redis-server and the libraries it may need. Names differ between releases, so a package that is not found is skipped. */
+/**
+ * redis-server and the libraries it may need. Names differ between releases, so a package that is not found
+ * is skipped.
+ */
 const PACKAGES = [
   'redis-server',
   'redis-tools',

@@ -1,6 +1,7 @@
 /**
- * Thousands of deadlines of equal length on one timer. Equal deadlines expire in the order in which they started, so
- * only the oldest needs a timer. (A setTimeout per command costs more than reading a status from memory.)
+ * Thousands of deadlines of equal length on one timer. Equal deadlines expire in the order in which they
+ * started, so only the oldest needs a timer. (A setTimeout per command costs more than reading a status from
+ * memory.)
  */
 export interface Deadlines {
   start(): Deadline
@@ -10,7 +11,10 @@ export interface Deadlines {
 
 export interface Deadline {
   readonly expired: boolean
-  /** Settles as `work` does, or rejects with `reason()` if the deadline expires first. The work itself continues. */
+  /**
+   * Settles as `work` does, or rejects with `reason()` if the deadline expires first. The work itself
+   * continues.
+   */
   race<T>(work: Promise<T>, reason: () => Error): Promise<T>
   /** Must be called when the work is done. */
   stop(): void

@@ -1,14 +1,15 @@
 /**
- * Refuses new jobs once Redis has used REDIS_MEMORY_WATERMARK (80 %) of maxmemory. In a full Redis the workers' own
- * scripts fail, so the queues could no longer drain. The memory is only read while jobs are being enqueued.
+ * Refuses new jobs once Redis has used REDIS_MEMORY_WATERMARK (80 %) of maxmemory. In a full Redis the
+ * workers' own scripts fail, so the queues could no longer drain. The memory is only read while jobs are
+ * being enqueued.
  */
 import { SluiceError } from '../../errors.ts'
 import type { RedisGateway, RedisOperation } from './redis-gateway.ts'
 
 export interface MemoryGuard {
   /**
-   * Throws REDIS_FULL above the watermark. `bytes`: size of the job's data. Sends no command and waits for none: the last
-   * reading may be a second old, and the jobs admitted since then are added to it.
+   * Throws REDIS_FULL above the watermark. `bytes`: size of the job's data. Sends no command and waits for
+   * none: the last reading may be a second old, and the jobs admitted since then are added to it.
    */
   admit(bytes: number): void
 }

@@ -1,13 +1,16 @@
 /**
- * Stops sending commands to a Redis whose provider reported that its limit is reached: every further command would be
- * refused, and might be billed. After a pause a single command probes the limit; each refused probe doubles the pause.
+ * Stops sending commands to a Redis whose provider reported that its limit is reached: every further command
+ * would be refused, and might be billed. After a pause a single command probes the limit; each refused probe
+ * doubles the pause.
  *
  *   closed ─ refused for a limit ─→ open ─ pause over ─→ half-open (one probe) ─→ closed, or open for twice as long
  */
 import { SluiceError } from '../../errors.ts'
 
 export interface RedisBreaker {
-  /** Throws REDIS_LIMIT while the breaker is open. The first caller after the pause is admitted as the probe. */
+  /**
+   * Throws REDIS_LIMIT while the breaker is open. The first caller after the pause is admitted as the probe.
+   */
   admit(): void
   /** Redis refused a command for a limit, with this text. */
   refused(text: string): void
@@ -54,7 +57,8 @@ export function createRedisBreaker(now: () => number = () => performance.now()):
       })
     },
     refused(text) {
-      // Commands that were in flight when the breaker opened are refused as well; they do not lengthen the pause.
+      // Commands that were in flight when the breaker opened are refused as well; they do not lengthen the
+      // pause.
       if (state === 'open') return
       if (state === 'closed') opened++
       state = 'open'

@@ -1,7 +1,8 @@
 /**
- * Every command to Redis goes through here, except those of the stream reader: take a permit of the semaphore, send on a
- * usable connection, and turn a failure into a named error. A command that was certainly not executed is retried for a
- * moment. One that may have been executed is never sent again, and its error says so.
+ * Every command to Redis goes through here, except those of the stream reader: take a permit of the
+ * semaphore, send on a usable connection, and turn a failure into a named error. A command that was certainly
+ * not executed is retried for a moment. One that may have been executed is never sent again, and its error
+ * says so.
  */
 import type { Redis } from 'ioredis'
 import type { Config } from '../../config/schema.ts'
@@ -25,8 +26,9 @@ export interface RedisOperation {
 
 export interface RedisGateway {
   /**
-   * Calls `send` with the command connection of `queue`; a write goes to the connection for durable writes if there is
-   * one. Rejects only with a {@link SluiceError}; that of a write says whether it may have been executed.
+   * Calls `send` with the command connection of `queue`; a write goes to the connection for durable writes if
+   * there is one. Rejects only with a {@link SluiceError}; that of a write says whether it may have been
+   * executed.
    */
   onQueue<T>(queue: string, operation: RedisOperation, send: (client: Redis) => Promise<T>): Promise<T>
   /** As `onQueue`, on the connection for slow commands, so that fast ones never wait behind them. */

@@ -1,6 +1,7 @@
 /**
- * DURABILITY_REPLICAS: a job is acknowledged once that many replicas of Redis have it. WAIT covers every write sent before
- * it on its connection, so one WAIT confirms all batches that Redis has answered meanwhile (group commit).
+ * DURABILITY_REPLICAS: a job is acknowledged once that many replicas of Redis have it. WAIT covers every
+ * write sent before it on its connection, so one WAIT confirms all batches that Redis has answered meanwhile
+ * (group commit).
  */
 import type { Redis } from 'ioredis'
 import { SluiceError } from '../../errors.ts'
@@ -23,8 +24,8 @@ export function createReplication(replicas: number, timeoutMs: number, onWait: (
   }
 
   return async (client) => {
-    // Redis replies in order. A WAIT without a reply was therefore sent after the write confirmed here, whose reply
-    // has arrived.
+    // Redis replies in order. A WAIT without a reply was therefore sent after the write confirmed here, whose
+    // reply has arrived.
     const confirmed = await (waits.get(client) ?? wait(client))
     if (confirmed >= replicas) return
     throw new SluiceError('NOT_REPLICATED', {

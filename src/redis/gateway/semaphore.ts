@@ -1,7 +1,7 @@
 /**
- * Bounds how many round trips to Redis are in flight, and orders the operations that wait: by priority, first in first
- * out within one. The number that may wait is bounded too. When it is reached, a new operation displaces the last one
- * of the lowest priority below its own, or is refused.
+ * Bounds how many round trips to Redis are in flight, and orders the operations that wait: by priority, first
+ * in first out within one. The number that may wait is bounded too. When it is reached, a new operation
+ * displaces the last one of the lowest priority below its own, or is refused.
  */
 import { SluiceError } from '../../errors.ts'
 
@@ -12,7 +12,10 @@ export type Priority = (typeof priorities)[number]
 export interface Semaphore {
   /** Takes a permit if one is free. */
   tryTake(): boolean
-  /** Waits for a permit. Rejects with the signal's reason when it aborts, and with OVERLOADED when refused or displaced. */
+  /**
+   * Waits for a permit. Rejects with the signal's reason when it aborts, and with OVERLOADED when refused or
+   * displaced.
+   */
   take(priority: Priority, signal?: AbortSignal): Promise<void>
   /** Returns a permit; call it exactly once for each permit taken. */
   release(): void

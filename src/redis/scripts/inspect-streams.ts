@@ -1,11 +1,16 @@
-/** Calls inspect-streams.lua: the state of up to a hundred event streams, the flush marker, and Redis' clock. */
+/**
+ * Calls inspect-streams.lua: the state of up to a hundred event streams, the flush marker, and Redis' clock.
+ */
 import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import type { StreamFacts } from '../streams/stream-position.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 export interface StreamInspection {
-  /** Value of the flush marker. Another value means that the database was flushed. `undefined`: it cannot be written. */
+  /**
+   * Value of the flush marker. Another value means that the database was flushed. `undefined`: it cannot be
+   * written.
+   */
   epoch: string | undefined
   /** Redis' clock, ms since 1970. */
   redisMs: number

@@ -1,9 +1,12 @@
 /**
- * A msgpack encoder for texts. Libraries encode a Buffer as "bin", which Redis' cmsgpack cannot read; here texts and
- * buffers alike become str 32 (0xdb), and a missing value becomes false (0xc2).
+ * A msgpack encoder for texts. Libraries encode a Buffer as "bin", which Redis' cmsgpack cannot read; here
+ * texts and buffers alike become str 32 (0xdb), and a missing value becomes false (0xc2).
  */
 
-/** Writes `value` at offset `at` and returns the offset behind it. The caller reserves 5 bytes more than the value's UTF-8. */
+/**
+ * Writes `value` at offset `at` and returns the offset behind it. The caller reserves 5 bytes more than the
+ * value's UTF-8.
+ */
 export function putText(packed: Buffer, at: number, value: string | Buffer | undefined): number {
   if (value === undefined) {
     packed[at] = 0xc2

@@ -1,6 +1,7 @@
 /**
- * Checks whether the streams being read lost entries before these were read, or were replaced under the same key. A
- * flush of the database is detected by a marker key that only a flush removes, even if the streams exist again.
+ * Checks whether the streams being read lost entries before these were read, or were replaced under the same
+ * key. A flush of the database is detected by a marker key that only a flush removes, even if the streams
+ * exist again.
  */
 import type { StreamInspection } from '../scripts/inspect-streams.ts'
 import {
@@ -33,8 +34,8 @@ export interface GapReport {
 const STREAMS_PER_INSPECTION = 100
 
 /**
- * The returned check updates each stream in place with what Redis reported. It rejects as `inspect` does, and then
- * changes nothing, so that the next check reports the same gaps.
+ * The returned check updates each stream in place with what Redis reported. It rejects as `inspect` does, and
+ * then changes nothing, so that the next check reports the same gaps.
  */
 export function createGapDetector(
   inspect: (streams: string[]) => Promise<StreamInspection>,

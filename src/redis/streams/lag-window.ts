@@ -1,4 +1,7 @@
-/** The worst delivery lag of the last 10 to 20 s: the maximum over the current window of 10 s and the one before it. */
+/**
+ * The worst delivery lag of the last 10 to 20 s: the maximum over the current window of 10 s and the one
+ * before it.
+ */
 export interface LagWindow {
   record(ms: number): void
   /** In whole ms; 0 when nothing was recorded. */

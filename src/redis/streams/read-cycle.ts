@@ -1,6 +1,6 @@
 /**
- * One turn of the stream reader: check the streams for gaps when a check is due, read what is new, and deliver it. Owns
- * the reader's state and counters; when a turn runs is decided by stream-reader.ts.
+ * One turn of the stream reader: check the streams for gaps when a check is due, read what is new, and
+ * deliver it. Owns the reader's state and counters; when a turn runs is decided by stream-reader.ts.
  */
 import type { Logger } from 'pino'
 import type { Connection } from '../connection/connection.ts'
@@ -43,7 +43,10 @@ export interface ReadCycle {
 export interface ReadCycleStats {
   reads: number
   entries: number
-  /** Worst delay from the time in an entry's id to its delivery, on Redis' clock, over the last 10 to 20 s, ms. */
+  /**
+   * Worst delay from the time in an entry's id to its delivery, on Redis' clock, over the last 10 to 20 s,
+   * ms.
+   */
   lagMs: number
   gaps: number
 }
@@ -79,7 +82,8 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     await commands.clientId().then(interrupter.setClientId, (error: Error) => {
       if (!connection.ready) throw error
     })
-    // Reading continues at the same positions, but a failover may have lost entries that were already delivered.
+    // Reading continues at the same positions, but a failover may have lost entries that were already
+    // delivered.
     if (reads > 0) onReconnect()
     isNewConnection = false
     requireCheck()

@@ -1,6 +1,6 @@
 /**
- * Ends the blocking read of the `events` connection when the set of streams changes, by sending CLIENT UNBLOCK on the
- * admin connection. Changes within a few milliseconds cause one interruption.
+ * Ends the blocking read of the `events` connection when the set of streams changes, by sending CLIENT
+ * UNBLOCK on the admin connection. Changes within a few milliseconds cause one interruption.
  */
 import type { RedisConnections } from '../connection/connections.ts'
 

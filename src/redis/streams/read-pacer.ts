@@ -6,7 +6,10 @@ export interface ReadPacer {
   close(): void
 }
 
-/** Keeps thousands of entries per second at a handful of reads. A lone event is read at once, by the burst below. */
+/**
+ * Keeps thousands of entries per second at a handful of reads. A lone event is read at once, by the burst
+ * below.
+ */
 const PAUSE_MS = 25
 /** Used while a worker waits for a job, so that it gets one within a few ms. */
 const URGENT_PAUSE_MS = 5

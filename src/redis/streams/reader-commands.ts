@@ -1,6 +1,6 @@
 /**
- * The commands that the stream reader sends on the `events` connection. A command without a reply in time costs the
- * connection: ioredis would keep waiting for a dead socket.
+ * The commands that the stream reader sends on the `events` connection. A command without a reply in time
+ * costs the connection: ioredis would keep waiting for a dead socket.
  */
 import type { Connection } from '../connection/connection.ts'
 import { inspectStreams, type StreamInspection } from '../scripts/inspect-streams.ts'
@@ -11,7 +11,10 @@ export type Entry = [id: string, fields: string[]]
 export interface ReaderCommands {
   clientId(): Promise<number>
   inspect(streams: string[]): Promise<StreamInspection>
-  /** Resolves with the new entries of each stream that has any. Blocks for up to `blockMs` while there are none; 0: not at all. */
+  /**
+   * Resolves with the new entries of each stream that has any. Blocks for up to `blockMs` while there are
+   * none; 0: not at all.
+   */
   read(streams: [key: string, { position: string }][], blockMs: number): Promise<[key: string, Entry[]][]>
   /** Whether a `read` is in progress. */
   readonly isReading: boolean

@@ -1,6 +1,6 @@
 /**
- * Positions in a Redis stream: entry ids such as `1700000000000-0`, milliseconds followed by a sequence number. Also
- * decides whether a reader at a position may have missed entries. Pure.
+ * Positions in a Redis stream: entry ids such as `1700000000000-0`, milliseconds followed by a sequence
+ * number. Also decides whether a reader at a position may have missed entries. Pure.
  */
 
 /** The position before the first entry of any stream. */
@@ -56,7 +56,10 @@ export interface KnownPosition {
  */
 export type Gap = 'trimmed' | 'reset' | 'vanished' | 'other'
 
-/** Trimming alone never halves a stream longer than this between two checks. Used before Redis 7, which has no `added`. */
+/**
+ * Trimming alone never halves a stream longer than this between two checks. Used before Redis 7, which has no
+ * `added`.
+ */
 const SHORT_STREAM = 200
 
 /** Returns `undefined` when no entry is missing. */

@@ -1,5 +1,6 @@
 /**
- * The states of the stream reader and their transitions, as plain values. Times are in ms of one monotonic clock.
+ * The states of the stream reader and their transitions, as plain values. Times are in ms of one monotonic
+ * clock.
  *
  *   idle ─ reading started ─→ catching up ─ read completed ─→ live ─ reading stopped ─→ idle
  *     any state ─ connection lost, timeout, error ─→ degraded ─ read completed ─→ live
@@ -59,7 +60,10 @@ const BLOCK_MS = 2_000
 /** Used where CLIENT UNBLOCK is not allowed: a new stream has to wait for the read to end. */
 const UNINTERRUPTIBLE_BLOCK_MS = 80
 
-/** How long the next read may block, ms. 0: the reply must come at once, because it tells whether more entries exist. */
+/**
+ * How long the next read may block, ms. 0: the reply must come at once, because it tells whether more entries
+ * exist.
+ */
 export function blockMs(state: ReaderState, canInterrupt: boolean): number {
   if (state.phase !== 'live' || state.isBehind) return 0
   return canInterrupt ? BLOCK_MS : UNINTERRUPTIBLE_BLOCK_MS
@@ -81,7 +85,10 @@ export function isStreamLive(
 }
 
 export interface ReaderHealth {
-  /** idle: no streams to read. live: events arrive. degraded: events arrive late or not at all; `reason` says why. */
+  /**
+   * idle: no streams to read. live: events arrive. degraded: events arrive late or not at all; `reason` says
+   * why.
+   */
   status: 'idle' | 'live' | 'degraded'
   reason: string | null
 }
@@ -98,7 +105,10 @@ export function readerHealth(state: ReaderState, streamCount: number, isConnecte
 /** BullMQ trims whole nodes of about a hundred entries, so a shorter read cannot have followed a trim. */
 const NODE_ENTRIES = 100
 
-/** Whether entries before those of this read may have been trimmed unread. `length`: of the stream at the last check. */
+/**
+ * Whether entries before those of this read may have been trimmed unread. `length`: of the stream at the last
+ * check.
+ */
 export function mayFollowTrim(entryCount: number, length = 0): boolean {
   return entryCount >= Math.max(NODE_ENTRIES / 2, length - NODE_ENTRIES)
 }

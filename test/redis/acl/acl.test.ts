@@ -1,6 +1,6 @@
 /**
- * The service as the Redis user of examples/redis-acl.conf: everything works, Redis denies no command, and the rule
- * contains no unused permission.
+ * The service as the Redis user of examples/redis-acl.conf: everything works, Redis denies no command, and
+ * the rule contains no unused permission.
  */
 import { FlowProducer } from 'bullmq'
 import { Redis } from 'ioredis'

@@ -1,6 +1,6 @@
 /**
- * Uses every route and option that reaches Redis, except those of workers (worker-journey.ts), to show that they are
- * allowed. Their results are tested elsewhere.
+ * Uses every route and option that reaches Redis, except those of workers (worker-journey.ts), to show that
+ * they are allowed. Their results are tested elsewhere.
  */
 import { Worker } from 'bullmq'
 import type { Test } from 'tap'

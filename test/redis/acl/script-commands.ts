@@ -1,6 +1,6 @@
 /**
- * The commands in the Lua of every script, including BullMQ's scripts within ours. The ACL rule has to allow each of them,
- * and the script has to have run it, unless it is listed here with the reason why it cannot.
+ * The commands in the Lua of every script, including BullMQ's scripts within ours. The ACL rule has to allow
+ * each of them, and the script has to have run it, unless it is listed here with the reason why it cannot.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'

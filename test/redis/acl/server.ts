@@ -1,6 +1,6 @@
 /**
- * A Redis with the user of examples/redis-acl.conf, the service as that user, and a record of the commands it sends. The
- * service connects over TCP and the test over the unix socket, which tells their commands apart.
+ * A Redis with the user of examples/redis-acl.conf, the service as that user, and a record of the commands it
+ * sends. The service connects over TCP and the test over the unix socket, which tells their commands apart.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'

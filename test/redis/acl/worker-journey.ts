@@ -1,6 +1,7 @@
 /**
- * Works jobs over HTTP and by webhook, through every branch of BullMQ's scripts, to show that each is allowed. The results
- * are tested elsewhere. Each part has its own queues, so that all run at once while one waits for leases to expire.
+ * Works jobs over HTTP and by webhook, through every branch of BullMQ's scripts, to show that each is
+ * allowed. The results are tested elsewhere. Each part has its own queues, so that all run at once while one
+ * waits for leases to expire.
  */
 import { FlowProducer, type JobsOptions, Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
@@ -168,7 +169,9 @@ async function families({ flows, queue, take, settle, end }: WorkerApi): Promise
   await end('parents', DONE)
 }
 
-/** Jobs that deduplicate others. The last duplicate is added when the job is done, with every kind of option. */
+/**
+ * Jobs that deduplicate others. The last duplicate is added when the job is done, with every kind of option.
+ */
 async function deduplication({ queue, take, settle, end }: WorkerApi): Promise<void> {
   const jobs = queue('deduplication')
   await jobs.setGlobalConcurrency(2)
@@ -229,7 +232,8 @@ async function schedulers({ queue, take, end, admin }: WorkerApi): Promise<void>
     await end('schedulers', DONE)
     await jobs.removeJobScheduler(id)
   }
-  // The next job is due at once if a second passes between two readings of the clock. `immediately` makes it so.
+  // The next job is due at once if a second passes between two readings of the clock. `immediately` makes it
+  // so.
   for (const opts of [{}, { lifo: true }, { priority: 1 }]) {
     await jobs.upsertJobScheduler('due', second, { name: 'n', opts })
     const [job] = (await jobs.getDelayed()).filter(({ repeatJobKey }) => repeatJobKey === 'due')

@@ -1,6 +1,6 @@
 /**
- * The whole service on a Redis that requires TLS and a client certificate. It works with the right files. With wrong ones
- * no command is sent, no response is a 500, and the operator sees the reason.
+ * The whole service on a Redis that requires TLS and a client certificate. It works with the right files.
+ * With wrong ones no command is sent, no response is a 500, and the operator sees the reason.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,6 +1,6 @@
 /**
- * Redis down, frozen, full, read-only or without its scripts: the error code, its outcome, its timing, and the recovery
- * without a restart. Every fault is real.
+ * Redis down, frozen, full, read-only or without its scripts: the error code, its outcome, its timing, and
+ * the recovery without a restart. Every fault is real.
  */
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../../helpers/app.ts'

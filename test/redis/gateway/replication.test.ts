@@ -1,4 +1,6 @@
-/** DURABILITY_REPLICAS: a replica has every acknowledged job; a job that is not confirmed is reported as such. */
+/**
+ * DURABILITY_REPLICAS: a replica has every acknowledged job; a job that is not confirmed is reported as such.
+ */
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../../helpers/app.ts'
 import { startRedis, type TestRedis } from '../../helpers/redis.ts'

@@ -137,7 +137,8 @@ t.test(
     const [earlierKey, earlier] = await watch('earlier', 5)
     await check()
     await client.del(laterKey, earlierKey)
-    // With '*' all of this could happen within one millisecond, and the new ids would start before the position.
+    // With '*' all of this could happen within one millisecond, and the new ids would start before the
+    // position.
     await client.xadd(laterKey, `${Date.now() + 60_000}-0`, 'event', 'added')
     await client.xadd(earlierKey, '5-0', 'event', 'added')
     const { position } = later

@@ -1,4 +1,7 @@
-/** `performance.now` is replaced where a slow machine would change the result; timers are only checked for a minimum. */
+/**
+ * `performance.now` is replaced where a slow machine would change the result; timers are only checked for a
+ * minimum.
+ */
 import { hrtime } from 'node:process'
 import t, { type Test } from 'tap'
 import { createReadPacer } from '../../../src/redis/streams/read-pacer.ts'

@@ -1,4 +1,7 @@
-/** The gaps that the reader reports when unread entries are lost: trimmed, deleted, flushed, or gone after a restart. */
+/**
+ * The gaps that the reader reports when unread entries are lost: trimmed, deleted, flushed, or gone after a
+ * restart.
+ */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
