@@ -1,4 +1,4 @@
-/** The job routes from outside: what a client sends, what it is told, and what is then really in Redis. */
+/** The job routes over HTTP: what a client sends, the response, and what Redis then contains. */
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
@@ -25,7 +25,7 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   return { app, post, get, queue }
 }
 
-/** Works one job of the queue as a native worker would, and waits until it has finished. */
+/** Processes one job of the queue with a native worker, and waits until it has finished. */
 async function work(app: App, name: string, processor: () => Promise<unknown>): Promise<void> {
   const connection = { path: redis.socket, maxRetriesPerRequest: null }
   const worker = new Worker(name, processor, { connection, prefix: app.prefix })
@@ -36,29 +36,29 @@ async function work(app: App, name: string, processor: () => Promise<unknown>): 
   await worker.close()
 }
 
-t.test('a job that was acknowledged is in Redis, and the answer says where and what', async (t) => {
+t.test('an acknowledged job is in Redis, and the response describes it', async (t) => {
   const { post, get, queue } = await open(t)
-  const answer = await post('/jobs', {
+  const response = await post('/jobs', {
     queue: 'emails',
     name: 'welcome',
     data: { to: 'ann' },
     opts: { attempts: 3 },
   })
-  t.equal(answer.statusCode, 201)
-  const body = answer.json()
+  t.equal(response.statusCode, 201)
+  const body = response.json()
   t.match(body, { queue: 'emails', name: 'welcome', state: 'waiting', deduplicated: false })
   t.match(body.id, /^emails:[0-9a-f-]{36}$/)
-  t.notOk('data' in body, 'data are never echoed')
-  t.equal(answer.headers['location'], `/jobs/${body.id}`)
+  t.notOk('data' in body, 'the response does not repeat the data')
+  t.equal(response.headers['location'], `/jobs/${body.id}`)
   const job = await queue('emails').getJob(body.id.slice('emails:'.length))
   t.same(job?.data, { to: 'ann' })
   t.equal(job?.opts.attempts, 3)
-  const read = await get(answer.headers['location'] as string)
-  t.equal(read.headers['etag'], answer.headers['etag'], 'the tag is that of the resource')
+  const read = await get(response.headers['location'] as string)
+  t.equal(read.headers['etag'], response.headers['etag'], 'the ETag is that of the resource')
   t.equal(read.json().createdAt, body.createdAt)
 })
 
-t.test('the tag of a stored job is that of the resource, whatever its options', async (t) => {
+t.test('the ETag of a stored job is that of its resource, for any options', async (t) => {
   const { post, get } = await open(t)
   for (const opts of [
     { delay: 60_000 },
@@ -66,16 +66,16 @@ t.test('the tag of a stored job is that of the resource, whatever its options', 
     { deduplication: { id: 'x' } },
     { lifo: true },
   ]) {
-    const answer = await post('/jobs', { name: 'n', opts })
+    const response = await post('/jobs', { name: 'n', opts })
     t.equal(
-      (await get(`/jobs/${answer.json().id}`)).headers['etag'],
-      answer.headers['etag'],
+      (await get(`/jobs/${response.json().id}`)).headers['etag'],
+      response.headers['etag'],
       JSON.stringify(opts),
     )
   }
 })
 
-t.test('jobs that are stored together have each the tag of its own resource', async (t) => {
+t.test('jobs that are stored together each have the ETag of their own resource', async (t) => {
   const { post, get } = await open(t)
   const names = ['a', 'b']
   const options = [
@@ -92,36 +92,33 @@ t.test('jobs that are stored together have each the tag of its own resource', as
       { name, opts },
     ]),
   )
-  const answers = await Promise.all(jobs.map((job) => post('/jobs', job)))
-  for (const [i, answer] of answers.entries()) {
-    if (answer.statusCode !== 201) continue
-    const { headers } = await get(`/jobs/${answer.json().id}`)
-    t.equal(headers['etag'], answer.headers['etag'], JSON.stringify(jobs[i]))
+  const responses = await Promise.all(jobs.map((job) => post('/jobs', job)))
+  for (const [i, response] of responses.entries()) {
+    if (response.statusCode !== 201) continue
+    const { headers } = await get(`/jobs/${response.json().id}`)
+    t.equal(headers['etag'], response.headers['etag'], JSON.stringify(jobs[i]))
   }
 })
 
-t.test('a job without a queue goes to the default one, and a bare key finds it', async (t) => {
+t.test('a job without a queue is stored in the default queue, and a key alone finds it', async (t) => {
   const { post, get } = await open(t, { DEFAULT_QUEUE: 'main' })
   t.equal((await post('/jobs', { name: 'n', opts: { jobId: 'k' } })).json().id, 'main:k')
   t.equal((await get('/jobs/k')).json().id, 'main:k')
 })
 
-t.test(
-  'a key that is used again stores nothing and names the job that is there, with its state',
-  async (t) => {
-    const { app, post, queue } = await open(t)
-    const job = { queue: 'q', name: 'first', data: 1, opts: { jobId: 'same' } }
-    const first = (await post('/jobs', job)).json()
-    const again = await post('/jobs', { ...job, name: 'second', data: 2 })
-    t.equal(again.statusCode, 200)
-    t.same(again.json(), { ...first, deduplicated: true })
-    await work(app, 'q', async () => 'done')
-    t.match((await post('/jobs', job)).json(), { state: 'completed', deduplicated: true })
-    t.equal(await queue('q').count(), 0)
-  },
-)
+t.test('a repeated key stores nothing and returns the existing job, with its state', async (t) => {
+  const { app, post, queue } = await open(t)
+  const job = { queue: 'q', name: 'first', data: 1, opts: { jobId: 'same' } }
+  const first = (await post('/jobs', job)).json()
+  const again = await post('/jobs', { ...job, name: 'second', data: 2 })
+  t.equal(again.statusCode, 200)
+  t.same(again.json(), { ...first, deduplicated: true })
+  await work(app, 'q', async () => 'done')
+  t.match((await post('/jobs', job)).json(), { state: 'completed', deduplicated: true })
+  t.equal(await queue('q').count(), 0)
+})
 
-t.test('a deduplicated job names the other one, also when that is gone', async (t) => {
+t.test('a deduplicated job returns the existing job, also after that was removed', async (t) => {
   const { app, post } = await open(t)
   const opts = { deduplication: { id: 'user-42', ttl: 60_000 }, removeOnComplete: true }
   const first = (await post('/jobs', { queue: 'q', name: 'n', opts })).json()
@@ -136,7 +133,7 @@ t.test('a deduplicated job names the other one, also when that is gone', async (
   t.match(gone.json(), { id: first.id, state: null, name: null, createdAt: null, deduplicated: true })
 })
 
-t.test('jobs that arrive together leave in few commands and keep their order', async (t) => {
+t.test('jobs that arrive together are sent in few commands and keep their order', async (t) => {
   const { app, post, queue } = await open(t)
   const before = app.http.inject('/stats')
   const sentBefore = (await before).json().commandsSent.enqueue ?? 0
@@ -151,13 +148,13 @@ t.test('jobs that arrive together leave in few commands and keep their order', a
   )
 })
 
-t.test('with ENQUEUE_BATCH_MAX=1 every job is a command of its own', async (t) => {
+t.test('with ENQUEUE_BATCH_MAX=1 every job is one command', async (t) => {
   const { app, post } = await open(t, { ENQUEUE_BATCH_MAX: '1' })
   await Promise.all(Array.from({ length: 10 }, () => post('/jobs', { queue: 'q', name: 'n' })))
   t.equal((await app.http.inject('/stats')).json().commandsSent.enqueue, 10)
 })
 
-t.test('without retention of its own a job is kept for a time, not for ever', async (t) => {
+t.test('a job without retention options has the default retention', async (t) => {
   const { post, queue } = await open(t, { DEFAULT_KEEP_COMPLETED_AGE: '60', DEFAULT_KEEP_FAILED_AGE: '120' })
   const plain = (await post('/jobs', { queue: 'q', name: 'n' })).json().id.slice(2)
   const own = (await post('/jobs', { queue: 'q', name: 'n', opts: { removeOnComplete: 5 } }))
@@ -170,9 +167,9 @@ t.test('without retention of its own a job is kept for a time, not for ever', as
   t.match((await queue('q').getJob(own))?.opts, { removeOnComplete: 5, removeOnFail: { age: 120 } })
 })
 
-t.test('a batch says of every job what became of it, in the order of the request', async (t) => {
+t.test('a batch returns a result for every job, in the order of the request', async (t) => {
   const { post, queue } = await open(t)
-  const answer = await post('/jobs/batch', {
+  const response = await post('/jobs/batch', {
     jobs: [
       { queue: 'a', name: 'n', opts: { jobId: 'one' } },
       { queue: 'b', name: 'n' },
@@ -182,8 +179,8 @@ t.test('a batch says of every job what became of it, in the order of the request
       { queue: 'a', name: 'n', data: 'x'.repeat(50), opts: { sizeLimit: 10 } },
     ],
   })
-  t.equal(answer.statusCode, 207)
-  const { created, deduplicated, failed, results } = answer.json()
+  t.equal(response.statusCode, 207)
+  const { created, deduplicated, failed, results } = response.json()
   t.same({ created, deduplicated, failed }, { created: 2, deduplicated: 1, failed: 3 })
   t.match(results, [
     { index: 0, status: 201, id: 'a:one', state: 'waiting', deduplicated: false },
@@ -193,12 +190,12 @@ t.test('a batch says of every job what became of it, in the order of the request
     { index: 4, status: 422, error: { code: 'INVALID_ITEM', outcome: 'not_executed' } },
     { index: 5, status: 422, error: { code: 'INVALID_OPTION', errors: [{ pointer: '/jobs/5/data' }] } },
   ])
-  const pointers = results[4].error.errors.map((fault: { pointer: string }) => fault.pointer).sort()
+  const pointers = results[4].error.errors.map((error: { pointer: string }) => error.pointer).sort()
   t.same(pointers, ['/jobs/4/extra', '/jobs/4/opts/delay'])
-  t.equal(await queue('a').count(), 1, 'nothing was stored that was refused')
+  t.equal(await queue('a').count(), 1, 'refused jobs were not stored')
 })
 
-t.test('a batch of which all is stored is 201, of which nothing can be is 422', async (t) => {
+t.test('a batch is 201 when every job is stored, and 422 when none is', async (t) => {
   const { post } = await open(t)
   t.equal((await post('/jobs/batch', { jobs: [{ name: 'n' }, { name: 'n' }] })).statusCode, 201)
   const none = await post('/jobs/batch', { jobs: [{ name: '' }, { queue: 'a:b', name: 'n' }] })
@@ -215,36 +212,33 @@ t.test('a batch of a thousand jobs is five commands', async (t) => {
   t.ok(stored.every((job, index) => job.data === index))
 })
 
-t.test(
-  'a damaged queue fails its own jobs, says so, leaves nothing behind, and harms no other queue',
-  async (t) => {
-    const { app, post } = await open(t)
-    await redis.client.set(`${app.prefix}:bad:wait`, 'not a list')
-    const answer = await post('/jobs/batch', {
-      jobs: [
-        { queue: 'bad', name: 'n', opts: { jobId: 'x', deduplication: { id: 'd' } } },
-        { queue: 'good', name: 'n' },
-        { queue: 'bad', name: 'n', opts: { delay: 5 } },
-      ],
-    })
-    t.equal(answer.statusCode, 207)
-    t.match(answer.json().results, [
-      { status: 503, error: { code: 'QUEUE_DAMAGED', outcome: 'not_executed', ids: ['bad:x'] } },
-      { status: 201 },
-      { status: 201 },
-    ])
-    t.equal(await redis.client.exists(`${app.prefix}:bad:x`), 0, 'the hash is gone')
-    t.equal(await redis.client.exists(`${app.prefix}:bad:de:d`), 0, 'the deduplication key is gone')
-    await redis.client.del(`${app.prefix}:bad:wait`)
-    t.equal(
-      (await post('/jobs', { queue: 'bad', name: 'n', opts: { jobId: 'x' } })).statusCode,
-      201,
-      'it works again',
-    )
-  },
-)
+t.test('a damaged queue fails its own jobs only, and leaves nothing of them behind', async (t) => {
+  const { app, post } = await open(t)
+  await redis.client.set(`${app.prefix}:bad:wait`, 'not a list')
+  const response = await post('/jobs/batch', {
+    jobs: [
+      { queue: 'bad', name: 'n', opts: { jobId: 'x', deduplication: { id: 'd' } } },
+      { queue: 'good', name: 'n' },
+      { queue: 'bad', name: 'n', opts: { delay: 5 } },
+    ],
+  })
+  t.equal(response.statusCode, 207)
+  t.match(response.json().results, [
+    { status: 503, error: { code: 'QUEUE_DAMAGED', outcome: 'not_executed', ids: ['bad:x'] } },
+    { status: 201 },
+    { status: 201 },
+  ])
+  t.equal(await redis.client.exists(`${app.prefix}:bad:x`), 0, 'the hash is gone')
+  t.equal(await redis.client.exists(`${app.prefix}:bad:de:d`), 0, 'the deduplication key is gone')
+  await redis.client.del(`${app.prefix}:bad:wait`)
+  t.equal(
+    (await post('/jobs', { queue: 'bad', name: 'n', opts: { jobId: 'x' } })).statusCode,
+    201,
+    'it works again',
+  )
+})
 
-t.test('a key that something else has taken costs no other job of the batch its answer', async (t) => {
+t.test('a key of the wrong type fails its own job only', async (t) => {
   const { app, post } = await open(t)
   await redis.client.set(`${app.prefix}:q:taken`, 'no job')
   const jobs = [
@@ -257,33 +251,30 @@ t.test('a key that something else has taken costs no other job of the batch its 
     { status: 503, error: { code: 'QUEUE_DAMAGED', outcome: 'not_executed' } },
     { status: 201 },
   ])
-  t.equal(await redis.client.get(`${app.prefix}:q:taken`), 'no job', 'and is left as it was')
+  t.equal(await redis.client.get(`${app.prefix}:q:taken`), 'no job', 'and is left unchanged')
 })
 
-t.test('a queue may be called sluice, and a job of it queues', async (t) => {
+t.test('a queue may be called sluice, and its job queues', async (t) => {
   const { post } = await open(t)
   t.equal((await post('/jobs', { queue: 'sluice', name: 'n', opts: { jobId: 'queues' } })).statusCode, 201)
   t.equal((await post('/jobs', { queue: 'other', name: 'n' })).statusCode, 201)
 })
 
-t.test(
-  'a poll by fetch, which adds no-cache to every If-None-Match, is answered out of memory',
-  async (t) => {
-    const { app, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
-    const url = await app.http.listen({ port: 0, host: '127.0.0.1' })
-    const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
-    const first = await fetch(`${url}/jobs/${id}`)
-    const poll = await fetch(`${url}/jobs/${id}`, {
-      headers: { 'if-none-match': first.headers.get('etag') as string },
-    })
-    t.equal(poll.status, 304)
-    t.match(poll.headers.get('cache-status'), /hit/)
-    const asked = await fetch(`${url}/jobs/${id}`, { headers: { 'cache-control': 'no-cache' } })
-    t.match(asked.headers.get('cache-status'), /fwd=request/)
-  },
-)
+t.test('a poll by fetch, which adds no-cache to every If-None-Match, is served from memory', async (t) => {
+  const { app, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
+  const url = await app.http.listen({ port: 0, host: '127.0.0.1' })
+  const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
+  const first = await fetch(`${url}/jobs/${id}`)
+  const poll = await fetch(`${url}/jobs/${id}`, {
+    headers: { 'if-none-match': first.headers.get('etag') as string },
+  })
+  t.equal(poll.status, 304)
+  t.match(poll.headers.get('cache-status'), /hit/)
+  const readThrough = await fetch(`${url}/jobs/${id}`, { headers: { 'cache-control': 'no-cache' } })
+  t.match(readThrough.headers.get('cache-status'), /fwd=request/)
+})
 
-t.test('every state of a job is told as BullMQ tells it', async (t) => {
+t.test('every state of a job is reported as BullMQ reports it', async (t) => {
   const { app, get, post, queue } = await open(t, {
     CACHE_TTL_SHORT: '0',
     CACHE_TTL_LONG: '0',
@@ -306,10 +297,10 @@ t.test('every state of a job is told as BullMQ tells it', async (t) => {
     t.equal(await theirs(id), expected)
   }
   let release: (value: unknown) => void = () => {}
-  const held = new Promise((resolve) => {
+  const released = new Promise((resolve) => {
     release = resolve
   })
-  const working = work(app, 'q', async () => held)
+  const working = work(app, 'q', async () => released)
   await eventually(async () => (await state('w')) === 'active')
   t.equal(await theirs('w'), 'active')
   release({ sum: 3 })
@@ -319,7 +310,7 @@ t.test('every state of a job is told as BullMQ tells it', async (t) => {
   t.ok(Date.parse(done.finishedAt) >= Date.parse(done.startedAt))
 })
 
-t.test('a job that failed tells why, and one that is to be retried says when', async (t) => {
+t.test('a failed job reports why, and a job to be retried reports when', async (t) => {
   const { app, get, post } = await open(t, {
     CACHE_TTL_SHORT: '0',
     CACHE_TTL_LONG: '0',
@@ -346,7 +337,7 @@ t.test('a job that failed tells why, and one that is to be retried says when', a
   t.ok(Number(retried.headers['retry-after']) > 20, 'and so is Retry-After')
 })
 
-t.test('include adds data and logs, nothing else does', async (t) => {
+t.test('only include adds data and logs', async (t) => {
   const { get, post, queue } = await open(t)
   await post('/jobs', { queue: 'q', name: 'n', data: { secret: 1 }, opts: { jobId: 'a' } })
   await (await queue('q').getJob('a'))?.log('first line')
@@ -354,10 +345,10 @@ t.test('include adds data and logs, nothing else does', async (t) => {
   t.same((await get('/jobs/q:a?include=data')).json().data, { secret: 1 })
   t.match((await get('/jobs/q:a?include=data,logs')).json(), { data: { secret: 1 }, logs: ['first line'] })
   t.equal((await get('/jobs/q:a?include=everything')).statusCode, 400)
-  t.equal((await get('/jobs/q:a?weight=1')).statusCode, 400, 'a parameter that is not known is not ignored')
+  t.equal((await get('/jobs/q:a?weight=1')).statusCode, 400, 'an unknown parameter is refused')
 })
 
-t.test('what does not exist is 404, whatever the id spells', async (t) => {
+t.test('an id of no job is 404, including names of other keys', async (t) => {
   const { app, get, post } = await open(t)
   await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'a' } })
   await redis.client.set(`${app.prefix}:q:a:lock`, 'token')
@@ -373,13 +364,13 @@ t.test('what does not exist is 404, whatever the id spells', async (t) => {
     '%00',
     `q:${'x'.repeat(600)}`,
   ]) {
-    const answer = await get(`/jobs/${id}`)
-    t.equal(answer.statusCode, 404, id)
-    t.equal(answer.headers['content-type'], 'application/problem+json; charset=utf-8')
+    const response = await get(`/jobs/${id}`)
+    t.equal(response.statusCode, 404, id)
+    t.equal(response.headers['content-type'], 'application/problem+json; charset=utf-8')
   }
 })
 
-t.test('an unchanged job is answered 304, out of memory', async (t) => {
+t.test('an unchanged job is 304, served from memory', async (t) => {
   const { app, get, post } = await open(t, { CACHE_TTL_SHORT: '60000' })
   const { id } = (await post('/jobs', { queue: 'q', name: 'n' })).json()
   const first = await get(`/jobs/${id}`)
@@ -387,11 +378,11 @@ t.test('an unchanged job is answered 304, out of memory', async (t) => {
   const commands = async () => (await app.http.inject('/stats')).json().commandsSent.jobView
   const before = await commands()
   for (const tag of [first.headers['etag'] as string, '*', `"other", W/${first.headers['etag']}`]) {
-    const answer = await get(`/jobs/${id}`, { 'if-none-match': tag })
-    t.equal(answer.statusCode, 304)
-    t.equal(answer.body, '')
-    t.equal(answer.headers['etag'], first.headers['etag'])
-    t.match(answer.headers['cache-status'], /^sluice; hit; ttl=\d+$/)
+    const response = await get(`/jobs/${id}`, { 'if-none-match': tag })
+    t.equal(response.statusCode, 304)
+    t.equal(response.body, '')
+    t.equal(response.headers['etag'], first.headers['etag'])
+    t.match(response.headers['cache-status'], /^sluice; hit; ttl=\d+$/)
   }
   t.equal((await get(`/jobs/${id}`, { 'if-none-match': '"other"' })).statusCode, 200)
   t.equal(await commands(), before)
@@ -399,7 +390,7 @@ t.test('an unchanged job is answered 304, out of memory', async (t) => {
   t.equal(await commands(), before + 1)
 })
 
-t.test('a miss that is remembered never hides a job enqueued here', async (t) => {
+t.test('a cached miss never hides a job enqueued here', async (t) => {
   const { get, post } = await open(t, { CACHE_TTL_MISSING: '60000' })
   t.equal((await get('/jobs/q:soon')).statusCode, 404)
   await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'soon' } })

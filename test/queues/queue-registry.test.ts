@@ -1,4 +1,4 @@
-/** Queues by the thousand on the sockets there are. */
+/** A thousand queues share the existing connections. */
 import t from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -10,7 +10,7 @@ async function commandsOf(): Promise<number> {
   return Number(/total_commands_processed:(\d+)/.exec(await redis.client.info('stats'))?.[1])
 }
 
-t.test('a thousand queues hold no further connection, and one request may name them all', async (t) => {
+t.test('a thousand queues open no further connection, and one request may name them all', async (t) => {
   const app = await startApp(redis)
   t.teardown(() => app.http.close())
   const jobs = Array.from({ length: 1_000 }, (_, i) => ({ queue: `queue-${i}`, name: 'n' }))
@@ -29,13 +29,13 @@ t.test('a thousand queues hold no further connection, and one request may name t
   t.equal((await post()).statusCode, 201)
   t.equal(await clients(), before)
   t.match(await sent(), { openQueues: 1_000, commandsSent: { enqueue: 2_000 }, semaphore: { refused: 0 } })
-  t.ok((await sent()).commandsSent.rememberQueue <= 40, 'their names are noted many at a time, once')
+  t.ok((await sent()).commandsSent.rememberQueue <= 40, 'their names are written once, many at a time')
   const health = (await app.http.inject('/health')).json()
   t.equal(health.queuesKnown, 1_000)
-  t.equal(Object.keys(health.queues).length, 50, 'health stays short')
+  t.equal(Object.keys(health.queues).length, 50, 'health lists at most 50')
 })
 
-t.test('while nobody asks for anything, Redis is asked for nothing', async (t) => {
+t.test('an idle service sends no commands', async (t) => {
   const app = await startApp(redis)
   t.teardown(() => app.http.close())
   for (let i = 0; i < 50; i++) {
@@ -50,6 +50,6 @@ t.test('while nobody asks for anything, Redis is asked for nothing', async (t) =
   await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 50)
   const before = await commandsOf()
   await new Promise((resolve) => setTimeout(resolve, 1_500))
-  // The look itself is one.
+  // INFO itself is one.
   t.equal((await commandsOf()) - before, 1)
 })

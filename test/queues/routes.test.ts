@@ -1,4 +1,4 @@
-/** `GET /queues/:queue/events`, by a real EventSource: all that happens in a queue, in order, without holes. */
+/** `GET /queues/:queue/events`, with a real EventSource: every event of a queue, in order, without gaps. */
 import { connect, type Socket } from 'node:net'
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
@@ -21,12 +21,12 @@ async function open(t: Test, settings: Record<string, string> = {}) {
 const subscribers = async (app: TestApp) =>
   (await app.http.inject('/stats')).json().events.subscribers as number
 
-/** All that is in the queue's stream: what a follower should have heard. */
+/** The ids in the queue's stream, which a follower should have received. */
 async function truth(prefix: string): Promise<string[]> {
   return (await redis.client.xrange(`${prefix}:q:events`, '-', '+')).map(([id]) => id)
 }
 
-t.test('a queue is followed from how it stands on, each event once and in order', async (t) => {
+t.test('a follower receives a snapshot, then each event once and in order', async (t) => {
   const { app, queue, events } = await open(t)
   await queue.add('n', {}, { jobId: 'before' })
   const following = follow(t, events)
@@ -73,12 +73,12 @@ t.test('a queue is followed from how it stands on, each event once and in order'
   }
 })
 
-/** Of the same job, and, where a state is wanted, of that state. */
+/** The same job, and the same state if one is given. */
 function same(data: Record<string, unknown>, wanted: Record<string, unknown>): boolean {
   return data['id'] === wanted['id'] && (wanted['state'] === undefined || data['state'] === wanted['state'])
 }
 
-t.test('whoever was away while a thousand things happened gets them all, in order', async (t) => {
+t.test('a client that missed a thousand events receives them all, in order', async (t) => {
   const { app, queue, events } = await open(t)
   const first = follow(t, events)
   await first.next('snapshot')
@@ -91,7 +91,7 @@ t.test('whoever was away while a thousand things happened gets them all, in orde
     )
   }
   const second = follow(t, events, id)
-  // While what was missed is told, more happens.
+  // More events happen while the missed ones are sent.
   for (let i = 0; i < 50; i++) await queue.add('n', {}, { jobId: `m${i}` })
   const all = await truth(app.prefix)
   await eventually(() => second.received.at(-1)?.id === all.at(-1))
@@ -102,7 +102,7 @@ t.test('whoever was away while a thousand things happened gets them all, in orde
   t.ok(second.received.length > 1_200)
 })
 
-t.test('whoever was away while large things happened gets them all, at its own pace', async (t) => {
+t.test('a client that missed large events receives them all, at its own pace', async (t) => {
   const { queue, events } = await open(t)
   const job = await queue.add('n', {})
   const first = follow(t, events)
@@ -114,7 +114,7 @@ t.test('whoever was away while large things happened gets them all, at its own p
   t.same(second.errors, [])
 })
 
-t.test('two replicas tell the same, and a client may go from one to the other', async (t) => {
+t.test('two replicas send the same events, and a client may move between them', async (t) => {
   const QUEUE_PREFIX = uniquePrefix()
   const one = await open(t, { QUEUE_PREFIX })
   const two = await open(t, { QUEUE_PREFIX })
@@ -130,7 +130,7 @@ t.test('two replicas tell the same, and a client may go from one to the other', 
   t.match((await moved.next('added')).data, { id: 'q:last' })
 })
 
-t.test('a client that leaves is forgotten at once', async (t) => {
+t.test('a client that disconnects is unsubscribed at once', async (t) => {
   const { app, events } = await open(t)
   const all = Array.from({ length: 10 }, () => follow(t, events))
   await Promise.all(all.map((following) => following.next('snapshot')))
@@ -141,11 +141,11 @@ t.test('a client that leaves is forgotten at once', async (t) => {
   t.ok(performance.now() - leftAt < 1_000)
 })
 
-t.test('at the end of the service each stream ends in order, and the service at once', async (t) => {
+t.test('on shutdown each stream ends in order, and the service stops at once', async (t) => {
   const { app, url } = await open(t)
   const answers = await Promise.all(Array.from({ length: 5 }, () => fetch(`${url}/queues/q/events`)))
   const texts = answers.map((answer) => answer.text())
-  // fetch() opens more connections than it uses; they must not hold the end up.
+  // fetch() opens more connections than it uses; they must not delay the shutdown.
   const idle = connect(Number(new URL(url).port), '127.0.0.1')
   await new Promise((resolve) => idle.once('connect', resolve))
   const began = performance.now()
@@ -154,7 +154,7 @@ t.test('at the end of the service each stream ends in order, and the service at 
   for (const text of await Promise.all(texts)) t.match(text, /^retry: 2000\n\nid: .*\nevent: snapshot\n/)
 })
 
-t.test('a client that does not read is dropped, and another goes on', async (t) => {
+t.test('a client that does not read is disconnected, and others continue', async (t) => {
   const { app, url, queue, events } = await open(t, { SSE_MAX_BUFFERED: '65536' })
   const following = follow(t, events)
   await following.next('snapshot')
@@ -168,7 +168,7 @@ t.test('a client that does not read is dropped, and another goes on', async (t) 
   slow.pause()
   const served = sockets.find(({ remotePort }) => remotePort === slow.localPort)!
   const job = await queue.add('n', {})
-  // The kernel takes some megabytes before anything waits here.
+  // The kernel buffers some megabytes before the service does.
   for (let i = 0; i < 1_000 && !served.destroyed; i++) {
     await Promise.all(Array.from({ length: 5 }, () => job.updateProgress({ text: 'x'.repeat(20_000) })))
   }
@@ -178,7 +178,7 @@ t.test('a client that does not read is dropped, and another goes on', async (t) 
   slow.destroy()
 })
 
-t.test('what cannot be a queue is refused', async (t) => {
+t.test('an invalid queue name is refused', async (t) => {
   const { url } = await open(t)
   for (const name of ['a:b', 'a%20b', 'x'.repeat(101)]) {
     const answer = await fetch(`${url}/queues/${name}/events`)
@@ -187,7 +187,7 @@ t.test('what cannot be a queue is refused', async (t) => {
   }
 })
 
-t.test('a queue that nobody has used yet may be followed', async (t) => {
+t.test('a queue without jobs can be followed', async (t) => {
   const { queue, events } = await open(t)
   const following = follow(t, events)
   t.match((await following.next('snapshot')).data, { counts: { waiting: 0 } })

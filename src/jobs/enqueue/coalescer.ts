@@ -70,15 +70,6 @@ export function createCoalescer<Item, Result>(
   const flights = new Set<Promise<void>>()
   const totals = { waiting: 0, batchesSent: 0, itemsSent: 0 }
 
-  function openLane(name: string): ItemLane {
-    let lane = lanes.get(name)
-    if (!lane) {
-      lane = createLane(name)
-      lanes.set(name, lane)
-    }
-    return lane
-  }
-
   function put(lane: ItemLane, item: Item, bytes: number): Promise<Result> {
     return new Promise((resolve, reject) => {
       putEntry(lane, { item, resolve, reject }, bytes, options)
@@ -140,7 +131,7 @@ export function createCoalescer<Item, Result>(
 
   function add(name: string, item: Item, bytes: number): Promise<Result> {
     if (totals.waiting >= waitingMax) throw overloaded(totals.waiting, waitingFor, waitingMax)
-    const lane = openLane(name)
+    const lane = openLane(lanes, name)
     const result = put(lane, item, bytes)
     sendOrSchedule(lane)
     return result
@@ -152,7 +143,7 @@ export function createCoalescer<Item, Result>(
       const error = overloaded(totals.waiting, waitingFor, waitingMax)
       return items.map(() => Promise.reject(error))
     }
-    const lane = openLane(name)
+    const lane = openLane(lanes, name)
     const results = items.map(({ item, bytes }) => put(lane, item, bytes))
     sendOrSchedule(lane)
     return results
@@ -164,6 +155,15 @@ export function createCoalescer<Item, Result>(
   }
 
   return { add, addMany, stats: () => describe([...lanes.values()], totals), close }
+}
+
+function openLane<E>(lanes: Map<string, Lane<E>>, name: string): Lane<E> {
+  let lane = lanes.get(name)
+  if (!lane) {
+    lane = createLane(name)
+    lanes.set(name, lane)
+  }
+  return lane
 }
 
 function settleEach<Item, Result>(entries: Entry<Item, Result>[], results: (Result | Error)[]): void {

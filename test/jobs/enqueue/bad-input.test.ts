@@ -1,4 +1,4 @@
-/** Bad input, each kind named: a 4xx problem with a pointer and a sentence, nothing stored, and the queue works after it. */
+/** Each kind of invalid input is a 4xx problem with a pointer and a sentence, stores nothing, and leaves the service working. */
 import t from 'tap'
 import { startApp } from '../../helpers/app.ts'
 import { startRedis } from '../../helpers/redis.ts'
@@ -35,7 +35,7 @@ const cases: Record<string, Case> = {
     code: 'INVALID_NAME',
     pointer: '/opts/deduplication/id',
   },
-  'a body that is no object': { payload: '[]', status: 400, code: 'INVALID_REQUEST', pointer: '' },
+  'a body that is not an object': { payload: '[]', status: 400, code: 'INVALID_REQUEST', pointer: '' },
   'a wrong content type': {
     payload: job({}),
     contentType: 'text/plain',
@@ -48,7 +48,7 @@ const cases: Record<string, Case> = {
     status: 415,
     code: 'UNSUPPORTED_MEDIA_TYPE',
   },
-  'a mebibyte and one': {
+  'a mebibyte and one byte': {
     payload: job({ data: 'x'.repeat(1_048_577 - job({ data: '' }).length) }),
     status: 413,
     code: 'PAYLOAD_TOO_LARGE',
@@ -133,19 +133,19 @@ const cases: Record<string, Case> = {
     pointer: '/opts/delay',
   },
   'delay -1': { payload: opts({ delay: -1 }), status: 400, code: 'INVALID_REQUEST', pointer: '/opts/delay' },
-  'delay NaN as text': {
+  'delay NaN as a string': {
     payload: opts({ delay: 'NaN' }),
     status: 400,
     code: 'INVALID_REQUEST',
     pointer: '/opts/delay',
   },
-  'delay beyond what a score can hold': {
+  'a delay too large for a score': {
     payload: opts({ delay: 1e15 }),
     status: 400,
     code: 'INVALID_REQUEST',
     pointer: '/opts/delay',
   },
-  'a fraction as priority': {
+  'a fractional priority': {
     payload: opts({ priority: 1.5 }),
     status: 400,
     code: 'INVALID_REQUEST',
@@ -175,7 +175,7 @@ const cases: Record<string, Case> = {
     code: 'INVALID_REQUEST',
     pointer: '/opts/backoff/jitter',
   },
-  'data larger than its own limit': {
+  'data larger than sizeLimit': {
     payload: job({ data: 'xxxx', opts: { sizeLimit: 3 } }),
     status: 422,
     code: 'INVALID_OPTION',
@@ -191,7 +191,7 @@ const batches: Record<string, Case> = {
     code: 'INVALID_REQUEST',
     pointer: '/jobs',
   },
-  'a batch that is no list': {
+  'a batch that is not an array': {
     payload: '{"jobs":{}}',
     status: 400,
     code: 'INVALID_REQUEST',
@@ -211,16 +211,16 @@ async function check(
   { payload, status, code, pointer, contentType }: Case,
 ) {
   const headers = { 'content-type': contentType ?? 'application/json' }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload })
-  t.equal(answer.statusCode, status, answer.body.slice(0, 300))
-  t.equal(answer.headers['content-type'], 'application/problem+json; charset=utf-8')
-  const problem = answer.json()
+  const response = await app.http.inject({ method: 'POST', url, headers, payload })
+  t.equal(response.statusCode, status, response.body.slice(0, 300))
+  t.equal(response.headers['content-type'], 'application/problem+json; charset=utf-8')
+  const problem = response.json()
   t.match(problem, { code, status, type: /^\/problems\//, instance: /^urn:request:/ })
   t.ok(problem.detail.length > 10, 'a sentence')
   if (pointer !== undefined) {
-    const fault = problem.errors.find((error: { pointer: string }) => error.pointer === pointer)
-    t.ok(fault, `a fault at ${pointer}: ${JSON.stringify(problem.errors)}`)
-    t.ok(fault?.detail.length > 5, fault?.detail)
+    const found = problem.errors.find((error: { pointer: string }) => error.pointer === pointer)
+    t.ok(found, `an error at ${pointer}: ${JSON.stringify(problem.errors)}`)
+    t.ok(found?.detail.length > 5, found?.detail)
   }
   const keys = (await redis.client.keys(`${app.prefix}:*`)).filter(
     (key) => !key.includes(':works:') && !key.includes(':sluice:'),
@@ -256,16 +256,14 @@ t.test('exactly a mebibyte, depth 64 and 1,000 jobs are accepted', async (t) => 
 
 t.test('a job with every allowed option is accepted', async (t) => {
   const everything = {
-    ...{
-      jobId: 'a.b~c_d-1',
-      delay: 0,
-      priority: 1,
-      lifo: true,
-      attempts: 3,
-      keepLogs: 1,
-      stackTraceLimit: 0,
-      sizeLimit: 100,
-    },
+    jobId: 'a.b~c_d-1',
+    delay: 0,
+    priority: 1,
+    lifo: true,
+    attempts: 3,
+    keepLogs: 1,
+    stackTraceLimit: 0,
+    sizeLimit: 100,
     backoff: { type: 'exponential', delay: 1, jitter: 1 },
     removeOnComplete: { age: 1, count: 2, limit: 3 },
     removeOnFail: false,
@@ -278,16 +276,16 @@ t.test('a job with every allowed option is accepted', async (t) => {
       keepLastIfActive: false,
     },
   }
-  const answer = await app.http.inject({
+  const response = await app.http.inject({
     method: 'POST',
     url: '/jobs',
     headers: { 'content-type': 'application/json; charset=utf-8' },
     payload: JSON.stringify({ queue: 'works', name: 'n', opts: everything }),
   })
-  t.equal(answer.statusCode, 201, answer.body)
+  t.equal(response.statusCode, 201, response.body)
 })
 
-t.test('bytes that are no UTF-8 are refused, not replaced', async (t) => {
+t.test('bytes that are not UTF-8 are refused, not replaced', async (t) => {
   for (const bytes of [
     [0xff, 0xfe],
     [0xc0, 0x80],
@@ -295,20 +293,20 @@ t.test('bytes that are no UTF-8 are refused, not replaced', async (t) => {
   ]) {
     const payload = Buffer.concat([Buffer.from('{"name":"'), Buffer.from(bytes), Buffer.from('"}')])
     const headers = { 'content-type': 'application/json' }
-    const answer = await app.http.inject({ method: 'POST', url: '/jobs', headers, payload })
-    t.equal(answer.statusCode, 400)
-    t.match(answer.json(), { code: 'INVALID_JSON', detail: /not valid UTF-8/ })
+    const response = await app.http.inject({ method: 'POST', url: '/jobs', headers, payload })
+    t.equal(response.statusCode, 400)
+    t.match(response.json(), { code: 'INVALID_JSON', detail: /not valid UTF-8/ })
   }
 })
 
-t.test('a path that cannot be read is a problem like any other, with its request id', async (t) => {
+t.test('an invalid path is a problem document with its request id', async (t) => {
   for (const [url, status] of [
     ['/jobs/%zz', 400],
     [`/jobs/${'a'.repeat(800)}`, 404],
   ] as const) {
-    const answer = await app.http.inject(url)
-    t.equal(answer.statusCode, status)
-    t.match(answer.headers, { 'content-type': /^application\/problem\+json/, 'x-request-id': /./ })
-    t.equal(answer.json().instance, `urn:request:${answer.headers['x-request-id']}`)
+    const response = await app.http.inject(url)
+    t.equal(response.statusCode, status)
+    t.match(response.headers, { 'content-type': /^application\/problem\+json/, 'x-request-id': /./ })
+    t.equal(response.json().instance, `urn:request:${response.headers['x-request-id']}`)
   }
 })

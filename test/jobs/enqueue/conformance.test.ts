@@ -1,7 +1,6 @@
 /**
- * What our one command makes in Redis is, key by key and byte by byte, what BullMQ's own `queue.add` makes of the same
- * job: hashes, lists, scores, TTLs, counters and stream entries. Every option by itself, and those that meet in Redis
- * in every combination.
+ * Our one command leaves in Redis, key by key and byte by byte, what BullMQ's own `queue.add` leaves for the same job: hashes,
+ * lists, scores, TTLs, counters and stream entries. Each option by itself, and those that interact in every combination.
  */
 
 import { type JobsOptions, Queue } from 'bullmq'
@@ -31,7 +30,7 @@ interface Step {
   opts: JobsOptions
 }
 
-/** Adds the steps one after the other with BullMQ; the clock stands still. */
+/** Adds the steps one after the other with BullMQ, with a fixed clock. */
 async function withBullmq(
   prefix: string,
   steps: Step[],
@@ -47,7 +46,7 @@ async function withBullmq(
   return ids
 }
 
-/** Adds them with our enqueuer: one by one, or all in one command. */
+/** Adds the steps with our enqueuer: one by one, or all in one command. */
 async function withOurs(
   prefix: string,
   steps: Step[],
@@ -71,8 +70,15 @@ async function withOurs(
     backendOf: createSharedBackends(keyspace, connections),
   })
   const enqueuer = createEnqueuer({
-    ...{ config, keyspace, registry, gateway, confirm: undefined, now: () => TIMESTAMP },
-    ...{ admit: () => {}, onWrite: () => {}, onStored: () => {} },
+    config,
+    keyspace,
+    registry,
+    gateway,
+    confirm: undefined,
+    now: () => TIMESTAMP,
+    admit: () => {},
+    onWrite: () => {},
+    onStored: () => {},
   })
   await before(redis.client)
   const jobs = steps.map(({ name = 'n', data = {}, opts }) => ({ queue: 'q', name, data, opts }))
@@ -89,7 +95,7 @@ async function withOurs(
   return keys
 }
 
-/** Everything under the prefix, with types, values and rounded TTLs; the prefix itself taken out. */
+/** Everything under the prefix, with types, values and rounded TTLs; the prefix itself is replaced. */
 async function snapshot(prefix: string): Promise<Record<string, unknown>> {
   const { client } = redis
   const found: Record<string, unknown> = {}
@@ -103,7 +109,7 @@ async function snapshot(prefix: string): Promise<Record<string, unknown>> {
       value: await read(key, type),
     }
   }
-  // The `timestamp` option is only there to hold BullMQ's clock; ours is held otherwise.
+  // The `timestamp` option only fixes BullMQ's clock; ours is fixed by `now`.
   return JSON.parse(
     JSON.stringify(found)
       .replaceAll(prefix, 'P')
@@ -122,7 +128,7 @@ async function read(key: string, type: string): Promise<unknown> {
   return client.get(key)
 }
 
-/** Options are compared as values: the order of their keys depends on Lua's hash seeds only. */
+/** Options are compared as values: the order of their keys depends on Lua's hash seeds. */
 function sortedHash(hash: Record<string, string>): unknown {
   const { opts, ...rest } = hash
   return { ...rest, ...(opts === undefined ? {} : { opts: sortKeys(JSON.parse(opts)) }) }
@@ -147,7 +153,7 @@ async function compare(
   for (const atOnce of [false, true]) {
     const prefix = uniquePrefix()
     const ours = await withOurs(prefix, steps, atOnce, (client) => before(prefix, client))
-    t.same(ours, ids, 'the same ids are told')
+    t.same(ours, ids, 'the same ids are returned')
     t.same(await snapshot(prefix), expected, atOnce ? 'the same in one command' : 'the same one by one')
   }
 }
@@ -206,8 +212,8 @@ t.test('a name in any script is stored as BullMQ stores it', (t) =>
   compare(t, [{ name: 'wîllkommen 🎉', opts: { jobId: 'a' } }]),
 )
 
-// What meets in Redis: which script runs (delay, priority), which end of the list, and what was there before.
-const meeting = [
+// Options that interact: which script runs (delay, priority), which end of the list, and which jobs exist already.
+const interacting = [
   [{}, { delay: 3_000 }],
   [{}, { priority: 3 }],
   [{}, { lifo: true }],
@@ -223,9 +229,9 @@ function combinations(lists: JobsOptions[][]): JobsOptions[] {
 }
 
 t.test(
-  'every combination of the options that meet in Redis, three jobs of each, is stored as BullMQ stores it',
+  'every combination of the interacting options, three jobs of each, is stored as BullMQ stores it',
   async (t) => {
-    for (const opts of combinations(meeting)) {
+    for (const opts of combinations(interacting)) {
       const steps = ['a', 'b', 'c'].map((jobId) => ({ opts: { ...opts, jobId }, data: { jobId } }))
       await t.test(JSON.stringify(opts), (t) => compare(t, steps))
     }
@@ -235,14 +241,14 @@ t.test(
 t.test('a mixed run keeps its order, scores and counters', (t) =>
   compare(
     t,
-    combinations(meeting.slice(0, 3)).map((opts, index) => ({
+    combinations(interacting.slice(0, 3)).map((opts, index) => ({
       opts: { ...opts, jobId: `job-${index}` },
       data: index,
     })),
   ),
 )
 
-t.test('a key that is used again leaves the first job as it is', (t) =>
+t.test('a repeated key leaves the first job unchanged', (t) =>
   compare(t, [
     { opts: { jobId: 'a' }, data: 1 },
     { opts: { jobId: 'a' }, data: 2 },
@@ -294,7 +300,7 @@ t.test('keepLastIfActive while one is active keeps the last, as BullMQ does', (t
   ),
 )
 
-t.test('a paused queue gets jobs as BullMQ puts them there', (t) =>
+t.test('jobs of a paused queue are stored as BullMQ stores them', (t) =>
   compare(
     t,
     [{ opts: { jobId: 'a' } }, { opts: { jobId: 'b', priority: 1 } }, { opts: { jobId: 'c', delay: 5 } }],
@@ -302,14 +308,14 @@ t.test('a paused queue gets jobs as BullMQ puts them there', (t) =>
   ),
 )
 
-t.test('a queue at its global concurrency gets jobs as BullMQ puts them there', (t) =>
+t.test('jobs of a queue at its global concurrency are stored as BullMQ stores them', (t) =>
   compare(t, [{ opts: { jobId: 'a' } }, { opts: { jobId: 'b', priority: 1 } }], async (prefix, client) => {
     await client.hset(`${prefix}:q:meta`, { concurrency: 1 })
     await client.rpush(`${prefix}:q:active`, 'x')
   }),
 )
 
-t.test('a batch asks and says once what is the same for all of its jobs', async (t) => {
+t.test('a batch runs the commands that are the same for all jobs once', async (t) => {
   const steps = Array.from({ length: 100 }, (_, i) => ({ opts: { jobId: `job-${i}` } }))
   const before = await callsByCommand(redis.client)
   await withOurs(uniquePrefix(), steps, true, async () => {})
@@ -323,7 +329,7 @@ t.test('a batch asks and says once what is the same for all of its jobs', async 
   )
 })
 
-t.test('a job without a key of its own is stored as one that BullMQ numbers, under another id', async (t) => {
+t.test('a job with a generated key is stored as one that BullMQ numbers, under a UUID', async (t) => {
   const prefix = uniquePrefix()
   const [key] = (await withOurs(prefix, [{ opts: { attempts: 3 } }], false, async () => {})) as [string]
   t.match(key, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/, 'a UUIDv7')

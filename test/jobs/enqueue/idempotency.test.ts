@@ -1,4 +1,4 @@
-/** Idempotency-Key: the same key again leads to the same job, whatever became of it, and never makes a second one. */
+/** Idempotency-Key: repeating a request with its key returns the first job, in any state, and never creates a second. */
 import t, { type Test } from 'tap'
 import { startApp, type TestApp } from '../../helpers/app.ts'
 import { startRedis, type TestRedis } from '../../helpers/redis.ts'
@@ -17,14 +17,14 @@ async function post(app: TestApp, body: object, key?: string, url = '/jobs') {
     'content-type': 'application/json',
     ...(key === undefined ? {} : { 'idempotency-key': key }),
   }
-  const answer = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
-  return { status: answer.statusCode, headers: answer.headers, body: answer.json() }
+  const response = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  return { status: response.statusCode, headers: response.headers, body: response.json() }
 }
 
 const job = { queue: 'q', name: 'welcome', data: { to: 'ann', n: 1 }, opts: { attempts: 3 } }
 const jobsIn = (app: TestApp) => redis.client.llen(`${app.prefix}:q:wait`)
 
-t.test('a repeat is answered with the first job, and says that it is one', async (t) => {
+t.test('a repeat returns the first job, and is marked as a replay', async (t) => {
   const app = await open(t)
   const first = await post(app, job, 'k1')
   t.match(first, { status: 201, body: { deduplicated: false, state: 'waiting' } })
@@ -34,11 +34,11 @@ t.test('a repeat is answered with the first job, and says that it is one', async
   t.equal(again.headers['idempotency-replayed'], 'true')
   t.equal(again.headers.location, first.headers.location)
   t.equal(await jobsIn(app), 1)
-  t.equal((await post(app, job, 'k2')).status, 201, 'another key is another job')
-  t.equal((await post(app, job)).status, 201, 'and so is none')
+  t.equal((await post(app, job, 'k2')).status, 201, 'another key creates another job')
+  t.equal((await post(app, job)).status, 201, 'and so does a request without a key')
 })
 
-t.test('the order of fields and defaults left out make no other payload', async (t) => {
+t.test('the order of fields and omitted defaults do not change the payload', async (t) => {
   const app = await open(t)
   const { body } = await post(app, job, 'k')
   const turned = { opts: { attempts: 3 }, data: { n: 1, to: 'ann' }, name: 'welcome', queue: 'q' }
@@ -48,7 +48,7 @@ t.test('the order of fields and defaults left out make no other payload', async 
   t.match(spelt, { status: 200, body: { id: plain.body.id } })
 })
 
-t.test('the key with another payload is refused, and nothing is stored', async (t) => {
+t.test('a key with another payload is refused, and nothing is stored', async (t) => {
   const app = await open(t)
   await post(app, job, 'k')
   const others = [
@@ -64,13 +64,13 @@ t.test('the key with another payload is refused, and nothing is stored', async (
       { status, body },
       { status: 422, body: { code: 'IDEMPOTENCY_KEY_REUSED', outcome: 'not_executed' } },
     )
-    t.notOk(body.ids, 'there is no job that it could name')
+    t.notOk(body.ids, 'it names no job')
   }
   t.equal(await jobsIn(app), 1)
   t.equal(await redis.client.exists(`${app.prefix}:other:wait`), 0)
 })
 
-t.test('the record outlives the job, and the repeat says that the job is gone', async (t) => {
+t.test('the record outlives the job, and a repeat reports that the job is gone', async (t) => {
   const app = await open(t)
   const first = await post(app, job, 'k')
   await redis.client.del(`${app.prefix}:${first.body.id}`)
@@ -82,25 +82,25 @@ t.test('the record outlives the job, and the repeat says that the job is gone', 
   t.equal(await jobsIn(app), 0)
 })
 
-t.test('another replica, and the service after a restart, know it too', async (t) => {
+t.test('another replica, or the service after a restart, returns the same job', async (t) => {
   const app = await open(t)
   const first = await post(app, job, 'k')
   const replica = await open(t, { QUEUE_PREFIX: app.prefix })
   t.match(await post(replica, job, 'k'), { status: 200, body: { id: first.body.id } })
 })
 
-t.test('a hundred at once at two replicas make one job', async (t) => {
+t.test('a hundred concurrent requests to two replicas create one job', async (t) => {
   const app = await open(t)
   const replica = await open(t, { QUEUE_PREFIX: app.prefix })
-  const answers = await Promise.all(
+  const responses = await Promise.all(
     Array.from({ length: 100 }, (_, index) => post(index % 2 ? app : replica, job, 'k')),
   )
-  t.equal(answers.filter(({ status }) => status === 201).length, 1)
-  t.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
+  t.equal(responses.filter(({ status }) => status === 201).length, 1)
+  t.equal(new Set(responses.map(({ body }) => body.id)).size, 1)
   t.equal(await jobsIn(app), 1)
 })
 
-t.test('a key leads to the job that a deduplicated or named job stands for', async (t) => {
+t.test('a key returns the existing job when its job was a duplicate', async (t) => {
   const app = await open(t)
   const named = { ...job, opts: { jobId: 'mine' } }
   const first = await post(app, named)
@@ -112,17 +112,17 @@ t.test('a key leads to the job that a deduplicated or named job stands for', asy
   t.match(await post(app, throttled, 'd'), { body: { id: kept.body.id } })
 })
 
-t.test('in a batch each job has a key of its own; the header stands for all that have none', async (t) => {
+t.test('in a batch each job has its own key; the header applies to those without one', async (t) => {
   const app = await open(t)
   const batch = { jobs: [{ ...job, idempotencyKey: 'a' }, job, { ...job, idempotencyKey: 'a' }] }
   const first = await post(app, batch, 'b', '/jobs/batch')
   t.match(first, { status: 201, body: { created: 2, deduplicated: 1 } })
   const [one, two, three] = first.body.results
-  t.equal(three.id, one.id, 'twice in the same batch is once')
+  t.equal(three.id, one.id, 'a key used twice in a batch creates one job')
   const again = await post(app, batch, 'b', '/jobs/batch')
   t.match(again, { status: 201, body: { created: 0, deduplicated: 3 } })
   t.equal(again.body.results[1].id, two.id)
-  t.match(await post(app, job, 'a'), { status: 200, body: { id: one.id } }, 'alone it is the same key')
+  t.match(await post(app, job, 'a'), { status: 200, body: { id: one.id } }, 'a single request shares the key')
   const changed = { jobs: [{ ...job, name: 'x', idempotencyKey: 'a' }, { name: 'y' }] }
   t.match(await post(app, changed, undefined, '/jobs/batch'), {
     status: 207,
@@ -130,7 +130,7 @@ t.test('in a batch each job has a key of its own; the header stands for all that
   })
 })
 
-t.test('a record lasts for IDEMPOTENCY_TTL, and is one key of Redis that no queue can spell', async (t) => {
+t.test('a record expires after IDEMPOTENCY_TTL, under a Redis key that no queue can have', async (t) => {
   const app = await open(t, { IDEMPOTENCY_TTL: '60000' })
   await post(app, job, 'k')
   const keys = await redis.client.keys(`${app.prefix}::sluice:idempotency:*`)
@@ -149,11 +149,25 @@ t.test('a job that could not be stored leaves no record', async (t) => {
   t.equal((await post(app, job, 'k')).status, 201)
 })
 
-t.test('what cannot be a key is refused before anything is stored', async (t) => {
+t.test('an invalid key is refused before anything is stored', async (t) => {
   const app = await open(t)
   for (const key of ['', 'with space', 'x'.repeat(256), 'tab\tin it', 'ümlaut']) {
     const { status, body } = await post(app, job, key)
-    t.match({ status, body }, { status: 400, body: { errors: [{ pointer: 'Idempotency-Key' }] } }, key)
+    t.match(
+      { status, body },
+      {
+        status: 400,
+        body: {
+          errors: [
+            {
+              pointer: 'Idempotency-Key',
+              detail: 'is not a valid key; send 1 to 255 visible ASCII characters, without spaces',
+            },
+          ],
+        },
+      },
+      key,
+    )
   }
   t.equal((await post(app, job, `"${'x'.repeat(253)}"`)).status, 201)
   const item = { jobs: [{ ...job, idempotencyKey: 'with space' }] }
@@ -161,7 +175,7 @@ t.test('what cannot be a key is refused before anything is stored', async (t) =>
   t.equal(await jobsIn(app), 1)
 })
 
-t.test('a wait goes with it: the repeat waits for the job of the first', async (t) => {
+t.test('a repeat with a wait waits for the first job', async (t) => {
   const app = await open(t)
   const first = await post(app, job, 'k')
   const again = await post(app, job, 'k', '/jobs?wait=1')
