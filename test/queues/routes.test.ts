@@ -4,7 +4,7 @@ import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
-import { follow, type ReceivedEvent, listen } from '../helpers/sse.ts'
+import { follow, listen, type ReceivedEvent } from '../helpers/sse.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())
