@@ -3,8 +3,8 @@
  * (redis/streams/stream-reader.ts). A queue is followed only while it is used or subscribed to; without any, no command
  * is sent.
  *
- * Whoever read a job at a position in the stream may trust it as long as no later event concerns the job, the feed of
- * the queue is live, and its epoch is unchanged. feed-state.ts has the states of a feed.
+ * A job that was read at a position in the stream stays valid as long as no later event concerns it, the feed of its
+ * queue is live, and the epoch of the feed is unchanged. feed-state.ts has the states of a feed.
  */
 import type { Logger } from 'pino'
 import type { RedisConnections } from '../redis/connection/connections.ts'

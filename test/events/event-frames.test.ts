@@ -1,4 +1,4 @@
-/** Frames are read back as a browser does (WHATWG HTML, §9.2.6), so that what is sent is what is heard. */
+/** Parses frames as a browser does (WHATWG HTML, §9.2.6), to compare what clients receive. */
 import t from 'tap'
 import { jobStates } from '../../src/bullmq/job-states.ts'
 import { frameOf, frameOfEvent, frameOfGap, stateOf } from '../../src/events/event-frames.ts'
@@ -6,7 +6,7 @@ import { parseEntry, type QueueEvent } from '../../src/events/queue-events.ts'
 
 const ID = '1790000000123-4'
 const at = '2026-09-21T14:13:20.123Z'
-/** What every event of a job tells. */
+/** What every event of a job contains. */
 const about = { id: 'emails:42', queue: 'emails', at }
 
 /** An entry as BullMQ writes it. */
@@ -21,7 +21,7 @@ interface Message {
   data: unknown
 }
 
-/** What a browser makes of the text: messages, each ended by an empty line; any of CR, LF and CRLF ends a line. */
+/** The messages in a text, each ended by an empty line; CR, LF and CRLF end a line. */
 function read(text: string): Message[] {
   const messages: Message[] = []
   let message: Partial<Message> = {}
@@ -38,38 +38,38 @@ function read(text: string): Message[] {
     const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line)!
     if (name === 'data') data.push(value!)
     else if (name === 'event' || name === 'id') message[name] = value!
-    else throw new Error(`a line that was not sent: ${line}`)
+    else throw new Error(`unexpected line: ${line}`)
   }
   return messages
 }
 
-/** The one message that the event is. */
-function heard(event: QueueEvent): Message {
+/** The one message that an event becomes. */
+function messageOf(event: QueueEvent): Message {
   const messages = read(frameOfEvent(event))
   if (messages.length !== 1) throw new Error(`${messages.length} messages`)
   return messages[0]!
 }
 
-const dataOf = (event: QueueEvent) => heard(event).data
+const dataOf = (event: QueueEvent) => messageOf(event).data
 
-t.test('a frame is an event, a line of data and an empty line, after an id where there is one', async (t) => {
+t.test('a frame is an event, a line of data and an empty line, after an optional id', async (t) => {
   t.equal(frameOf('snapshot', '{"a":1}'), 'event: snapshot\ndata: {"a":1}\n\n')
   t.equal(frameOf('snapshot', '{"a":1}', '5-0'), 'id: 5-0\nevent: snapshot\ndata: {"a":1}\n\n')
 })
 
-t.test('an event of a queue has the id of its entry, so that a client can go on from there', async (t) => {
+t.test('the frame of an event has the id of its entry, so that a client can resume from it', async (t) => {
   t.match(frameOfEvent(eventOf('added', { name: 'welcome' })), /^id: 1790000000123-4\nevent: added\ndata: \{/)
-  t.equal(heard(eventOf('progress', { data: '1' })).id, ID)
+  t.equal(messageOf(eventOf('progress', { data: '1' })).id, ID)
 })
 
-t.test('a gap has no id: whoever comes back after it has to be told it again', async (t) => {
+t.test('a gap has no id, so that a client that reconnects after it receives a gap again', async (t) => {
   t.equal(frameOfGap('trimmed'), 'event: gap\ndata: {"reason":"trimmed"}\n\n')
   t.strictSame(read(frameOfGap('expired')), [{ event: 'gap', id: '', data: { reason: 'expired' } }])
 })
 
-t.test('a change of state is told as one event, whichever state it is', async (t) => {
+t.test('every change of state is a `state` event', async (t) => {
   for (const state of jobStates) {
-    const { event, data } = heard(eventOf(state, { prev: 'active' }))
+    const { event, data } = messageOf(eventOf(state, { prev: 'active' }))
     t.equal(event, 'state')
     t.hasStrict(data, { ...about, state, previous: 'active' })
     t.equal(stateOf(eventOf(state)), state)
@@ -77,18 +77,18 @@ t.test('a change of state is told as one event, whichever state it is', async (t
   t.strictSame(
     dataOf(eventOf('waiting')),
     { ...about, state: 'waiting', previous: null },
-    'the first has none before',
+    'the first state has no previous one',
   )
 })
 
-t.test('what is no state is none', async (t) => {
+t.test('other names are not taken for states', async (t) => {
   for (const name of ['added', 'progress', 'removed', 'paused', 'waiting-children-2', '', 'toString']) {
     t.equal(stateOf(eventOf(name)), undefined, name)
-    t.not(heard(eventOf(name)).event, 'state', name)
+    t.not(messageOf(eventOf(name)).event, 'state', name)
   }
 })
 
-t.test('what came of a job is told with its end: the result or the error', async (t) => {
+t.test('the final event contains the result or the error', async (t) => {
   const completed = (returnvalue: string) => dataOf(eventOf('completed', { returnvalue, prev: 'active' }))
   const end = { ...about, state: 'completed', previous: 'active' }
   t.strictSame(completed('{"sent":[1,"x"]}'), { ...end, result: { sent: [1, 'x'] } })
@@ -105,53 +105,49 @@ t.test('what came of a job is told with its end: the result or the error', async
   t.hasStrict(dataOf(eventOf('failed')), { error: { message: '' } })
 })
 
-t.test('a result that is no JSON is shown as the text that it is', async (t) => {
+t.test('a result that is not JSON is passed as text', async (t) => {
   for (const text of ['{"sent":', 'undefined', 'NaN', '', 'a: b\n\nevent: x']) {
     t.hasStrict(dataOf(eventOf('completed', { returnvalue: text })), { result: text }, JSON.stringify(text))
   }
 })
 
-t.test('only the end has what came of it', async (t) => {
+t.test('only the final event contains a result or an error', async (t) => {
   const fields = { returnvalue: '1', failedReason: 'x', delay: '1790000060000' }
-  const told = (state: string, outcome: object) =>
+  const check = (state: string, outcome: object) =>
     t.strictSame(dataOf(eventOf(state, fields)), { ...about, state, previous: null, ...outcome })
-  told('active', {})
-  told('completed', { result: 1 })
-  told('failed', { error: { message: 'x' } })
+  check('active', {})
+  check('completed', { result: 1 })
+  check('failed', { error: { message: 'x' } })
 })
 
-t.test('a delayed job is told with the time at which it is due', async (t) => {
+t.test('a delayed event contains the due time', async (t) => {
   t.strictSame(dataOf(eventOf('delayed', { delay: '1790000060000' })), {
     ...about,
     state: 'delayed',
     previous: null,
     delayedUntil: '2026-09-21T14:14:20.000Z',
   })
-  t.strictSame(
-    dataOf(eventOf('delayed')),
-    { ...about, state: 'delayed', previous: null },
-    'where it is known',
-  )
+  t.strictSame(dataOf(eventOf('delayed')), { ...about, state: 'delayed', previous: null }, 'if it is known')
 })
 
-t.test('progress is what the worker said, a number, a text or an object', async (t) => {
+t.test('progress is passed as the worker reported it: a number, a text or an object', async (t) => {
   for (const progress of [0, 42.5, 'half', null, true, [1, 2], { done: 3, of: { many: [4] } }]) {
-    const { event, data } = heard(eventOf('progress', { data: JSON.stringify(progress) }))
+    const { event, data } = messageOf(eventOf('progress', { data: JSON.stringify(progress) }))
     t.equal(event, 'progress')
     t.strictSame(data, { ...about, progress })
   }
   for (const text of ['{broken', 'half', '']) {
-    t.strictSame(dataOf(eventOf('progress', { data: text })), { ...about, progress: text }, 'no JSON')
+    t.strictSame(dataOf(eventOf('progress', { data: text })), { ...about, progress: text }, 'not JSON')
   }
 })
 
-t.test('progress cannot pass for something else about the job', async (t) => {
+t.test('progress cannot pass for another field of the event', async (t) => {
   const progress = JSON.stringify({ id: 'x', queue: 'y', at: 'z', state: 'completed' })
   t.strictSame(dataOf(eventOf('progress', { data: progress })), { ...about, progress: JSON.parse(progress) })
 })
 
-t.test('all other events keep their name and tell what BullMQ tells', async (t) => {
-  const rows: [event: string, fields: Record<string, string>, told: object][] = [
+t.test('all other events keep their names and known fields', async (t) => {
+  const rows: [event: string, fields: Record<string, string>, details: object][] = [
     ['added', { name: 'welcome' }, { name: 'welcome' }],
     ['removed', { prev: 'completed' }, { previous: 'completed' }],
     ['stalled', {}, {}],
@@ -163,21 +159,21 @@ t.test('all other events keep their name and tell what BullMQ tells', async (t) 
       { deduplicationId: 'a:b', deduplicatedId: 'emails:43' },
     ],
     ['deduplicated', { deduplicationId: '' }, { deduplicationId: '' }],
-    ['unheard-of', { name: 'n', secret: 'x' }, { name: 'n' }],
+    ['unknown-event', { name: 'n', secret: 'x' }, { name: 'n' }],
   ]
-  for (const [event, fields, told] of rows) {
-    t.strictSame(heard(eventOf(event, fields)), { event, id: ID, data: { ...about, ...told } }, event)
+  for (const [event, fields, details] of rows) {
+    t.strictSame(messageOf(eventOf(event, fields)), { event, id: ID, data: { ...about, ...details } }, event)
   }
 })
 
-t.test('what concerns the whole queue has no job', async (t) => {
+t.test('an event of the whole queue has no job id', async (t) => {
   const queue = { queue: 'emails', at }
-  t.strictSame(heard(eventOf('paused', {}, null)), { event: 'paused', id: ID, data: queue })
+  t.strictSame(messageOf(eventOf('paused', {}, null)), { event: 'paused', id: ID, data: queue })
   t.strictSame(dataOf(eventOf('drained', {}, null)), queue)
   t.strictSame(dataOf(eventOf('cleaned', { count: '17' }, null)), { ...queue, count: 17 })
 })
 
-t.test('no text that comes from a job or a worker can begin a line of its own', async (t) => {
+t.test('no text from a job or a worker can start a line of its own', async (t) => {
   const smuggled = [
     'x\n\nevent: state\ndata: {"state":"completed"}',
     'x\r\rid: 9-9\r\r',
@@ -197,20 +193,20 @@ t.test('no text that comes from a job or a worker can begin a line of its own', 
     t.hasStrict(dataOf(eventOf('added', { name: text })), { name: text })
     t.hasStrict(dataOf(eventOf('deduplicated', { deduplicationId: text })), { deduplicationId: text })
     t.hasStrict(dataOf(eventOf('added', {}, text)), { id: `emails:${text}` })
-    // Somebody else may write to the stream: the name of an event is theirs.
-    const { event, id } = heard(eventOf(`x${text}`, {}))
+    // Other writers to the stream may choose any event name.
+    const { event, id } = messageOf(eventOf(`x${text}`, {}))
     t.notMatch(event, /[\r\n]/)
     t.equal(id, ID)
   }
 })
 
-t.test('the same event makes the same frame, and of another job another', async (t) => {
+t.test('equal events make equal frames, and events of different jobs do not', async (t) => {
   const [one, other] = [eventOf('active', { prev: 'waiting' }), eventOf('active', { prev: 'waiting' }, '43')]
   t.equal(frameOfEvent(one), frameOfEvent(eventOf('active', { prev: 'waiting' })))
   t.not(frameOfEvent(one), frameOfEvent(other))
 })
 
-t.test('a delay that no date can tell is left out, and nothing is thrown', async (t) => {
+t.test('a delay that no Date can hold is left out, and nothing is thrown', async (t) => {
   for (const delay of ['10000000000000000', 'soon']) {
     const frame = frameOfEvent({ queue: 'q', id: '1-0', event: 'delayed', key: 'k', fields: { delay } })
     t.match(frame, /"state":"delayed"/)

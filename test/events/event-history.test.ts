@@ -1,5 +1,4 @@
-/** What came after an event, from streams as BullMQ and others leave them, on a real gateway. */
-
+/** The events after a given one, from streams as BullMQ and others leave them, on a real gateway. */
 import { Queue } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
@@ -19,7 +18,7 @@ const { client } = redis
 t.teardown(() => redis.stop())
 
 const PAGE = 500
-/** After every place that a stream can have here. */
+/** After every position that a stream has here. */
 const END = '999999999999999-0'
 
 async function setUp(t: Test) {
@@ -40,7 +39,7 @@ async function setUp(t: Test) {
   const history = createEventHistory(createKeyspace(prefix), gateway)
   const stream = `${prefix}:q:events`
 
-  /** Each page as the ids of its events; `between` is run before each is asked for. */
+  /** The ids of each page; `between` runs before each page is read. */
   async function pagesSince(after: string, upTo = END, between: () => Promise<unknown> = async () => {}) {
     const pages: (string[] | 'gap')[] = []
     const found = await history.since('q', after, upTo)
@@ -55,40 +54,37 @@ async function setUp(t: Test) {
   return { prefix, stream, history, pagesSince, reads: () => gateway.commandsSent()['eventHistory'] ?? 0 }
 }
 
-t.test('what came after an event is told, without the event itself', async (t) => {
+t.test('yields the events after an event, without the event itself', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   const ids = await addEntries(client, stream, 10)
   t.strictSame(await pagesSince(ids[0]!), [ids.slice(1)])
   t.strictSame(await pagesSince(ids[6]!), [ids.slice(7)])
   t.strictSame(await pagesSince(ids[8]!), [ids.slice(9)])
-  t.strictSame(await pagesSince(ids[9]!), [], 'nothing was missed')
+  t.strictSame(await pagesSince(ids[9]!), [], 'no event was missed')
 })
 
-t.test(
-  'the events of a real queue are told with all that BullMQ writes, and of that queue alone',
-  async (t) => {
-    const { prefix, stream, history } = await setUp(t)
-    const opts = { connection: client, prefix }
-    const [queue, other] = [new Queue('q', opts), new Queue('other', opts)]
-    await queue.add('first', {}, { jobId: 'a' })
-    const [[after]] = (await client.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string, string[]]]
-    await other.add('elsewhere', {}, { jobId: 'z' })
-    await queue.add('second', {}, { jobId: 'b', delay: 60_000 })
-    const events: QueueEvent[] = []
-    for await (const page of (await history.since('q', after, END))!) events.push(...(page as QueueEvent[]))
-    t.strictSame(
-      events.map(({ queue, event, key }) => [queue, event, key]),
-      [
-        ['q', 'added', 'b'],
-        ['q', 'delayed', 'b'],
-      ],
-    )
-    t.equal(events[0]!.fields['name'], 'second')
-    t.match(events[1]!.fields['delay'], /^\d{13}$/)
-  },
-)
+t.test('yields the events of a real queue with every field, and of that queue only', async (t) => {
+  const { prefix, stream, history } = await setUp(t)
+  const opts = { connection: client, prefix }
+  const [queue, other] = [new Queue('q', opts), new Queue('other', opts)]
+  await queue.add('first', {}, { jobId: 'a' })
+  const [[after]] = (await client.xrevrange(stream, '+', '-', 'COUNT', 1)) as [[string, string[]]]
+  await other.add('elsewhere', {}, { jobId: 'z' })
+  await queue.add('second', {}, { jobId: 'b', delay: 60_000 })
+  const events: QueueEvent[] = []
+  for await (const page of (await history.since('q', after, END))!) events.push(...(page as QueueEvent[]))
+  t.strictSame(
+    events.map(({ queue, event, key }) => [queue, event, key]),
+    [
+      ['q', 'added', 'b'],
+      ['q', 'delayed', 'b'],
+    ],
+  )
+  t.equal(events[0]!.fields['name'], 'second')
+  t.match(events[1]!.fields['delay'], /^\d{13}$/)
+})
 
-t.test('more than a page is told page by page, each event once and in order', async (t) => {
+t.test('yields many events page by page, each once and in order', async (t) => {
   const { stream, pagesSince, reads } = await setUp(t)
   const ids = await addEntries(client, stream, 1_200)
   const pages = (await pagesSince(ids[0]!)) as string[][]
@@ -97,10 +93,10 @@ t.test('more than a page is told page by page, each event once and in order', as
   t.equal(reads(), 3)
 })
 
-t.test('no event is lost or told twice wherever a page ends', async (t) => {
+t.test('no event is lost or repeated, wherever a page ends', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   const ids = await addEntries(client, stream, 2 * PAGE + 1)
-  for (const many of [
+  for (const count of [
     PAGE - 2,
     PAGE - 1,
     PAGE,
@@ -110,13 +106,13 @@ t.test('no event is lost or told twice wherever a page ends', async (t) => {
     2 * PAGE - 1,
     2 * PAGE,
   ]) {
-    const pages = (await pagesSince(ids.at(-1 - many)!)) as string[][]
-    t.strictSame(pages.flat(), ids.slice(-many), `${many} events`)
+    const pages = (await pagesSince(ids.at(-1 - count)!)) as string[][]
+    t.strictSame(pages.flat(), ids.slice(-count), `${count} events`)
     t.ok(pages.every(({ length }) => length > 0))
   }
 })
 
-t.test('nothing after the end that is given is told, nor read for', async (t) => {
+t.test('nothing after the given end is yielded or read', async (t) => {
   const { stream, pagesSince, reads } = await setUp(t)
   const ids = await addEntries(client, stream, 1_200)
   for (const [from, to] of [
@@ -137,24 +133,24 @@ t.test('nothing after the end that is given is told, nor read for', async (t) =>
   }
 })
 
-t.test('an end at or before the event, and one that is no entry, are ends as well', async (t) => {
+t.test('the end may be at or before the event, and need not be an entry', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   for (const id of ['5-0', '5-2', '9-0', '10-0']) await client.xadd(stream, id, 'event', 'added')
   t.strictSame(await pagesSince('5-2', '5-2'), [])
   t.strictSame(await pagesSince('5-2', '5-0'), [])
   t.strictSame(await pagesSince('5-2', '0-0'), [])
   t.strictSame(await pagesSince('5-0', '5-1'), [])
-  t.strictSame(await pagesSince('5-0', '9-7'), [['5-2', '9-0']], 'by their numbers, not their letters')
+  t.strictSame(await pagesSince('5-0', '9-7'), [['5-2', '9-0']], 'compared as numbers, not as text')
 })
 
-t.test('what is added while pages are asked for is told as far as the end', async (t) => {
+t.test('events that are added while pages are read are yielded up to the end', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   const ids = await addEntries(client, stream, 600)
   const toTheEnd = await pagesSince(ids[0]!, ids.at(-1)!, () => addEntries(client, stream, 50))
   t.strictSame(toTheEnd!.flat(), ids.slice(1))
 })
 
-t.test('after an event that is not in the stream nobody can say what came', async (t) => {
+t.test('an event that is not in the stream yields nothing: events may be missing', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   t.equal(await pagesSince('5-0'), undefined, 'no stream')
   for (const id of ['5-1', '5-2', '9-0']) await client.xadd(stream, id, 'event', 'added')
@@ -168,7 +164,7 @@ t.test('after an event that is not in the stream nobody can say what came', asyn
   t.equal(await pagesSince('5-2'), undefined, 'deleted')
 })
 
-t.test('what is no id of an entry is not asked for', async (t) => {
+t.test('a text that is not an entry id sends no command', async (t) => {
   const { stream, pagesSince, reads } = await setUp(t)
   await client.xadd(stream, '5-0', 'event', 'added')
   const junk = [
@@ -201,21 +197,21 @@ t.test('what is no id of an entry is not asked for', async (t) => {
     t.equal(await pagesSince(id), undefined, JSON.stringify(id))
   }
   t.equal(reads(), 0)
-  t.equal(await pagesSince('005-00'), undefined, 'another way to write one is none that was given out')
+  t.equal(await pagesSince('005-00'), undefined, 'another spelling of an id was never sent to a client')
   t.strictSame(await pagesSince('5-0'), [])
 })
 
-t.test('a stream that is trimmed while it is read is told as a gap after what could be read', async (t) => {
+t.test('a stream that is trimmed while it is read yields a gap after the last page', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   const ids = await addEntries(client, stream, 1_200)
   let pages = 0
   const trimmed = await pagesSince(ids[0]!, END, async () => {
     if (pages++ === 1) await client.xtrim(stream, 'MAXLEN', '=', 100)
   })
-  t.strictSame(trimmed, [ids.slice(1, PAGE), 'gap'], 'and nothing after it')
+  t.strictSame(trimmed, [ids.slice(1, PAGE), 'gap'], 'and nothing after the gap')
 })
 
-t.test('a stream that is emptied or deleted while it is read is a gap too', async (t) => {
+t.test('a stream that is emptied or deleted while it is read yields a gap', async (t) => {
   for (const empty of [
     (stream: string) => client.xtrim(stream, 'MAXLEN', '=', 0),
     (stream: string) => client.del(stream),
@@ -226,20 +222,20 @@ t.test('a stream that is emptied or deleted while it is read is a gap too', asyn
   }
 })
 
-t.test('what is trimmed after it was read is no gap', async (t) => {
+t.test('trimming entries that were read already is no gap', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   const ids = await addEntries(client, stream, 1_200)
   let pages = 0
   const all = await pagesSince(ids[0]!, END, async () => {
-    // The last that was read stays: from there it goes on.
+    // The last entry that was read stays, since reading goes on from it.
     if (pages++ > 0) await client.xtrim(stream, 'MINID', '=', ids[pages === 2 ? PAGE - 1 : 2 * PAGE - 2]!)
   })
   t.strictSame(all!.flat(), ids.slice(1))
   const few = await pagesSince(ids[1_000]!, END, () => client.del(stream))
-  t.strictSame(few, [ids.slice(1_001)], 'all was read at once')
+  t.strictSame(few, [ids.slice(1_001)], 'everything was read at once')
 })
 
-t.test('a key that is no stream fails, as what it is', async (t) => {
+t.test('a key that is no stream is reported as a damaged queue', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   await client.set(stream, 'x')
   await t.rejects(pagesSince('5-0'), { code: 'QUEUE_DAMAGED' })

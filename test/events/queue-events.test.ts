@@ -1,4 +1,4 @@
-/** Who hears what of a queue's events, from which place on, and at what cost; with real queues and workers. */
+/** Which listener receives which events, from which position on, and at what cost; with real queues and workers. */
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
 import type { QueueEvent, QueueListener } from '../../src/events/queue-events.ts'
@@ -20,9 +20,9 @@ function openQueue(t: Test, prefix: string, name = 'q'): Queue {
 
 const streamOf = (prefix: string, name = 'q') => `${prefix}:${name}:events`
 
-/** What is in the stream after a place: its ids, and of which job each is. */
-async function inStream(stream: string, place = '0-0'): Promise<{ id: string; key: string | undefined }[]> {
-  const entries = await client.xrange(stream, `(${place}`, '+')
+/** The entries of a stream after a position: their ids and jobs. */
+async function inStream(stream: string, after = '0-0'): Promise<{ id: string; key: string | undefined }[]> {
+  const entries = await client.xrange(stream, `(${after}`, '+')
   return entries.map(([id, fields]) => {
     const at = fields.findIndex((field, index) => index % 2 === 0 && field === 'jobId')
     return { id, key: at < 0 ? undefined : fields[at + 1] }
@@ -37,21 +37,21 @@ function recorder(): QueueListener & { events: QueueEvent[]; gaps: string[] } {
   return { events, gaps, onEvent: (event) => events.push(event), onGap: (reason) => gaps.push(reason) }
 }
 
-/** An entry as BullMQ would write it, without a queue. */
+/** Adds an entry as BullMQ writes it. */
 const announce = (prefix: string, name: string, key: string) =>
   client.xadd(streamOf(prefix, name), '*', 'event', 'waiting', 'jobId', key)
 
-t.test('a job is heard by those who ask for it, for its queue or for all', async (t) => {
+t.test('an event reaches the listeners of its job, of its queue and of all queues', async (t) => {
   const { events, prefix } = await openEvents(t, redis)
   const queue = openQueue(t, prefix)
   const order: string[] = []
   const all: QueueEvent[] = []
-  const note = (who: string, id: string) => order.push(`${id} ${who}`)
+  const note = (listener: string, id: string) => order.push(`${id} ${listener}`)
   const [one, whole] = [recorder(), recorder()]
-  // The subscribers come first, and hear last nevertheless.
+  // The subscribers come first, and receive events last nevertheless.
   await events.subscribe('q', { ...one, onEvent: (e) => [one.onEvent(e), note('key', e.id)] }, 'job-1')
   await events.subscribe('q', { ...whole, onEvent: (e) => [whole.onEvent(e), note('whole', e.id)] })
-  events.onAnyEvent({ onEvent: (e) => [all.push(e), note('listen', e.id)], onGap: () => {} })
+  events.onAnyEvent({ onEvent: (e) => [all.push(e), note('any', e.id)], onGap: () => {} })
   const other = recorder()
   await events.subscribe('another', other)
 
@@ -80,18 +80,20 @@ t.test('a job is heard by those who ask for it, for its queue or for all', async
     ['added', 'waiting', 'active', 'progress', 'completed'],
   )
   t.match(one.events.at(-1), {
-    ...{ queue: 'q', event: 'completed', key: 'job-1' },
+    queue: 'q',
+    event: 'completed',
+    key: 'job-1',
     fields: { returnvalue: '"done job-1"', prev: 'active' },
   })
   t.same(other.events, [])
   const lastOf = order.filter((line) => line.startsWith(ofJob1.at(-1)!.id)).map((line) => line.split(' ')[1])
-  t.same(lastOf, ['listen', 'whole', 'key'])
+  t.same(lastOf, ['any', 'whole', 'key'])
 })
 
-t.test('every event after the place of a subscription is delivered, whenever it was made', async (t) => {
+t.test('every event after the position of a subscription is delivered, whenever it was opened', async (t) => {
   const { events, prefix } = await openEvents(t, redis)
   const adders = ['q', 'r'].map((name) => openQueue(t, prefix, name))
-  const subscribed: { name: string; place: string; heard: QueueEvent[] }[] = []
+  const subscribed: { name: string; position: string; received: QueueEvent[] }[] = []
   let adding = true
   const added = adders.map(async (queue) => {
     for (let i = 0; i < 40; i++)
@@ -102,8 +104,8 @@ t.test('every event after the place of a subscription is delivered, whenever it 
   })
   const subscribe = async (name: string) => {
     const listener = recorder()
-    const { position: place } = await events.subscribe(name, listener)
-    subscribed.push({ name, place, heard: listener.events })
+    const { position } = await events.subscribe(name, listener)
+    subscribed.push({ name, position, received: listener.events })
   }
   while (adding && subscribed.length < 500) {
     await Promise.all([subscribe('q'), subscribe('r'), subscribe('q')])
@@ -113,22 +115,22 @@ t.test('every event after the place of a subscription is delivered, whenever it 
   for (const name of ['q', 'r']) {
     const written = idsOf(await inStream(streamOf(prefix, name)))
     const own = subscribed.filter((subscription) => subscription.name === name)
-    const behind = own.filter(({ place }) => place !== written.at(-1))
-    await eventually(() => behind.every(({ heard }) => heard.at(-1)?.id === written.at(-1)))
-    const wrong = own.filter(({ place, heard }) => {
-      const expected = written.filter((id) => isAfter(id, place))
-      return idsOf(heard.filter(({ id }) => isAfter(id, place))).join() !== expected.join()
+    const behind = own.filter(({ position }) => position !== written.at(-1))
+    await eventually(() => behind.every(({ received }) => received.at(-1)?.id === written.at(-1)))
+    const wrong = own.filter(({ position, received }) => {
+      const expected = written.filter((id) => isAfter(id, position))
+      return idsOf(received.filter(({ id }) => isAfter(id, position))).join() !== expected.join()
     })
     t.same(
-      wrong.map(({ place }) => place),
+      wrong.map(({ position }) => position),
       [],
       `${own.length} subscriptions of ${name}`,
     )
-    t.ok(new Set(own.map(({ place }) => place)).size > 3, 'they were made at several places')
+    t.ok(new Set(own.map(({ position }) => position)).size > 3, 'they were opened at several positions')
   }
 })
 
-t.test('a thousand who want an unknown queue at the same time ask Redis once', async (t) => {
+t.test('a thousand concurrent subscriptions to a queue that is not followed send one command', async (t) => {
   const { events, gateway, prefix } = await openEvents(t, redis)
   const listeners = Array.from({ length: 1_000 }, recorder)
   const before = (await callsByCommand(client))['client|unblock'] ?? 0
@@ -140,16 +142,16 @@ t.test('a thousand who want an unknown queue at the same time ask Redis once', a
   t.match(events.stats(), { subscribers: 1_000, streams: 1 })
   await announce(prefix, 'q', 'k7')
   await announce(prefix, 'q', 'k8')
-  await eventually(() => listeners.reduce((sum, { events: heard }) => sum + heard.length, 0) >= 4)
-  const hearing = listeners.flatMap(({ events: heard }, i) => (heard.length > 0 ? [i] : []))
-  t.same(hearing, [7, 8, 507, 508])
+  await eventually(() => listeners.reduce((sum, { events: received }) => sum + received.length, 0) >= 4)
+  const receivers = listeners.flatMap(({ events: received }, i) => (received.length > 0 ? [i] : []))
+  t.same(receivers, [7, 8, 507, 508])
   for (const subscription of subscriptions.slice(0, 600)) subscription.close()
   t.equal(events.stats().subscribers, 400)
   await events.subscribe('q', recorder())
-  t.equal(gateway.commandsSent()['jobView'], 1, 'a queue that is followed is not asked for again')
+  t.equal(gateway.commandsSent()['jobView'], 1, 'the position of a followed queue is known')
 })
 
-t.test('a subscription that is closed hears no more, and the others do', async (t) => {
+t.test('a closed subscription receives nothing more, and the others do', async (t) => {
   const { events, prefix } = await openEvents(t, redis)
   const [left, kept, whole] = [recorder(), recorder(), recorder()]
   const subscription = await events.subscribe('q', left, 'k')
@@ -169,11 +171,11 @@ t.test('a subscription that is closed hears no more, and the others do', async (
   subscription.close()
   await announce(prefix, 'q', 'k')
   await eventually(() => whole.events.length === 3)
-  t.equal(left.events.length, 2, 'closing it once more does not end the one that came after')
+  t.equal(left.events.length, 2, 'closing it again does not end a later subscription')
   t.equal(again.position, whole.events[1]!.id)
 })
 
-t.test('an entry that speaks of no job is heard by those of the whole queue alone', async (t) => {
+t.test('an event without a job reaches only the listeners of the queue', async (t) => {
   const { events, prefix } = await openEvents(t, redis)
   const [one, whole] = [recorder(), recorder()]
   await events.subscribe('q', one, 'k')
@@ -189,7 +191,7 @@ t.test('an entry that speaks of no job is heard by those of the whole queue alon
   t.same(one.events, [])
 })
 
-t.test('a gap is told to all who listen, and the feed has another epoch', async (t) => {
+t.test('a gap reaches every listener, and the feed gets another epoch', async (t) => {
   const { events, prefix } = await openEvents(t, redis)
   const [one, whole, other] = [recorder(), recorder(), recorder()]
   const all: string[] = []
@@ -222,25 +224,28 @@ t.test('a gap is told to all who listen, and the feed has another epoch', async 
   await eventually(() => feed.isLive)
 })
 
-t.test('jobs that were cleaned away by number are a gap for whoever waits for one of them', async (t) => {
-  const { events, prefix } = await openEvents(t, redis)
-  const [one, whole] = [recorder(), recorder()]
-  const all: string[] = []
-  events.onAnyEvent({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
-  await events.subscribe('q', one, 'k')
-  await events.subscribe('q', whole)
-  const queue = openQueue(t, prefix)
-  await queue.clean(0, 100, 'wait')
-  await eventually(() => whole.events.some(({ event }) => event === 'cleaned'))
-  t.same(all, [], 'none were removed')
-  await queue.add('n', {}, { jobId: 'k' })
-  await queue.clean(0, 100, 'wait')
-  await eventually(() => one.gaps.length > 0)
-  t.same([one.gaps, whole.gaps, all], [['cleaned'], [], ['q cleaned']])
-  t.equal(events.feed('q')!.epoch, 1)
-})
+t.test(
+  'cleaned jobs, of which BullMQ announces only the number, are a gap for listeners of a job',
+  async (t) => {
+    const { events, prefix } = await openEvents(t, redis)
+    const [one, whole] = [recorder(), recorder()]
+    const all: string[] = []
+    events.onAnyEvent({ onEvent: () => {}, onGap: (queue, reason) => all.push(`${queue} ${reason}`) })
+    await events.subscribe('q', one, 'k')
+    await events.subscribe('q', whole)
+    const queue = openQueue(t, prefix)
+    await queue.clean(0, 100, 'wait')
+    await eventually(() => whole.events.some(({ event }) => event === 'cleaned'))
+    t.same(all, [], 'no job was removed')
+    await queue.add('n', {}, { jobId: 'k' })
+    await queue.clean(0, 100, 'wait')
+    await eventually(() => one.gaps.length > 0)
+    t.same([one.gaps, whole.gaps, all], [['cleaned'], [], ['q cleaned']])
+    t.equal(events.feed('q')!.epoch, 1)
+  },
+)
 
-t.test('a subscription while Redis is away is refused by name, and can be had when it is back', async (t) => {
+t.test('a subscription rejects while Redis is away, and works when Redis is back', async (t) => {
   const { rename } = await import('node:fs/promises')
   const own = await startRedis()
   t.teardown(() => own.stop())

@@ -28,7 +28,7 @@ export interface FollowedQueue<Waiter> {
   groups: Set<WaitGroup<Waiter>>
   /** Resolves when events arrive; rejects when Redis fails. */
   started: Promise<EventSubscription>
-  /** The feed was not live at the last look. One such look is no reason to poll: most last a moment. */
+  /** The feed was not live at the last poll. Most outages last a moment, so one such poll causes no check. */
   wasDegraded: boolean
 }
 

@@ -1,4 +1,4 @@
-/** `GET /jobs/:id/events`, by a real EventSource: everything that happens, once, in order, to its end. */
+/** `GET /jobs/:id/events` with a real EventSource: every event once, in order, to the end of the job. */
 import { request } from 'node:http'
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
@@ -24,7 +24,7 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   return { app, url, queue, take, subscribers, job: `${url}/jobs/q:a/events` }
 }
 
-t.test('a job is followed from what it is to its end, and then no more', async (t) => {
+t.test('a job is followed from its snapshot to its end, and no further', async (t) => {
   const { queue, take, job, subscribers } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   await queue.add('n', {}, { jobId: 'b' })
@@ -40,24 +40,27 @@ t.test('a job is followed from what it is to its end, and then no more', async (
   await (await take()).moveToCompleted('b', 'token', false)
   await taken.moveToCompleted({ sum: 3 }, 'token', false)
   t.match((await following.next('state')).data, {
-    ...{ state: 'completed', previous: 'active', result: { sum: 3 } },
+    state: 'completed',
+    previous: 'active',
+    result: { sum: 3 },
   })
   await eventually(() => following.state() === 2)
   t.notOk(
     following.received.some(({ data }) => data['id'] === 'q:b'),
-    'nothing of another',
+    'no event of another job',
   )
-  t.match(following.errors, [undefined, 204], 'it came back once, and was told that there is no more')
+  t.match(following.errors, [undefined, 204], 'it reconnected once and got 204')
   await eventually(async () => (await subscribers()) === 0)
 })
 
-t.test('a job that fails says why, and tries again before it does', async (t) => {
+t.test('a job that fails after a retry sends each state, and the error with the last', async (t) => {
   const { app, queue, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a', attempts: 2, backoff: 10 })
   const following = follow(t, job)
   await following.next('snapshot')
   const worker = new Worker('q', async ({ attemptsMade }) => fail(`attempt ${attemptsMade}`), {
-    ...{ connection, prefix: app.prefix },
+    connection,
+    prefix: app.prefix,
   })
   t.teardown(() => worker.close())
   await eventually(() => following.state() === 2)
@@ -74,7 +77,7 @@ function fail(reason: string): never {
   throw new Error(reason)
 }
 
-t.test('a job that is removed, or is over already, ends the stream', async (t) => {
+t.test('the stream of a removed or finished job ends', async (t) => {
   const { queue, take, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const removed = follow(t, job)
@@ -82,7 +85,7 @@ t.test('a job that is removed, or is over already, ends the stream', async (t) =
   await queue.remove('a')
   t.match((await removed.next('removed')).data, { id: 'q:a' })
   await eventually(() => removed.state() === 2)
-  t.match(removed.errors, [undefined, 404], 'it came back to a job that is not there')
+  t.match(removed.errors, [undefined, 404], 'it reconnected and got 404')
   await queue.add('n', {}, { jobId: 'a' })
   await (await take()).moveToCompleted(1, 'token', false)
   const over = follow(t, job)
@@ -91,7 +94,7 @@ t.test('a job that is removed, or is over already, ends the stream', async (t) =
   t.equal(over.received.length, 1)
 })
 
-t.test('what is not there is a problem, not a stream', async (t) => {
+t.test('a missing job is a problem, not a stream', async (t) => {
   const { url } = await open(t)
   for (const id of ['q:none', 'q:..', 'nowhere:x']) {
     const answer = await fetch(`${url}/jobs/${id}/events`)
@@ -100,7 +103,7 @@ t.test('what is not there is a problem, not a stream', async (t) => {
   }
 })
 
-t.test('whoever comes back gets exactly what was missed', async (t) => {
+t.test('a client that reconnects receives exactly the events that it missed', async (t) => {
   const { queue, take, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const first = follow(t, job)
@@ -119,14 +122,14 @@ t.test('whoever comes back gets exactly what was missed', async (t) => {
     [1, 2, 3, 4, 5, 6, 'completed'],
   )
   const all = [...first.received, ...second.received].map((one) => one.id)
-  t.equal(new Set(all).size, all.length, 'nothing twice')
+  t.equal(new Set(all).size, all.length, 'no event twice')
   const third = follow(t, job, second.received.at(-1)!.id)
   await eventually(() => third.state() === 2)
-  t.same(third.received, [], 'who had seen the end is told nothing')
+  t.same(third.received, [], 'a client that had seen the end receives nothing')
   t.same(third.errors, [204])
 })
 
-t.test('what nobody can say any more is a gap, and then the job as it is', async (t) => {
+t.test('events that are no longer available are a gap, followed by a snapshot', async (t) => {
   const { app, queue, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const [first] = await redis.client.xrange(`${app.prefix}:q:events`, '-', '+')
@@ -141,7 +144,7 @@ t.test('what nobody can say any more is a gap, and then the job as it is', async
   }
 })
 
-t.test('a flush ends it: the job is gone', async (t) => {
+t.test('a flush ends the stream: the job is gone', async (t) => {
   const { queue, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const following = follow(t, job)
@@ -153,7 +156,7 @@ t.test('a flush ends it: the job is gone', async (t) => {
   t.equal(following.errors.at(-1), 404)
 })
 
-t.test('an operator who cleans the queue ends it as well', async (t) => {
+t.test('cleaning the queue ends the stream of a removed job', async (t) => {
   const { queue, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const following = follow(t, job)
@@ -163,7 +166,7 @@ t.test('an operator who cleans the queue ends it as well', async (t) => {
   t.equal(following.errors.at(-1), 404)
 })
 
-t.test('a lost Redis connection is caught up with: nothing missed, nothing twice', async (t) => {
+t.test('after lost Redis connections no event is missed or sent twice', async (t) => {
   const { queue, take, job } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const following = follow(t, job)
@@ -181,7 +184,7 @@ t.test('a lost Redis connection is caught up with: nothing missed, nothing twice
   )
 })
 
-t.test('a hundred follow one job, and each hears its end', async (t) => {
+t.test('a hundred clients follow one job, and each receives its end', async (t) => {
   const { queue, take, job, subscribers } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const all = Array.from({ length: 100 }, () => follow(t, job))
@@ -192,7 +195,7 @@ t.test('a hundred follow one job, and each hears its end', async (t) => {
   await eventually(async () => (await subscribers()) === 0)
 })
 
-t.test('a job that is at its end while clients come is told to have ended, once', async (t) => {
+t.test('a job that finishes while clients connect is reported as finished, once', async (t) => {
   const { app, url, queue } = await open(t)
   const worker = new Worker('q', async () => 1, { connection, prefix: app.prefix })
   t.teardown(() => worker.close())
@@ -207,7 +210,7 @@ t.test('a job that is at its end while clients come is told to have ended, once'
   }
 })
 
-t.test('HEAD is answered, not held', async (t) => {
+t.test('HEAD is answered at once, not held open', async (t) => {
   const { queue, url } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const status = await new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** `GET /jobs?ids=`, and what many reads at once cost Redis. */
+/** `GET /jobs?ids=`, and what concurrent reads cost Redis. */
 import { Queue } from 'bullmq'
 import t, { type Test } from 'tap'
 import { eventually, startApp } from '../../helpers/app.ts'
@@ -15,8 +15,8 @@ async function open(t: Test, settings: Record<string, string> = {}) {
     const answer = await app.http.inject({ url, headers })
     return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: answer }
   }
-  const looks = async () => (await get('/stats')).body.json().commandsSent.jobView ?? 0
-  return { app, queueOf, get, looks }
+  const reads = async () => (await get('/stats')).body.json().commandsSent.jobView ?? 0
+  return { app, queueOf, get, reads }
 }
 
 const keysOf = (count: number) => Array.from({ length: count }, (_, i) => `k${i}`)
@@ -25,7 +25,7 @@ async function fill(queue: Queue, keys: string[]): Promise<void> {
   await queue.addBulk(keys.map((jobId, i) => ({ name: 'n', data: { i }, opts: { jobId } })))
 }
 
-t.test('many by id come in the order asked for, of any queues, null for what is not', async (t) => {
+t.test('jobs by id come in the order of the ids, from any queue, null for a missing job', async (t) => {
   const { queueOf, get } = await open(t)
   await fill(queueOf('a'), ['1x', '2x'])
   await fill(queueOf('default'), ['3x'])
@@ -37,21 +37,21 @@ t.test('many by id come in the order asked for, of any queues, null for what is 
     ['a:2x', 'default:3x', null, null, 'a:1x', 'a:2x', null],
   )
   const alone = await get('/jobs/a:2x')
-  t.same(jobs[0], alone.body.json(), 'each as it is when it is asked for alone')
+  t.same(jobs[0], alone.body.json(), 'the same as from GET /jobs/:id')
   t.notOk('data' in jobs[0])
   t.match((await get('/jobs?ids=a:2x&include=data')).body.json().jobs, [{ data: { i: 1 } }])
 })
 
-t.test('two hundred are one look, then none, and an unchanged page is 304', async (t) => {
-  const { queueOf, get, looks } = await open(t)
+t.test('two hundred jobs are one command, then none, and an unchanged response is 304', async (t) => {
+  const { queueOf, get, reads } = await open(t)
   const queue = queueOf('q')
   const keys = keysOf(200)
   await fill(queue, keys)
-  const before = await looks()
+  const before = await reads()
   const url = `/jobs?ids=${keys.map((key) => `q:${key}`).join()}`
   const cold = await get(url)
   t.equal(cold.body.json().jobs.length, 200)
-  t.equal((await looks()) - before, 1)
+  t.equal((await reads()) - before, 1)
   t.match(cold.headers, { 'cache-status': /fwd=miss/, 'retry-after': '1', etag: /^"/ })
   const hot = await get(url)
   t.equal(hot.text, cold.text)
@@ -60,10 +60,10 @@ t.test('two hundred are one look, then none, and an unchanged page is 304', asyn
   const same = await get(url, { 'if-none-match': etag })
   t.equal(same.status, 304)
   t.equal(same.text, '')
-  t.equal((await looks()) - before, 1)
-  // On a slow machine a second may have gone by before events were heard: then all of it was read again, once.
+  t.equal((await reads()) - before, 1)
+  // On a slow machine events may take more than a second to arrive; then everything is read again, once.
   await eventually(async () => !`${(await get(url)).headers['cache-status']}`.includes('degraded'))
-  const atRemoval = await looks()
+  const atRemoval = await reads()
   await queue.remove('k7')
   const until = performance.now() + 5_000
   let changed = await get(url, { 'if-none-match': etag })
@@ -71,21 +71,21 @@ t.test('two hundred are one look, then none, and an unchanged page is 304', asyn
     changed = await get(url, { 'if-none-match': etag })
   t.equal(changed.body.json().jobs[7], null)
   t.not(changed.headers['etag'], etag)
-  const again = (await looks()) - atRemoval
-  t.ok(again <= 2, `only what has changed: ${again} looks`)
+  const again = (await reads()) - atRemoval
+  t.ok(again <= 2, `only what has changed: ${again} commands`)
 })
 
-t.test('ids of many queues that are not in memory are one look each, in one write', async (t) => {
-  const { queueOf, get, looks } = await open(t)
+t.test('uncached jobs of twenty queues are one command for each queue', async (t) => {
+  const { queueOf, get, reads } = await open(t)
   const names = keysOf(20)
   for (const name of names) await fill(queueOf(name), ['x1', 'x2'])
-  const before = await looks()
+  const before = await reads()
   const ids = names.flatMap((name) => [`${name}:x1`, `${name}:x2`])
   t.notOk((await get(`/jobs?ids=${ids}`)).body.json().jobs.includes(null))
-  t.equal((await looks()) - before, 20)
+  t.equal((await reads()) - before, 20)
 })
 
-t.test('more than two hundred, an empty list, or what does not go together is refused', async (t) => {
+t.test('more than two hundred ids, an empty list and wrong combinations are refused', async (t) => {
   const { get } = await open(t)
   const refused = async (query: string, pointer: string) =>
     t.match(
@@ -102,47 +102,49 @@ t.test('more than two hundred, an empty list, or what does not go together is re
   await refused('queue=q&include=data', '?include')
 })
 
-t.test('ten thousand who ask for one job that is not in memory are one look', async (t) => {
-  const { queueOf, get, looks } = await open(t)
+t.test('ten thousand requests for one uncached job are one command', async (t) => {
+  const { queueOf, get, reads } = await open(t)
   await fill(queueOf('q'), ['one'])
-  const before = await looks()
+  const before = await reads()
   const answers = await Promise.all(Array.from({ length: 10_000 }, () => get('/jobs/q:one')))
-  t.equal((await looks()) - before, 1)
+  t.equal((await reads()) - before, 1)
   t.equal(new Set(answers.map(({ text }) => text)).size, 1)
   t.ok(answers.every(({ status }) => status === 200))
 })
 
-t.test('a thousand different jobs at once are at most ten looks', async (t) => {
-  const { queueOf, get, looks } = await open(t)
+t.test('requests for a thousand different jobs at once are at most ten commands', async (t) => {
+  const { queueOf, get, reads } = await open(t)
   const keys = keysOf(1_000)
   await fill(queueOf('q'), keys)
-  const before = await looks()
+  const before = await reads()
   const answers = await Promise.all(keys.map((key) => get(`/jobs/q:${key}`)))
-  const needed = (await looks()) - before
-  t.ok(needed <= 10, `${needed} looks`)
+  const needed = (await reads()) - before
+  t.ok(needed <= 10, `${needed} commands`)
   t.ok(answers.every(({ status, body }, i) => status === 200 && body.json().id === `q:k${i}`))
 })
 
-t.test('Cache-Control: no-cache reads through, and what fetch() adds by itself does not', async (t) => {
-  const { queueOf, get, looks } = await open(t)
+t.test('Cache-Control: no-cache bypasses the cache, except where fetch() adds it', async (t) => {
+  const { queueOf, get, reads } = await open(t)
   await fill(queueOf('q'), ['one'])
   const { headers } = await get('/jobs/q:one')
-  const before = await looks()
+  const before = await reads()
   const through = await get('/jobs/q:one', { 'cache-control': 'no-cache' })
   t.match(through.headers['cache-status'], /fwd=request/)
   t.match(
     (await get('/jobs?ids=q:one', { 'cache-control': 'no-cache' })).headers['cache-status'],
     /fwd=request/,
   )
-  t.equal((await looks()) - before, 2)
+  t.equal((await reads()) - before, 2)
   const polled = await get('/jobs/q:one', {
-    ...{ 'if-none-match': `${headers['etag']}`, 'cache-control': 'no-cache', pragma: 'no-cache' },
+    'if-none-match': `${headers['etag']}`,
+    'cache-control': 'no-cache',
+    pragma: 'no-cache',
   })
   t.equal(polled.status, 304)
-  t.equal((await looks()) - before, 2)
+  t.equal((await reads()) - before, 2)
 })
 
-t.test('nobody looks: nothing is asked of Redis', async (t) => {
+t.test('an idle service sends no commands', async (t) => {
   const { app } = await open(t)
   const calls = async () =>
     [...(await redis.client.info('commandstats')).matchAll(/^cmdstat_(\w+)\S*:calls=(\d+)/gm)]

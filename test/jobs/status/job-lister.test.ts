@@ -1,5 +1,4 @@
-/** Pages of jobs, over queues that BullMQ itself filled, while jobs come, go and move between one page and the next. */
-
+/** Pages of jobs of queues that BullMQ filled, while jobs come, go and move between one page and the next. */
 import { type Job, type JobType, Queue, Worker } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
@@ -49,7 +48,7 @@ async function setUp(t: Test, prefix = uniquePrefix()) {
   const base = `${prefix}:q:`
   const page = (query: Query) => lister.page({ queue: 'q', ...query })
 
-  /** All pages; `between` is run before each but the first. Ends with an error when it never comes to an end. */
+  /** Reads all pages; `between` runs before each but the first. Throws if the listing does not end. */
   async function walk(query: Query, between: (seen: JobResource[]) => Promise<unknown> = async () => {}) {
     const seen: JobResource[] = []
     for (let turn = 0, cursor: string | undefined; turn < 1_000; turn++) {
@@ -59,14 +58,14 @@ async function setUp(t: Test, prefix = uniquePrefix()) {
       if (found.cursor === null) return seen
       cursor = found.cursor
     }
-    throw new Error('the pages have no end')
+    throw new Error('the listing does not end')
   }
 
   const add = (count: number, name: string, opts: object = {}) =>
     queue.addBulk(
       Array.from({ length: count }, (_, i) => ({ name, data: {}, opts: { jobId: `${name}-${i}`, ...opts } })),
     )
-  /** A job that is in no place yet. */
+  /** Stores jobs that are in no collection yet. */
   const hash = (...keys: string[]) =>
     Promise.all(keys.map((key) => redis.client.hset(base + key, { timestamp: 1_790_000_000_000, name: 'n' })))
   /** Takes the next job as a worker does, and leaves it active. */
@@ -92,7 +91,7 @@ const keysOf = (jobs: JobResource[]) => jobs.map(({ id }) => id.slice(id.indexOf
 const named = (keys: string[], name: string) => keys.filter((key) => key.startsWith(`${name}-`))
 const idsOf = (jobs: Job[]) => jobs.map(({ id }) => id!)
 
-/** Some jobs of every state, each with something of its own to tell. */
+/** Stores jobs of every state, with all kinds of fields. */
 async function fill({ queue, take, prefix }: Awaited<ReturnType<typeof setUp>>, each = 3) {
   for (let i = 0; i < each; i++) {
     await queue.add('fails', {}, { jobId: `f-${i}`, attempts: 1 })
@@ -119,64 +118,61 @@ async function fill({ queue, take, prefix }: Awaited<ReturnType<typeof setUp>>, 
 
 const bullmqName = (state: JobState) => (state === 'waiting' ? 'wait' : state) as JobType
 
-t.test('a state lists the jobs that BullMQ lists in it, in its order, however large the pages', async (t) => {
-  const place = await setUp(t)
-  await fill(place)
+t.test('a state lists the jobs that BullMQ lists, in the same order, for every page size', async (t) => {
+  const env = await setUp(t)
+  await fill(env)
   for (const state of jobStates) {
-    const theirs = idsOf(await place.queue.getJobs([bullmqName(state)], 0, -1, false))
-    t.ok(theirs.length >= 3, `there are some that are ${state}`)
+    const theirs = idsOf(await env.queue.getJobs([bullmqName(state)], 0, -1, false))
+    t.ok(theirs.length >= 3, `some jobs are ${state}`)
     for (const limit of [1, 2, 3, 200]) {
-      const ours = await place.walk({ state, limit })
+      const ours = await env.walk({ state, limit })
       t.strictSame(keysOf(ours), theirs, `${state} by ${limit}`)
       t.ok(ours.every((job) => job.state === state))
     }
   }
 })
 
-t.test('without a state every job is listed, state by state, and a page goes across them', async (t) => {
-  const place = await setUp(t)
-  await fill(place)
+t.test('without a state every job is listed, state by state, and a page may span states', async (t) => {
+  const env = await setUp(t)
+  await fill(env)
   const expected = []
-  for (const state of LISTED_STATES) expected.push(...(await place.walk({ state, limit: 200 })))
+  for (const state of LISTED_STATES) expected.push(...(await env.walk({ state, limit: 200 })))
   t.strictSame([...LISTED_STATES].sort(), [...jobStates].sort())
-  for (const limit of [1, 2, 5, 200]) t.strictSame(await place.walk({ limit }), expected, `by ${limit}`)
+  for (const limit of [1, 2, 5, 200]) t.strictSame(await env.walk({ limit }), expected, `by ${limit}`)
 })
 
-t.test('a listed job is what GET /jobs/:id gives', async (t) => {
+t.test('a listed job equals what GET /jobs/:id returns', async (t) => {
   const app = await startApp(redis, { CACHE_TTL_SHORT: '0' })
   t.teardown(() => app.http.close())
-  const place = await setUp(t, app.prefix)
-  await fill(place)
-  const listed = await place.walk({ limit: 4 })
+  const env = await setUp(t, app.prefix)
+  await fill(env)
+  const listed = await env.walk({ limit: 4 })
   t.equal(new Set(listed.map(({ state }) => state)).size, jobStates.length)
   for (const job of listed) {
     t.strictSame(job, (await app.http.inject(`/jobs/${job.id}`)).json(), `${job.id} is ${job.state}`)
   }
 })
 
-t.test(
-  'one page is one command, whatever it spans, and asks for no more hashes than jobs wanted',
-  async (t) => {
-    const place = await setUp(t)
-    await fill(place, 4)
-    const calls = async (command: string) =>
-      Number(
-        new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await redis.client.info('commandstats'))?.[1] ?? 0,
-      )
-    await place.page({ limit: 7 })
-    const [evals, hashes] = [await calls('evalsha'), await calls('hmget')]
-    await place.page({ limit: 7 })
-    t.equal((await calls('evalsha')) - evals, 1)
-    t.equal((await calls('hmget')) - hashes, 7)
-    t.equal(place.gateway.commandsSent()['listJobs'], 2)
-  },
-)
+t.test('a page is one command, even across states, and reads no more hashes than jobs', async (t) => {
+  const env = await setUp(t)
+  await fill(env, 4)
+  const calls = async (command: string) =>
+    Number(
+      new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await redis.client.info('commandstats'))?.[1] ?? 0,
+    )
+  await env.page({ limit: 7 })
+  const [evals, hashes] = [await calls('evalsha'), await calls('hmget')]
+  await env.page({ limit: 7 })
+  t.equal((await calls('evalsha')) - evals, 1)
+  t.equal((await calls('hmget')) - hashes, 7)
+  t.equal(env.gateway.commandsSent()['listJobs'], 2)
+})
 
-t.test('the last page has no cursor, and an empty queue is one empty page', async (t) => {
+t.test('the last page has no cursor, and an empty queue has one empty page', async (t) => {
   const { page, add, prefix, client } = await setUp(t)
   t.strictSame(await page({ limit: 50 }), { jobs: [], cursor: null })
   await new Promise((resolve) => setTimeout(resolve, 200))
-  t.equal(await client.scard(`${prefix}::sluice:queues`), 0, 'a queue nobody has is not remembered')
+  t.equal(await client.scard(`${prefix}::sluice:queues`), 0, 'a queue without jobs is not remembered')
   await add(4, 'w')
   t.equal((await page({ state: 'waiting', limit: 4 })).cursor, null, 'exactly full')
   t.type((await page({ state: 'waiting', limit: 3 })).cursor, 'string')
@@ -184,58 +180,55 @@ t.test('the last page has no cursor, and an empty queue is one empty page', asyn
 })
 
 t.test('1,400 jobs are listed once each while others are added and removed before every page', async (t) => {
-  const place = await setUp(t)
-  const { queue, client, base } = place
-  await place.add(500, 'w')
-  await place.add(300, 'd', { delay: 60_000 })
-  await place.add(300, 'p', { priority: 5 })
+  const env = await setUp(t)
+  const { queue, client, base } = env
+  await env.add(500, 'w')
+  await env.add(300, 'd', { delay: 60_000 })
+  await env.add(300, 'p', { priority: 5 })
   const finished = Array.from({ length: 300 }, (_, i) => `c-${i}`)
-  await place.hash(...finished)
+  await env.hash(...finished)
   for (const [i, key] of finished.entries()) await client.zadd(`${base}completed`, 1_000 + (i >> 3), key)
-  // Some that are there from the start and go at some time, in every place.
-  await place.add(60, 'gw')
-  await place.add(60, 'gd', { delay: 59_000 })
-  await place.add(60, 'gp', { priority: 4 })
+  // Jobs that exist from the start and are removed at some time, in every collection.
+  await env.add(60, 'gw')
+  await env.add(60, 'gd', { delay: 59_000 })
+  await env.add(60, 'gp', { priority: 4 })
 
   let turn = 0
-  const seen = await place.walk({ limit: 40 }, async () => {
+  const seen = await env.walk({ limit: 40 }, async () => {
     turn++
-    await place.add(7, `new${turn}`)
-    await place.add(7, `newd${turn}`, { delay: 58_000 + turn * 100 })
-    await place.add(7, `newp${turn}`, { priority: turn })
-    await place.hash(`newc-${turn}`)
+    await env.add(7, `new${turn}`)
+    await env.add(7, `newd${turn}`, { delay: 58_000 + turn * 100 })
+    await env.add(7, `newp${turn}`, { priority: turn })
+    await env.hash(`newc-${turn}`)
     await client.zadd(`${base}completed`, 1_000 + turn, `newc-${turn}`)
     for (const kind of ['gw', 'gd', 'gp']) {
       for (const i of [turn, 59 - turn]) await queue.remove(`${kind}-${i}`)
     }
   })
   const keys = keysOf(seen)
-  t.equal(new Set(keys).size, keys.length, 'none twice')
+  t.equal(new Set(keys).size, keys.length, 'no job twice')
   for (const [name, count] of Object.entries({ w: 500, d: 300, p: 300, c: 300 })) {
     t.equal(named(keys, name).length, count, `every ${name}`)
   }
 })
 
-t.test(
-  'waiting jobs are listed once each while workers take from one end what comes in at the other',
-  async (t) => {
-    const { queue, walk, add, take } = await setUp(t)
-    await add(600, 'w')
-    const taken = new Set<string>()
-    let turn = 0
-    const seen = await walk({ state: 'waiting', limit: 25 }, async () => {
-      await add(30, `new${turn++}`)
-      for (let i = 0; i < 20; i++) taken.add((await take()).id!)
-    })
-    const keys = keysOf(seen)
-    t.equal(new Set(keys).size, keys.length, 'none twice')
-    const stayed = idsOf(await queue.getJobs(['wait'], 0, -1, false)).filter((key) => key.startsWith('w-'))
-    t.ok(stayed.length > 100 && taken.size > 100, `${stayed.length} stayed, ${taken.size} were taken`)
-    t.strictSame(named(keys, 'w').slice(0, stayed.length), stayed, 'all that stayed, in their order')
-  },
-)
+t.test('waiting jobs are listed once each while workers take jobs and others arrive', async (t) => {
+  const { queue, walk, add, take } = await setUp(t)
+  await add(600, 'w')
+  const taken = new Set<string>()
+  let turn = 0
+  const seen = await walk({ state: 'waiting', limit: 25 }, async () => {
+    await add(30, `new${turn++}`)
+    for (let i = 0; i < 20; i++) taken.add((await take()).id!)
+  })
+  const keys = keysOf(seen)
+  t.equal(new Set(keys).size, keys.length, 'no job twice')
+  const stayed = idsOf(await queue.getJobs(['wait'], 0, -1, false)).filter((key) => key.startsWith('w-'))
+  t.ok(stayed.length > 100 && taken.size > 100, `${stayed.length} stayed, ${taken.size} were taken`)
+  t.strictSame(named(keys, 'w').slice(0, stayed.length), stayed, 'every job that stayed, in order')
+})
 
-t.test('jobs can be listed and each page removed before the next is asked for', async (t) => {
+t.test('each page of jobs can be removed before the next one is read', async (t) => {
   for (const [state, opts] of [
     ['waiting', {}],
     ['prioritized', { priority: 2 }],
@@ -250,31 +243,28 @@ t.test('jobs can be listed and each page removed before the next is asked for', 
   }
 })
 
-t.test(
-  'a list goes on at the right job whichever of those around the end of the page have gone',
-  async (t) => {
-    const { page, hash, base, client } = await setUp(t)
-    // The page ends behind e; d and c are before it, f, g and h after.
-    const keys = [...'abcdefghijkl']
-    await hash(...keys, 'x', 'y')
-    for (let gone = 0; gone < 63; gone++) {
-      await client.del(`${base}wait`)
-      await client.rpush(`${base}wait`, ...keys)
-      const { cursor } = await page({ state: 'waiting', limit: 5 })
-      const removed = [...'cdefgh'].filter((_, bit) => gone & (1 << bit))
-      for (const key of removed) await client.lrem(`${base}wait`, 0, key)
-      await client.lpush(`${base}wait`, 'x', 'y')
-      const { jobs } = await page({ state: 'waiting', limit: 12, cursor: cursor! })
-      t.strictSame(
-        keysOf(jobs),
-        [...'fghijkl'].filter((key) => !removed.includes(key)),
-        `without ${removed}`,
-      )
-    }
-  },
-)
+t.test('a list goes on at the right job, whichever neighbours of the end of the page are gone', async (t) => {
+  const { page, hash, base, client } = await setUp(t)
+  // The page ends after e; its neighbours are c and d before, f, g and h after.
+  const keys = [...'abcdefghijkl']
+  await hash(...keys, 'x', 'y')
+  for (let gone = 0; gone < 63; gone++) {
+    await client.del(`${base}wait`)
+    await client.rpush(`${base}wait`, ...keys)
+    const { cursor } = await page({ state: 'waiting', limit: 5 })
+    const removed = [...'cdefgh'].filter((_, bit) => gone & (1 << bit))
+    for (const key of removed) await client.lrem(`${base}wait`, 0, key)
+    await client.lpush(`${base}wait`, 'x', 'y')
+    const { jobs } = await page({ state: 'waiting', limit: 12, cursor: cursor! })
+    t.strictSame(
+      keysOf(jobs),
+      [...'fghijkl'].filter((key) => !removed.includes(key)),
+      `without ${removed}`,
+    )
+  }
+})
 
-t.test('a job that was tried and is back at the head does not take the list back there', async (t) => {
+t.test('a retried job at the head does not move the listing back to the head', async (t) => {
   const { page, hash, base, client } = await setUp(t)
   await hash(...'abcdefgh')
   await client.rpush(`${base}active`, ...'abcdefgh')
@@ -286,51 +276,54 @@ t.test('a job that was tried and is back at the head does not take the list back
   t.strictSame(keysOf((await page({ state: 'active', limit: 9, cursor: cursor! })).jobs), [...'fgh'])
 })
 
+t.test('when workers took the end of a page and all jobs behind it, the listing ends', async (t) => {
+  const { page, add, client, base } = await setUp(t)
+  await add(60, 'w')
+  const { jobs, cursor } = await page({ state: 'waiting', limit: 40 })
+  t.equal(jobs.length, 40)
+  for (let i = 0; i < 30; i++) await client.rpop(`${base}wait`)
+  await add(30, 'new')
+  t.strictSame(await page({ state: 'waiting', limit: 40, cursor: cursor! }), { jobs: [], cursor: null })
+})
+
 t.test(
-  'when the workers have taken the end of a page and all behind it, the list is at its end',
+  'when all neighbours of the end of a page are gone, no more jobs are skipped than are gone',
   async (t) => {
     const { page, add, client, base } = await setUp(t)
-    await add(60, 'w')
-    const { jobs, cursor } = await page({ state: 'waiting', limit: 40 })
-    t.equal(jobs.length, 40)
-    for (let i = 0; i < 30; i++) await client.rpop(`${base}wait`)
-    await add(30, 'new')
-    t.strictSame(await page({ state: 'waiting', limit: 40, cursor: cursor! }), { jobs: [], cursor: null })
+    await add(100, 'w')
+    const before = await client.lrange(`${base}wait`, 0, -1)
+    const { cursor } = await page({ state: 'waiting', limit: 10 })
+    for (const key of before.slice(0, 13)) await client.lrem(`${base}wait`, 0, key)
+    const keys = keysOf((await page({ state: 'waiting', limit: 200, cursor: cursor! })).jobs)
+    t.ok(keys.length >= 87 - 13, `${keys.length} of 87 are left`)
+    t.strictSame(keys, before.slice(-keys.length))
   },
 )
 
-t.test('when all around the end of a page have gone, no more jobs are skipped than have gone', async (t) => {
-  const { page, add, client, base } = await setUp(t)
-  await add(100, 'w')
-  const before = await client.lrange(`${base}wait`, 0, -1)
-  const { cursor } = await page({ state: 'waiting', limit: 10 })
-  for (const key of before.slice(0, 13)) await client.lrem(`${base}wait`, 0, key)
-  const keys = keysOf((await page({ state: 'waiting', limit: 200, cursor: cursor! })).jobs)
-  t.ok(keys.length >= 87 - 13, `${keys.length} of 87 are left`)
-  t.strictSame(keys, before.slice(-keys.length))
-})
-
-t.test('a list is followed over thousands of jobs that came and went since the page before', async (t) => {
-  const { page, hash, base, client } = await setUp(t)
-  const keys = Array.from({ length: 6_000 }, (_, i) => `w-${i}`)
-  await hash('w-3000', 'w-3001')
-  await client.rpush(`${base}wait`, ...keys)
-  let cursor: string | null | undefined
-  for (let jobs: JobResource[] = []; jobs.length === 0; ) {
-    const found = await page({ state: 'waiting', limit: 1, ...(cursor ? { cursor } : {}) })
-    jobs = found.jobs
-    cursor = found.cursor
-  }
-  await client.ltrim(`${base}wait`, 0, 3_500)
-  await client.lpush(`${base}wait`, ...Array.from({ length: 2_500 }, (_, i) => `new-${i}`))
-  t.strictSame(keysOf((await page({ state: 'waiting', limit: 1, cursor: cursor! })).jobs), ['w-3001'])
-})
+t.test(
+  'a list goes on at the right job though thousands came and went since the previous page',
+  async (t) => {
+    const { page, hash, base, client } = await setUp(t)
+    const keys = Array.from({ length: 6_000 }, (_, i) => `w-${i}`)
+    await hash('w-3000', 'w-3001')
+    await client.rpush(`${base}wait`, ...keys)
+    let cursor: string | null | undefined
+    for (let jobs: JobResource[] = []; jobs.length === 0; ) {
+      const found = await page({ state: 'waiting', limit: 1, ...(cursor ? { cursor } : {}) })
+      jobs = found.jobs
+      cursor = found.cursor
+    }
+    await client.ltrim(`${base}wait`, 0, 3_500)
+    await client.lpush(`${base}wait`, ...Array.from({ length: 2_500 }, (_, i) => `new-${i}`))
+    t.strictSame(keysOf((await page({ state: 'waiting', limit: 1, cursor: cursor! })).jobs), ['w-3001'])
+  },
+)
 
 t.test(
-  'jobs that finished in the same millisecond are listed once each, though the last one given goes',
+  'jobs that finished in the same millisecond are listed once each, though the last listed one goes',
   async (t) => {
     const { walk, hash, base, client } = await setUp(t)
-    // Characters on both sides of each other by bytes and by the rules of languages.
+    // Characters that sort differently by bytes and by the rules of languages.
     const keys = Array.from({ length: 100 }, (_, i) => `${'aBéZ~_-9'[i % 8]}${i}`)
     await hash(...keys)
     for (const key of keys) await client.zadd(`${base}completed`, 1_790_000_000_123, key)
@@ -340,7 +333,7 @@ t.test(
     t.strictSame(keysOf(await walk({ state: 'completed', limit: 7 })), order)
     const seen = await walk({ state: 'completed', limit: 7 }, async (seen) => {
       const last = keysOf(seen).at(-1)!
-      // Every other time it does not go, but finishes anew.
+      // It is removed or finishes again, in turns.
       if (seen.length % 2) await client.zrem(`${base}completed`, last)
       else await client.zadd(`${base}completed`, 1_790_000_000_999, last)
     })
@@ -348,7 +341,7 @@ t.test(
   },
 )
 
-t.test('a delayed job that is given another time meanwhile takes none of the others with it', async (t) => {
+t.test('a delayed job that is rescheduled between pages moves no other job', async (t) => {
   const { walk, add, queue } = await setUp(t)
   await add(50, 'd', { delay: 60_000 })
   let turn = 0
@@ -361,12 +354,12 @@ t.test('a delayed job that is given another time meanwhile takes none of the oth
   t.equal(new Set(keysOf(seen)).size, 50)
 })
 
-t.test('ids without a job are passed over, and a page is filled up all the same', async (t) => {
+t.test('ids without a job are skipped, and pages are full nevertheless', async (t) => {
   const { page, walk, add, base, client } = await setUp(t)
   await add(20, 'w')
   const real = keysOf(await walk({ state: 'waiting', limit: 50 }))
   for (const [i, key] of real.entries()) await client.linsert(`${base}wait`, 'AFTER', key, `gone-${i}`)
-  // What no job can be: another key of the queue, of another type or with no timestamp.
+  // Other keys of the queue, of another type or without a timestamp.
   await client.set(`${base}text`, 'x')
   await client.hset(`${base}meta`, 'version', 'x')
   await client.lpush(`${base}wait`, 'text', 'meta')
@@ -374,51 +367,45 @@ t.test('ids without a job are passed over, and a page is filled up all the same'
   for (const limit of [1, 3, 200]) t.strictSame(keysOf(await walk({ state: 'waiting', limit })), real)
 })
 
-t.test(
-  'however many ids have no job, a page passes over 500 at most, and the listing gets through',
-  async (t) => {
-    const { page, walk, hash, base, client } = await setUp(t)
-    for (let i = 0; i < 3_500; i++) client.zadd(`${base}failed`, i + 1, `gone-${i}`)
-    await hash('last')
-    await client.zadd(`${base}failed`, 0, 'last')
-    const first = await page({ state: 'failed', limit: 50 })
-    t.strictSame(first.jobs, [])
-    t.type(first.cursor, 'string')
-    t.strictSame(keysOf(await walk({ state: 'failed', limit: 50 })), ['last'])
-  },
-)
+t.test('a page skips at most 500 ids without a job, and the listing completes', async (t) => {
+  const { page, walk, hash, base, client } = await setUp(t)
+  for (let i = 0; i < 3_500; i++) client.zadd(`${base}failed`, i + 1, `gone-${i}`)
+  await hash('last')
+  await client.zadd(`${base}failed`, 0, 'last')
+  const first = await page({ state: 'failed', limit: 50 })
+  t.strictSame(first.jobs, [])
+  t.type(first.cursor, 'string')
+  t.strictSame(keysOf(await walk({ state: 'failed', limit: 50 })), ['last'])
+})
 
-t.test(
-  'what old versions of BullMQ left is read and not touched: markers, and a list for paused jobs',
-  async (t) => {
-    const { page, walk, add, hash, base, client } = await setUp(t)
-    await add(3, 'w')
-    await client.rpush(`${base}wait`, '0:1790000000000')
-    await hash('paused-1', 'paused-2', '0:5')
-    await client.rpush(`${base}paused`, 'paused-1', 'paused-2', '0:5')
-    const before = [await client.lrange(`${base}wait`, 0, -1), await client.lrange(`${base}paused`, 0, -1)]
-    const expected = ['w-2', 'w-1', 'w-0', 'paused-1', 'paused-2']
-    for (const limit of [1, 2, 50]) {
-      const jobs = await walk({ state: 'waiting', limit })
-      t.strictSame(keysOf(jobs), expected)
-      t.ok(jobs.every(({ state }) => state === 'waiting'))
-    }
-    t.equal((await page({ state: 'waiting', limit: 50 })).cursor, null)
-    t.strictSame(
-      [await client.lrange(`${base}wait`, 0, -1), await client.lrange(`${base}paused`, 0, -1)],
-      before,
-    )
-  },
-)
+t.test('markers and the paused list of old BullMQ versions are read and not changed', async (t) => {
+  const { page, walk, add, hash, base, client } = await setUp(t)
+  await add(3, 'w')
+  await client.rpush(`${base}wait`, '0:1790000000000')
+  await hash('paused-1', 'paused-2', '0:5')
+  await client.rpush(`${base}paused`, 'paused-1', 'paused-2', '0:5')
+  const before = [await client.lrange(`${base}wait`, 0, -1), await client.lrange(`${base}paused`, 0, -1)]
+  const expected = ['w-2', 'w-1', 'w-0', 'paused-1', 'paused-2']
+  for (const limit of [1, 2, 50]) {
+    const jobs = await walk({ state: 'waiting', limit })
+    t.strictSame(keysOf(jobs), expected)
+    t.ok(jobs.every(({ state }) => state === 'waiting'))
+  }
+  t.equal((await page({ state: 'waiting', limit: 50 })).cursor, null)
+  t.strictSame(
+    [await client.lrange(`${base}wait`, 0, -1), await client.lrange(`${base}paused`, 0, -1)],
+    before,
+  )
+})
 
-t.test('a key of the wrong type is told as a damaged queue', async (t) => {
+t.test('a key of the wrong type is reported as a damaged queue', async (t) => {
   const { page, base, client } = await setUp(t)
   await client.set(`${base}failed`, 'x')
   await t.rejects(page({ state: 'failed', limit: 50 }), { code: 'QUEUE_DAMAGED' })
   await t.rejects(page({ limit: 50 }), { code: 'QUEUE_DAMAGED' })
 })
 
-t.test('a cursor of another queue or state is refused with what to do', async (t) => {
+t.test('a cursor of another queue or state is refused with advice', async (t) => {
   const { page, add, walk } = await setUp(t)
   await add(5, 'w')
   await add(5, 'p', { priority: 1 })
@@ -435,7 +422,7 @@ t.test('a cursor of another queue or state is refused with what to do', async (t
   t.equal((await walk({ limit: 3 })).length, 10)
 })
 
-t.test('a cursor that was made up is refused or harmless, and never breaks anything', async (t) => {
+t.test('a forged cursor is refused or harmless', async (t) => {
   const { page, add } = await setUp(t)
   await add(5, 'w')
   await add(5, 'd', { delay: 60_000 })

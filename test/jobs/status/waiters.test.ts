@@ -1,4 +1,4 @@
-/** Long polls: who waits is told in the moment it happens, costs nothing until then, and is forgotten when it leaves. */
+/** Long polls end the moment the job changes, cost nothing until then, and are dropped when the client disconnects. */
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue, Worker } from 'bullmq'
@@ -31,7 +31,7 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   }
   const stats = async () => (await app.http.inject('/stats')).json()
   const untilWaiting = (count: number) => eventually(async () => (await stats()).waiting === count)
-  /** A native worker: its job in hand, to be ended when the test says so. */
+  /** Takes a job as a native worker does; the test settles it. */
   const take = async () => {
     const worker = new Worker('q', null, { connection, prefix: app.prefix, autorun: false })
     t.teardown(() => worker.close(true))
@@ -41,23 +41,26 @@ async function open(t: Test, settings: Record<string, string> = {}) {
   return { app, queue, get, post, stats, untilWaiting, take }
 }
 
-t.test('who waits for the end is told in the moment it comes, by whatever worker', async (t) => {
-  const { queue, get, untilWaiting, take } = await open(t)
-  await queue.add('n', {}, { jobId: 'a' })
-  const waiting = get('/jobs/q:a?wait=20')
-  await untilWaiting(1)
-  const job = await take()
-  await job.updateProgress(50)
-  await sleep(50)
-  await job.moveToCompleted({ sum: 3 }, 'token', false)
-  const completedAt = performance.now()
-  const { status, body, headers } = await waiting
-  t.ok(performance.now() - completedAt < 500)
-  t.equal(status, 200)
-  t.match(body.json(), { state: 'completed', result: { sum: 3 }, progress: 50 })
-  t.notOk('retry-after' in headers, 'there is nothing more to ask for')
-  await untilWaiting(0)
-})
+t.test(
+  'a request that waits for the end is answered the moment a native worker settles the job',
+  async (t) => {
+    const { queue, get, untilWaiting, take } = await open(t)
+    await queue.add('n', {}, { jobId: 'a' })
+    const waiting = get('/jobs/q:a?wait=20')
+    await untilWaiting(1)
+    const job = await take()
+    await job.updateProgress(50)
+    await sleep(50)
+    await job.moveToCompleted({ sum: 3 }, 'token', false)
+    const completedAt = performance.now()
+    const { status, body, headers } = await waiting
+    t.ok(performance.now() - completedAt < 500)
+    t.equal(status, 200)
+    t.match(body.json(), { state: 'completed', result: { sum: 3 }, progress: 50 })
+    t.notOk('retry-after' in headers, 'no further poll is needed')
+    await untilWaiting(0)
+  },
+)
 
 t.test(
   'who waits for a job that has ended is answered at once, and so is one that asks for none',
@@ -73,7 +76,7 @@ t.test(
   },
 )
 
-t.test('when the time is up the job is told as it stands, with when to ask again', async (t) => {
+t.test('when the time is up the response is the job as it is, with Retry-After', async (t) => {
   const { queue, get, untilWaiting } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const { status, body, headers, ms } = await get('/jobs/q:a?wait=1')
@@ -84,19 +87,22 @@ t.test('when the time is up the job is told as it stands, with when to ask again
   await untilWaiting(0)
 })
 
-t.test('Prefer: wait is granted, no longer than the most, and answered with what was granted', async (t) => {
-  const { queue, get, untilWaiting, take } = await open(t)
-  await queue.add('n', {}, { jobId: 'a' })
-  const one = await get('/jobs/q:a', { prefer: 'respond-async, wait=1' })
-  t.equal(one.headers['preference-applied'], 'wait=1')
-  t.ok(one.ms >= 1_000)
-  const waiting = get('/jobs/q:a', { prefer: 'wait=999999' })
-  await untilWaiting(1)
-  await (await take()).moveToCompleted(1, 'token', false)
-  t.equal((await waiting).headers['preference-applied'], 'wait=30')
-})
+t.test(
+  'Prefer: wait is granted up to the maximum, and Preference-Applied names the granted wait',
+  async (t) => {
+    const { queue, get, untilWaiting, take } = await open(t)
+    await queue.add('n', {}, { jobId: 'a' })
+    const one = await get('/jobs/q:a', { prefer: 'respond-async, wait=1' })
+    t.equal(one.headers['preference-applied'], 'wait=1')
+    t.ok(one.ms >= 1_000)
+    const waiting = get('/jobs/q:a', { prefer: 'wait=999999' })
+    await untilWaiting(1)
+    await (await take()).moveToCompleted(1, 'token', false)
+    t.equal((await waiting).headers['preference-applied'], 'wait=30')
+  },
+)
 
-t.test('until=change ends with any change: of what was seen, or of the tag that is sent', async (t) => {
+t.test('until=change ends with any change since the request, or since the ETag that it sends', async (t) => {
   const { queue, get, untilWaiting, take } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const first = get('/jobs/q:a?wait=20&until=change')
@@ -111,7 +117,7 @@ t.test('until=change ends with any change: of what was seen, or of the tag that 
   const progressed = await second
   t.match(progressed.body.json(), { progress: 1 })
   const late = await get('/jobs/q:a?wait=20&until=change', { 'if-none-match': etag })
-  t.equal(late.status, 200, 'it has changed since the tag')
+  t.equal(late.status, 200, 'it has changed since the ETag')
   t.ok(late.ms < 2_000)
   const now = `${progressed.headers['etag']}`
   const unchanged = await get('/jobs/q:a?wait=1&until=change', { 'if-none-match': now })
@@ -119,7 +125,7 @@ t.test('until=change ends with any change: of what was seen, or of the tag that 
   t.ok(unchanged.ms >= 1_000)
 })
 
-t.test('a job that is removed while somebody waits is answered 404 at once', async (t) => {
+t.test('a request that waits for a job is answered 404 at once when the job is removed', async (t) => {
   const { queue, get, untilWaiting } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const waiting = get('/jobs/q:a?wait=20')
@@ -130,7 +136,7 @@ t.test('a job that is removed while somebody waits is answered 404 at once', asy
   t.ok(ms < 5_000)
 })
 
-t.test('a job that is not kept is told to those who waited, as its last event has it', async (t) => {
+t.test('requests that wait for a job that is not kept get its result from its final event', async (t) => {
   const { queue, get, untilWaiting, take } = await open(t)
   await queue.add('n', {}, { jobId: 'a', removeOnComplete: true })
   const waiting = [get('/jobs/q:a?wait=20'), get('/jobs/q:a?wait=20&include=data')]
@@ -143,24 +149,27 @@ t.test('a job that is not kept is told to those who waited, as its last event ha
   t.equal((await get('/jobs/q:a')).status, 404)
 })
 
-t.test('POST with wait stores and waits: 201 with the job as it ended, or as it stands', async (t) => {
-  const { app, post, untilWaiting, take } = await open(t)
-  const body = { queue: 'q', name: 'n', opts: { removeOnComplete: true } }
-  const waiting = post('/jobs?wait=20', body)
-  await untilWaiting(1)
-  await (await take()).moveToCompleted('done', 'token', false)
-  const ended = await waiting
-  t.equal(ended.status, 201)
-  t.match(ended.body.json(), { state: 'completed', result: 'done' })
-  const late = await post('/jobs?wait=1', body)
-  t.equal(late.status, 201)
-  t.match(late.body.json(), { state: 'waiting' })
-  t.ok(late.ms >= 1_000)
-  const { location } = late.headers
-  t.equal((await app.http.inject(`${location}`)).statusCode, 200)
-})
+t.test(
+  'POST with wait stores and waits: 201 with the finished job, or the unfinished one when the time is up',
+  async (t) => {
+    const { app, post, untilWaiting, take } = await open(t)
+    const body = { queue: 'q', name: 'n', opts: { removeOnComplete: true } }
+    const waiting = post('/jobs?wait=20', body)
+    await untilWaiting(1)
+    await (await take()).moveToCompleted('done', 'token', false)
+    const ended = await waiting
+    t.equal(ended.status, 201)
+    t.match(ended.body.json(), { state: 'completed', result: 'done' })
+    const late = await post('/jobs?wait=1', body)
+    t.equal(late.status, 201)
+    t.match(late.body.json(), { state: 'waiting' })
+    t.ok(late.ms >= 1_000)
+    const { location } = late.headers
+    t.equal((await app.http.inject(`${location}`)).statusCode, 200)
+  },
+)
 
-t.test('a job that ends before the client could ask is still told', async (t) => {
+t.test('POST with wait returns the result of a job that finishes at once and is not kept', async (t) => {
   const { app, post } = await open(t)
   const worker = new Worker('q', async () => 'quick', { connection, prefix: app.prefix })
   t.teardown(() => worker.close())
@@ -176,27 +185,30 @@ t.test('a job that ends before the client could ask is still told', async (t) =>
   }
 })
 
-t.test('two thousand wait for a thousand jobs: no socket each, few commands, all told', async (t) => {
-  const { app, queue, get, stats, untilWaiting } = await open(t)
-  const keys = Array.from({ length: 1_000 }, (_, i) => `k${i}`)
-  await queue.addBulk(keys.map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
-  const connections = async () =>
-    Number(/connected_clients:(\d+)/.exec(await redis.client.info('clients'))?.[1])
-  const before = { connections: await connections(), looks: (await stats()).commandsSent.jobView ?? 0 }
-  const waiting = [...keys, ...keys].map((key) => get(`/jobs/q:${key}?wait=25`))
-  await untilWaiting(2_000)
-  await sleep(300)
-  const held = (await stats()).commandsSent.jobView - before.looks
-  t.ok(held <= 20, `${held} looks to begin with`)
-  t.equal(await connections(), before.connections)
-  const worker = new Worker('q', async (job) => job.id, { connection, prefix: app.prefix, concurrency: 50 })
-  t.teardown(() => worker.close())
-  const answers = await Promise.all(waiting)
-  t.equal(answers.filter(({ body }) => body.json().state === 'completed').length, 2_000)
-  await untilWaiting(0)
-})
+t.test(
+  'two thousand requests wait for a thousand jobs: no socket each, few commands, all answered',
+  async (t) => {
+    const { app, queue, get, stats, untilWaiting } = await open(t)
+    const keys = Array.from({ length: 1_000 }, (_, i) => `k${i}`)
+    await queue.addBulk(keys.map((jobId) => ({ name: 'n', data: {}, opts: { jobId } })))
+    const connections = async () =>
+      Number(/connected_clients:(\d+)/.exec(await redis.client.info('clients'))?.[1])
+    const before = { connections: await connections(), reads: (await stats()).commandsSent.jobView ?? 0 }
+    const waiting = [...keys, ...keys].map((key) => get(`/jobs/q:${key}?wait=25`))
+    await untilWaiting(2_000)
+    await sleep(300)
+    const reads = (await stats()).commandsSent.jobView - before.reads
+    t.ok(reads <= 20, `${reads} reads to begin with`)
+    t.equal(await connections(), before.connections)
+    const worker = new Worker('q', async (job) => job.id, { connection, prefix: app.prefix, concurrency: 50 })
+    t.teardown(() => worker.close())
+    const answers = await Promise.all(waiting)
+    t.equal(answers.filter(({ body }) => body.json().state === 'completed').length, 2_000)
+    await untilWaiting(0)
+  },
+)
 
-t.test('a client that leaves is forgotten at once, and its job goes on', async (t) => {
+t.test('a request is dropped at once when its client disconnects, and its job goes on', async (t) => {
   const { app, queue, untilWaiting, get } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   await app.http.listen({ host: '127.0.0.1', port: 0 })
@@ -220,7 +232,7 @@ t.test('a client that leaves is forgotten at once, and its job goes on', async (
   t.equal(await queue.getWaitingCount(), 11)
 })
 
-t.test('at the end of the service all who wait are answered with the job as it stands', async (t) => {
+t.test('when the service closes, every waiting request gets the job as it is', async (t) => {
   const { app, queue, get, untilWaiting } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   const waiting = [get('/jobs/q:a?wait=25'), get('/jobs/q:a?wait=25&until=change')]
@@ -234,7 +246,7 @@ t.test('at the end of the service all who wait are answered with the job as it s
   }
 })
 
-t.test('those who wait while events are not heard are told nevertheless', async (t) => {
+t.test('requests that wait while events do not arrive are answered nevertheless', async (t) => {
   const { queue, get, untilWaiting, take, app } = await open(t)
   await queue.add('n', {}, { jobId: 'a' })
   await app.http.inject('/jobs/q:a')
@@ -245,11 +257,11 @@ t.test('those who wait while events are not heard are told nevertheless', async 
   await (await take()).moveToCompleted(1, 'token', false)
   const endedAt = performance.now()
   t.match((await waiting).body.json(), { state: 'completed' })
-  // The read under way may last two seconds yet; then a look a second.
+  // The read under way may take two more seconds; then the job is checked every second.
   t.ok(performance.now() - endedAt < 6_000)
 })
 
-t.test('bad waits are refused with what is wrong', async (t) => {
+t.test('invalid waits are refused with the parameter that is wrong', async (t) => {
   const { get, post } = await open(t)
   for (const query of ['wait=-1', 'wait=31', 'wait=soon', 'wait=1.5', 'until=never', 'wait=1&until=']) {
     const { status, body } = await get(`/jobs/q:a?${query}`)

@@ -1,0 +1,51 @@
+/** Cursors as they are made and as they come back, without Redis. What a listing does with them: job-lister.test.ts. */
+import t from 'tap'
+import { decodeCursor, encodeCursor } from '../../../src/jobs/status/job-cursor.ts'
+import { JOB_FIELDS, JOB_FIELDS_AND_DATA, toStoredJob } from '../../../src/redis/scripts/job-hash.ts'
+
+const inSet = { collection: 'delayed', bookmark: ['d-1', '1790000000000'] }
+const inList = { collection: 'wait', bookmark: [1, 5, 1, 2, 'w-4', 'w-3', 'w-4', 'w-2'] }
+
+t.test('a cursor comes back as it was made, for the query that it belongs to', async (t) => {
+  const delayed = { queue: 'q', state: 'delayed' as const }
+  t.strictSame(decodeCursor(encodeCursor(delayed, inSet), delayed, ['delayed']), inSet)
+  const every = { queue: 'q' }
+  t.strictSame(decodeCursor(encodeCursor(every, inList), every, ['delayed', 'wait', 'paused']), inList)
+})
+
+t.test('a cursor of another queue, state or collection is refused', async (t) => {
+  const waiting = { queue: 'q', state: 'waiting' as const }
+  const cursor = encodeCursor(waiting, inList)
+  const refused = {
+    code: 'INVALID_REQUEST',
+    details: { errors: [{ pointer: '?cursor', detail: /^belongs to another query\./ }] },
+  }
+  t.throws(() => decodeCursor(cursor, { ...waiting, queue: 'other' }, ['wait', 'paused']), refused)
+  t.throws(() => decodeCursor(cursor, { queue: 'q' }, ['wait', 'paused']), refused)
+  t.throws(() => decodeCursor(cursor, waiting, ['paused']), refused)
+})
+
+t.test('a text that is no cursor is refused', async (t) => {
+  const query = { queue: 'q', state: 'waiting' as const }
+  const refused = {
+    code: 'INVALID_REQUEST',
+    details: { errors: [{ pointer: '?cursor', detail: /^is not a valid cursor\./ }] },
+  }
+  const long = encodeCursor(query, { collection: 'wait', bookmark: [1, 5, 1, 1, 'f', 'x'.repeat(8_000)] })
+  for (const text of ['', 'x', long]) t.throws(() => decodeCursor(text, query, ['wait']), refused)
+})
+
+t.test('the fields that scripts read by position come first, and data comes last', async (t) => {
+  t.strictSame(JOB_FIELDS.slice(0, 2), ['finishedOn', 'timestamp'], 'as in job-fields.lua')
+  t.strictSame(JOB_FIELDS_AND_DATA, [...JOB_FIELDS, 'data'])
+})
+
+t.test('a reply becomes a job: absent fields are left out, the score is the due time', async (t) => {
+  const values = [null, '1790000000000', 'n']
+  t.strictSame(toStoredJob('delayed', values, `${1_790_000_060_000 * 0x1000 + 17}`), {
+    state: 'delayed',
+    hash: { timestamp: '1790000000000', name: 'n' },
+    delayedUntilMs: 1_790_000_060_000,
+  })
+  t.equal(toStoredJob('waiting', values, null).delayedUntilMs, undefined)
+})
