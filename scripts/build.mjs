@@ -1,7 +1,7 @@
 /**
- * `npm run build`: src → dist, with the Lua scripts beside their loader.
- *   --if-needed  for `npm start`: only when dist is missing or older than anything in src
- *   --load       src and load → .load, so that a benchmark runs what ships and not what a loader makes of it
+ * `npm run build`: compiles src to dist and copies the Lua scripts beside their loaders.
+ *   --if-needed  for `npm start`: only when dist is missing or older than a source file
+ *   --load       compiles src and load to .load, so that benchmarks run compiled code and not a loader's output
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'

@@ -1,39 +1,100 @@
-/** The rules of the house that a machine can check: who may import whom, and how large a file may grow. */
-import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
-import t from 'tap'
+/**
+ * The structure rules that a machine can check. Exceptions are listed by name, and a list may only shrink: an exception
+ * that is no longer needed fails the test as a violation does.
+ */
+import t, { type Test } from 'tap'
+import ts from 'typescript'
+import {
+  allFiles,
+  exportedNames,
+  files,
+  findCycle,
+  folderOf,
+  functionLengths,
+  type Import,
+  imports,
+  luaFiles,
+  nameOf,
+  nodesOf,
+  read,
+} from './helpers/source.ts'
 
-const src = 'src'
-const files = readdirSync(src, { recursive: true, withFileTypes: true })
-  .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-  .map((entry) => relative(src, join(entry.parentPath, entry.name)))
-
-interface Import {
-  from: string
-  /** A package's name, or a file below src. */
-  to: string
-  typeOnly: boolean
-}
-
-const imports: Import[] = files.flatMap((from) => {
-  const text = readFileSync(join(src, from), 'utf8')
-  return [...text.matchAll(/^import (type )?[^'"]*?(?:from )?'([^']+)'/gms)].map(([, type, to]) => ({
-    from,
-    to: to!.startsWith('.') ? relative(src, join(src, dirname(from), to!)) : to!,
-    typeOnly: type !== undefined,
-  }))
-})
-
-const folderOf = (file: string) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '')
 const features = ['jobs', 'leases', 'webhooks', 'health']
+/** Files that compose others, and that nothing imports. */
+const roots = ['app.ts', 'server.ts', 'cli/key.ts']
+
+// The exceptions. Each list may only shrink.
+
+const scriptsLoadedElsewhere = [
+  'redis/scripts/run-script.ts loads enqueue',
+  'redis/scripts/run-script.ts loads inspect-streams',
+  'redis/scripts/run-script.ts loads list-jobs',
+  'redis/scripts/run-script.ts loads put-subscription',
+  'redis/scripts/run-script.ts loads read-jobs',
+  'redis/scripts/run-script.ts loads recover-stalled',
+  'redis/scripts/run-script.ts loads run-bullmq-commands',
+]
+/** Encodes jobs under a placeholder that no key in Redis has. */
+const placeholderKeys = ['bullmq/job-encoder.ts']
+const longFiles = ['dispatch/dispatcher.ts']
+const longFunctions = [
+  'dispatch/dispatcher.ts createDispatcher',
+  'dispatch/worker-commands.ts createWorkerCommands',
+  'events/event-follower.ts createEventFollower',
+  'events/event-follower.ts follow',
+  'events/queue-events.ts createQueueEvents',
+  'jobs/enqueue/coalescer.ts createCoalescer',
+  'jobs/enqueue/enqueuer.ts createEnqueuer',
+  'jobs/status/status-cache.ts createStatusCache',
+  'jobs/status/waiters.ts createWaiters',
+  'leases/routes.ts leaseRoutes',
+  'redis/connection/connections.ts createRedisConnections',
+  'redis/gateway/redis-gateway.ts createRedisGateway',
+  'redis/gateway/semaphore.ts createSemaphore',
+  'redis/streams/stream-reader.ts createStreamReader',
+  'webhooks/delivery/delivery-worker.ts createDeliveryWorker',
+  'webhooks/subscriptions/routes.ts webhookRoutes',
+  'webhooks/subscriptions/subscription-manager.ts createSubscriptionManager',
+]
+const filesWithMutableState = ['bullmq/command-recorder.ts', 'jobs/job-id.ts', 'jobs/status/job-resource.ts']
+const filesThatSpreadLiterals = [
+  'dispatch/dispatcher.ts',
+  'dispatch/take-reply.ts',
+  'events/queue-events.ts',
+  'jobs/enqueue/add-and-wait.ts',
+  'leases/lease-response.ts',
+  'queues/shared-backend.ts',
+  'redis/streams/stream-reader.ts',
+  'webhooks/delivery/delivery-worker.ts',
+  'webhooks/subscriptions/subscription.ts',
+]
+const sharedNames = [
+  'LeasedJob: dispatch/leased-job.ts, leases/schemas.ts',
+  'SettleResult: dispatch/worker-commands.ts, leases/schemas.ts',
+]
 
 function offenders(isOffence: (found: Import) => boolean): string[] {
   return imports.filter(isOffence).map(({ from, to }) => `${from} → ${to}`)
 }
 
-t.test('the rules see the imports at all', async (t) => {
-  t.ok(imports.some(({ from, to }) => from === 'app.ts' && to === 'jobs/enqueue/enqueuer.ts'))
-  t.ok(imports.some(({ from, to }) => from === 'redis/connection/connections.ts' && to === 'ioredis'))
+/** `exceptions`: the violations that are known; exactly those may exist. */
+function onlyExceptions(
+  t: Test,
+  violations: string[],
+  exceptions: string[],
+  what = 'only the exceptions',
+): void {
+  t.same([...new Set(violations)].sort(), [...exceptions].sort(), what)
+}
+
+t.test('the rules see imports, functions and scripts', async (t) => {
+  const has = (from: string, to: string) => imports.some((found) => found.from === from && found.to === to)
+  t.ok(has('app.ts', 'jobs/enqueue/feature.ts'))
+  t.ok(has('redis/connection/connections.ts', 'ioredis'))
+  t.ok(imports.some(({ from, to, typeOnly }) => from === 'feature.ts' && to === 'fastify' && typeOnly))
+  t.ok(imports.some(({ from, to, typeOnly }) => from === 'app.ts' && to === 'lifecycle.ts' && !typeOnly))
+  t.ok(functionLengths('app.ts').some(({ name, lines }) => name === 'createApp' && lines > 10))
+  t.ok(luaFiles.length > 0)
 })
 
 t.test('features import neither each other nor http/', async (t) => {
@@ -49,6 +110,7 @@ t.test(
   async (t) => {
     const rank: Record<string, number> = {
       '': 0,
+      cli: 0,
       config: 0,
       auth: 0,
       bullmq: 1,
@@ -58,56 +120,101 @@ t.test(
       dispatch: 4,
     }
     for (const feature of features) rank[feature] = 5
-    const roots = ['app.ts', 'server.ts', 'cli/key.ts', 'cli/key-command.ts']
+    // The shared parts that feature.ts names are of every rank; features import it.
+    const rankOf = (file: string) => (file === 'feature.ts' ? 5 : (rank[folderOf(file)] ?? 9))
     const bad = offenders(({ from, to }) => {
       if (roots.includes(from) || folderOf(from) === 'http' || !to.endsWith('.ts')) return false
-      return roots.includes(to) || (rank[folderOf(to)] ?? 9) > (rank[folderOf(from)] ?? 9)
+      return roots.includes(to) || rankOf(to) > rankOf(from)
     })
     t.same(bad, [])
+    const domains = ['redis', 'queues', 'events', 'dispatch', ...features]
     t.same(
-      offenders(
-        ({ from, to }) =>
-          folderOf(from) === 'http' &&
-          ['redis', 'queues', 'events', 'dispatch', ...features].includes(folderOf(to)),
-      ),
+      offenders(({ from, to }) => folderOf(from) === 'http' && domains.includes(folderOf(to))),
       [],
       'http/ knows no domain',
     )
   },
 )
 
-t.test('only server, app, http/ and routes know fastify', async (t) => {
+t.test('feature.ts defines features and knows none: of features it imports types only', async (t) => {
+  const bad = offenders(
+    ({ from, to, typeOnly }) => from === 'feature.ts' && features.includes(folderOf(to)) && !typeOnly,
+  )
+  t.same(bad, [])
+})
+
+t.test('no file is on an import cycle', async (t) => {
+  t.equal(findCycle(), undefined)
+})
+
+t.test('only server, app, feature.ts, http/ and routes import fastify', async (t) => {
   const bad = offenders(
     ({ from, to }) =>
       /^@?fastify/.test(to) &&
-      !['server.ts', 'app.ts'].includes(from) &&
+      !['server.ts', 'app.ts', 'feature.ts'].includes(from) &&
       folderOf(from) !== 'http' &&
       !from.endsWith('routes.ts'),
   )
   t.same(bad, [])
 })
 
-t.test(
-  'only redis/ imports ioredis, only bullmq/, queues/ and dispatch/ import bullmq at runtime',
-  async (t) => {
-    t.same(
-      offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
-      [],
-    )
-    t.same(
-      offenders(
-        ({ from, to, typeOnly }) =>
-          to === 'bullmq' && !typeOnly && !['bullmq', 'queues', 'dispatch'].includes(folderOf(from)),
-      ),
-      [],
-    )
-  },
-)
+t.test('only redis/ imports ioredis, and only bullmq/, queues/ and dispatch/ run bullmq', async (t) => {
+  t.same(
+    offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
+    [],
+  )
+  t.same(
+    offenders(
+      ({ from, to, typeOnly }) =>
+        to === 'bullmq' && !typeOnly && !['bullmq', 'queues', 'dispatch'].includes(folderOf(from)),
+    ),
+    [],
+  )
+})
+
+t.test('only redis/keyspace.ts spells a key', async (t) => {
+  const spelling = allFiles.filter((file) => read(file).includes('::sluice'))
+  t.same(spelling, ['redis/keyspace.ts'], 'keys of the service')
+  const building = files.filter((file) =>
+    nodesOf(file).some((node) => {
+      if (!ts.isTemplateSpan(node)) return false
+      const { expression, literal } = node
+      const name = ts.isPropertyAccessExpression(expression) ? expression.name.text : expression.getText()
+      return /prefix$/i.test(name) && literal.text.startsWith(':')
+    }),
+  )
+  onlyExceptions(t, building, ['redis/keyspace.ts', ...placeholderKeys], 'keys that begin with QUEUE_PREFIX')
+})
+
+t.test('a script is loaded only by the TypeScript file of the same name beside it', async (t) => {
+  const loads = files.flatMap((file) =>
+    nodesOf(file).flatMap((node) => {
+      if (!ts.isCallExpression(node) || !/^load(Script)?$/.test(node.expression.getText())) return []
+      const [argument] = node.arguments
+      return argument && ts.isStringLiteral(argument) ? [{ file, script: argument.text }] : []
+    }),
+  )
+  const included = luaFiles.flatMap((file) =>
+    [...read(file).matchAll(/^--@include ([\w-]+)$/gm)].map(([, name]) => name!),
+  )
+  for (const file of luaFiles) {
+    const name = nameOf(file)
+    const isLoaded = loads.some(({ script }) => script === name)
+    t.ok(isLoaded || included.includes(name), `${file} is loaded, or included by another script`)
+  }
+  onlyExceptions(
+    t,
+    loads
+      .filter(({ file, script }) => file !== `redis/scripts/${script}.ts`)
+      .map(({ file, script }) => `${file} loads ${script}`),
+    scriptsLoadedElsewhere,
+  )
+})
 
 t.test('only server.ts and cli/, and what spawns processes, touch process', async (t) => {
   const bad = files.filter((file) => {
-    const code = readFileSync(join(src, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
-    return /\bprocess\.(env|exit|on|argv|cwd|stdout|stderr)\b/.test(code)
+    const code = read(file).replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
+    return /\bprocess\.(env|exit|exitCode|on|argv|cwd|stdout|stderr)\b/.test(code)
   })
   t.same(bad.sort(), [
     'cli/key.ts',
@@ -117,19 +224,71 @@ t.test('only server.ts and cli/, and what spawns processes, touch process', asyn
   ])
 })
 
-t.test('there is no drawer for odds and ends', async (t) => {
+t.test('no file or folder is named after a kind of code', async (t) => {
   const bad = files.filter((file) =>
     /(^|\/)(utils?|types|services|controllers|helpers|common|models|index)(\/|\.ts$)/.test(file),
   )
   t.same(bad, [])
 })
 
-t.test('a file fits a reader’s head: about 200 lines, a table up to 300', async (t) => {
-  const long = files.filter((file) => readFileSync(join(src, file), 'utf8').split('\n').length > 300)
-  t.same(long, [])
+t.test('a folder holds at most 16 files; a script and its function count as one', async (t) => {
+  const rooms = new Map<string, Set<string>>()
+  for (const file of allFiles) {
+    const folder = file.slice(0, Math.max(0, file.lastIndexOf('/')))
+    rooms.set(folder, (rooms.get(folder) ?? new Set()).add(nameOf(file)))
+  }
+  t.same(
+    [...rooms].filter(([, names]) => names.size > 16).map(([folder]) => folder),
+    [],
+  )
 })
 
-t.test('every file says what it is for', async (t) => {
-  const silent = files.filter((file) => !readFileSync(join(src, file), 'utf8').startsWith('/**'))
+t.test('a file has at most 300 lines', async (t) => {
+  const long = files.filter((file) => read(file).split('\n').length - 1 > 300)
+  onlyExceptions(t, long, longFiles)
+})
+
+t.test('a function has at most 100 lines', async (t) => {
+  const long = files.flatMap((file) =>
+    functionLengths(file)
+      .filter(({ lines }) => lines > 100)
+      .map(({ name }) => `${file} ${name}`),
+  )
+  onlyExceptions(t, long, longFunctions)
+})
+
+t.test('every file begins with a header', async (t) => {
+  const silent = files.filter((file) => !read(file).startsWith('/**'))
   t.same(silent, [])
+})
+
+t.test('no module keeps mutable state', async (t) => {
+  const mutable = files.filter((file) =>
+    nodesOf(file).some(
+      (node) =>
+        ts.isVariableStatement(node) &&
+        ts.isSourceFile(node.parent) &&
+        !(node.declarationList.flags & ts.NodeFlags.Const),
+    ),
+  )
+  onlyExceptions(t, mutable, filesWithMutableState)
+})
+
+t.test('no object literal spreads an object literal', async (t) => {
+  const spreading = files.filter((file) =>
+    nodesOf(file).some(
+      (node) => ts.isSpreadAssignment(node) && ts.isObjectLiteralExpression(node.expression),
+    ),
+  )
+  onlyExceptions(t, spreading, filesThatSpreadLiterals)
+})
+
+t.test('two different things never share an exported name', async (t) => {
+  const owners = new Map<string, string[]>()
+  for (const file of files)
+    for (const name of new Set(exportedNames(file))) owners.set(name, [...(owners.get(name) ?? []), file])
+  const shared = [...owners]
+    .filter(([, own]) => own.length > 1)
+    .map(([name, own]) => `${name}: ${own.join(', ')}`)
+  onlyExceptions(t, shared, sharedNames)
 })

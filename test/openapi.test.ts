@@ -1,4 +1,4 @@
-/** What is committed is what the source says: the OpenAPI document, and the example of the settings. */
+/** The committed OpenAPI document and settings documents are what the source generates. */
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { openapiDocument, openapiText } from '../openapi/generate.ts'
@@ -26,11 +26,11 @@ const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   })),
 )
 
-t.test('openapi/openapi.json is what `npm run openapi` makes now', async (t) => {
+t.test('openapi/openapi.json is what `npm run openapi` generates', async (t) => {
   t.equal(await committed('openapi/openapi.json'), await openapiText())
 })
 
-t.test('an operation has a name of its own, a summary and a tag', async (t) => {
+t.test('every operation has a unique operationId, a summary and a tag', async (t) => {
   t.ok(operations.length > 0)
   for (const { name, operation } of operations) {
     t.match(operation.operationId, /^[a-z][A-Za-z]+$/, name)
@@ -38,11 +38,11 @@ t.test('an operation has a name of its own, a summary and a tag', async (t) => {
     t.ok(operation.tags?.length, `${name} has a tag`)
   }
   const ids = operations.map(({ operation }) => operation.operationId)
-  t.equal(new Set(ids).size, ids.length, 'no two share an operationId')
+  t.equal(new Set(ids).size, ids.length, 'operationIds are unique')
 })
 
-t.test('an operation says which problems it answers with, as application/problem+json', async (t) => {
-  // Of these statuses the body says more than a problem could: how each job fared, or how things are.
+t.test('every operation documents its errors as application/problem+json', async (t) => {
+  // These respond with more than a problem: the result of each job, or the health.
   const others = ['POST /jobs/batch 422', 'GET /health 503', 'GET /health/ready 503', 'GET /health/redis 503']
   for (const { name, operation } of operations) {
     const failures = Object.entries(operation.responses).filter(([status]) => /^[45]/.test(status))
@@ -63,16 +63,26 @@ t.test('an operation says which problems it answers with, as application/problem
   }
 })
 
-t.test('every $ref of the document leads somewhere', async (t) => {
+t.test('every $ref of the document resolves', async (t) => {
   for (const [, name] of JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g))
     t.ok(document.components.schemas[name!], name!)
 })
 
-t.test('.env.example is what `npm run env:example` makes now', async (t) => {
+t.test('.env.example is what `npm run env:example` generates', async (t) => {
   t.equal(await committed('.env.example'), envExample())
 })
 
+<<<<<<< HEAD
 t.test('.env.example names every setting once, and sets none', async (t) => {
+=======
+t.test('the settings table of the README is what `npm run env:example` generates', async (t) => {
+  const readme = await committed('README.md')
+  t.match(readme, /<!-- settings -->/)
+  t.equal(withSettings(readme), readme)
+})
+
+t.test('.env.example and the table list every setting once, and set none', async (t) => {
+>>>>>>> area-compose
   const lines = envExample().split('\n')
   for (const name of Object.keys(ConfigSchema.properties)) {
     t.equal(lines.filter((line) => line.startsWith(`# ${name}=`)).length, 1, name)

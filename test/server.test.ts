@@ -1,4 +1,4 @@
-/** The process as an operator meets it: real signals, real sockets, a real restart. */
+/** The process as an operator sees it: real signals, sockets and restarts. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -30,7 +30,7 @@ async function start(t: Test, env: Record<string, string>): Promise<Running> {
   const lines: Record<string, unknown>[] = []
   let text = ''
   const url = await new Promise<string>((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`ended with ${code}: ${text}`)))
+    child.once('exit', (code) => reject(new Error(`exited with ${code}: ${text}`)))
     child.stderr?.on('data', (data) => {
       text += data
     })
@@ -73,10 +73,10 @@ t.test('a job survives a restart of the service and its private Redis', async (t
   const second = await start(t, { DATA_DIR })
   t.match(await (await fetch(`${second.url}/jobs/q:kept`)).json(), { state: 'waiting' })
   second.child.kill('SIGINT')
-  t.equal((await once(second.child, 'exit'))[0], 0, 'Ctrl-C is as clean')
+  t.equal((await once(second.child, 'exit'))[0], 0, 'SIGINT is as clean')
 })
 
-t.test('a job survives a service that is killed, and the Redis it leaves behind is taken over', async (t) => {
+t.test('a job survives a service that is killed, whose Redis the next start takes over', async (t) => {
   const DATA_DIR = await dataDir(t)
   const first = await start(t, { DATA_DIR })
   await post(first.url, { queue: 'q', name: 'n', opts: { jobId: 'kept' } })
@@ -89,7 +89,7 @@ t.test('a job survives a service that is killed, and the Redis it leaves behind 
   t.equal((await once(second.child, 'exit'))[0], 0)
 })
 
-t.test('at SIGTERM a request that is on its way is answered before the process ends', async (t) => {
+t.test('after SIGTERM a request in flight is served before the process exits', async (t) => {
   const { child, url } = await start(t, { DATA_DIR: await dataDir(t), ENQUEUE_BATCH_DELAY: '400' })
   const { port } = new URL(url)
   const socket = connect(Number(port), '127.0.0.1')
@@ -101,12 +101,12 @@ t.test('at SIGTERM a request that is on its way is answered before the process e
   await new Promise((resolve) => setTimeout(resolve, 150))
   const exit = once(child, 'exit')
   child.kill('SIGTERM')
-  const [answer] = await once(socket, 'data')
-  t.match(String(answer), /^HTTP\/1.1 201/)
+  const [response] = await once(socket, 'data')
+  t.match(String(response), /^HTTP\/1.1 201/)
   t.equal((await exit)[0], 0)
 })
 
-t.test('beyond loopback it serves only who says that strangers may', async (t) => {
+t.test('beyond loopback it starts only with ALLOW_ANONYMOUS while there are no keys', async (t) => {
   const DATA_DIR = await dataDir(t)
   await t.rejects(start(t, { DATA_DIR, HOST: '0.0.0.0' }), /ALLOW_ANONYMOUS/)
   const { child, lines } = await start(t, { DATA_DIR, HOST: '0.0.0.0', ALLOW_ANONYMOUS: 'true' })
@@ -115,10 +115,10 @@ t.test('beyond loopback it serves only who says that strangers may', async (t) =
   await once(child, 'exit')
 })
 
-t.test('with a key it serves beyond loopback, and nobody without that key', async (t) => {
+t.test('with a key it listens beyond loopback, and refuses requests without that key', async (t) => {
   const DATA_DIR = await dataDir(t)
-  const words = ['create', '--id', 'mailer', '--scopes', 'enqueue,read', '--queues', 'q']
-  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', ...words], {
+  const args = ['create', '--id', 'mailer', '--scopes', 'enqueue,read', '--queues', 'q']
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', ...args], {
     env: { PATH: process.env['PATH'] ?? '', API_KEYS_FILE: join(DATA_DIR, 'keys.json') },
   })
   const secret = stdout.split('\n')[0]!
@@ -134,16 +134,27 @@ t.test('with a key it serves beyond loopback, and nobody without that key', asyn
   t.match(
     lines.find((line) => line['status'] === 404),
     { key: 'mailer' },
-    'the log says whose request it was',
+    'the log names the key of the request',
   )
 })
 
-t.test('a command of the keys that is wrong says so and ends with 1', async (t) => {
+t.test('a mistake in the arguments of `npm run key` is reported with exit code 1', async (t) => {
   const bad = run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', 'create', '--id', 'a'])
   await t.rejects(bad, { code: 1, stderr: /--scopes is missing/ })
 })
 
-t.test('a bad setting ends the start with a sentence for each, and none of the values', async (t) => {
+t.test('`npm run key -- --help` prints the usage with exit code 0', async (t) => {
+  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'src/cli/key.ts', '--help'])
+  t.match(stdout, /^Usage:/)
+})
+
+t.test('an unknown name in FEATURES_DISABLED is reported with the names to choose from', async (t) => {
+  const env = { DATA_DIR: await dataDir(t), REDIS_URL: 'redis://127.0.0.1:1', SECRET: 'x'.repeat(32) }
+  const bad = start(t, { ...env, FEATURES_DISABLED: 'hooks' })
+  await t.rejects(bad, /there is no feature hooks. Choose from: events, leases, webhooks/)
+})
+
+t.test('every invalid setting is reported, without its value, before the process exits', async (t) => {
   const bad = start(t, { REDIS_URL: 'http://user:hunter2@x', PORT: 'eighty' })
   await t.rejects(bad, /REDIS_URL must match/)
   const error = await bad.catch((error: Error) => error)
@@ -151,7 +162,7 @@ t.test('a bad setting ends the start with a sentence for each, and none of the v
   t.notMatch((error as Error).message, /hunter2/)
 })
 
-t.test('one line for a failed request, none for an ordinary one, and no data or secrets in it', async (t) => {
+t.test('a failed request is one log line, others are none, and no line holds data or secrets', async (t) => {
   const { child, url, lines } = await start(t, { DATA_DIR: await dataDir(t) })
   const before = lines.length
   await post(url, { queue: 'q', name: 'n', data: { password: 'hunter2' }, opts: { jobId: 'a' } })
@@ -167,7 +178,7 @@ t.test('one line for a failed request, none for an ordinary one, and no data or 
   t.notMatch(JSON.stringify(lines), /hunter2/)
 })
 
-t.test('LOG_REQUESTS=all writes a line for every answer', async (t) => {
+t.test('LOG_REQUESTS=all logs every response', async (t) => {
   const { child, url, lines } = await start(t, { DATA_DIR: await dataDir(t), LOG_REQUESTS: 'all' })
   await fetch(`${url}/health/live`)
   child.kill('SIGTERM')

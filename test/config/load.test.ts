@@ -1,3 +1,4 @@
+/** Settings: defaults, bounds, aliases and contradictions; every problem is reported and no value is repeated. */
 import t from 'tap'
 import { ConfigError, isLoopback, loadConfig } from '../../src/config/load.ts'
 import { aliases, ConfigSchema } from '../../src/config/schema.ts'
@@ -15,7 +16,7 @@ interface Setting {
 const settings = Object.entries(ConfigSchema.properties as unknown as Record<string, Setting>)
 const integers = settings.filter(([, { type }]) => type === 'integer')
 
-/** What is wrong with an environment; it is a failure of the test if nothing is. */
+/** The problems of an environment; throws when it has none. */
 function problemsOf(env: Record<string, string>): string[] {
   try {
     loadConfig(env)
@@ -26,24 +27,24 @@ function problemsOf(env: Record<string, string>): string[] {
   throw new Error(`${JSON.stringify(env)} was accepted`)
 }
 
-t.test('an empty environment loads every default, and leaves out what has none', async (t) => {
+t.test('an empty environment loads every default, and omits settings without one', async (t) => {
   const defaults = settings.filter(([, setting]) => setting.default !== undefined)
   t.same(loadConfig({}), Object.fromEntries(defaults.map(([name, setting]) => [name, setting.default])))
   t.match(loadConfig({}), { HOST: '127.0.0.1', PORT: 3000, NODE_ENV: 'development', BUILDING: false })
   t.equal(loadConfig({}).REDIS_URL, undefined)
 })
 
-t.test('every setting says what it is for', async (t) => {
+t.test('every setting has a description', async (t) => {
   for (const [name, { description }] of settings) t.match(description, /\S.*\.$/, name)
 })
 
-t.test('an empty or blank variable counts as unset, unknown ones are nobody’s business', async (t) => {
+t.test('an empty or blank variable counts as unset, and unknown variables are ignored', async (t) => {
   const blank = Object.fromEntries(settings.map(([name], index) => [name, index % 2 ? '' : '  ']))
   t.same(loadConfig({ ...blank, HOME: '/root', REDIS_POOL: 'x' }), loadConfig({}))
   t.same(loadConfig({ PORT: undefined }), loadConfig({}))
 })
 
-t.test('the names of the field reports are understood', async (t) => {
+t.test('the names of the field reports are aliases', async (t) => {
   t.same(Object.keys(aliases).sort(), [
     'REDIS_MAX_CONNECTIONS',
     'REDIS_MAX_WAITING_CLIENTS',
@@ -54,13 +55,17 @@ t.test('the names of the field reports are understood', async (t) => {
     t.equal(loadConfig({ [alias]: '77' })[name], 77, `${alias} sets ${name}`)
     t.equal(loadConfig({ [alias]: '77', [name]: '78' })[name], 78, `${name} wins over ${alias}`)
     t.equal(loadConfig({ [alias]: '77', [name]: '' })[name], 77, `an empty ${name} does not`)
-    t.match(problemsOf({ [alias]: 'x' }), [new RegExp(`^${alias} `)], 'a problem names what was set')
+    t.match(
+      problemsOf({ [alias]: 'x' }),
+      [new RegExp(`^${alias} `)],
+      'a problem names the variable that was set',
+    )
   }
 })
 
-t.test('numbers hold within their bounds and not one beyond', async (t) => {
+t.test('a number is accepted within its bounds and refused one beyond', async (t) => {
   for (const [name, { minimum, maximum }] of integers) {
-    // A reserve that eats the whole limit is another problem, with a test of its own.
+    // Keeps the reserve below the limit, which is a rule with a test of its own.
     const base = { REDIS_POOL_ABSOLUTE_MAX: '5' }
     for (const value of [minimum, maximum]) {
       t.match(loadConfig({ ...base, [name]: ` ${value} ` }), { [name]: value }, `${name} ${value}`)
@@ -75,7 +80,7 @@ t.test('numbers hold within their bounds and not one beyond', async (t) => {
   }
 })
 
-t.test('flags, choices and patterns take what they name and nothing else', async (t) => {
+t.test('flags, choices and patterns accept what they name and nothing else', async (t) => {
   for (const [value, flag] of Object.entries({ true: true, 1: true, false: false, 0: false })) {
     t.equal(loadConfig({ BUILDING: value }).BUILDING, flag, value)
   }
@@ -95,7 +100,7 @@ t.test('flags, choices and patterns take what they name and nothing else', async
   }
 })
 
-t.test('all problems are told at once and none repeats a value, which may be a secret', async (t) => {
+t.test('all problems are reported at once and none repeats a value, which may be secret', async (t) => {
   const secret = 'http://user:hunter2@host'
   const wrong = settings.filter(([, setting]) => setting.type !== 'string' || setting.pattern)
   const problems = problemsOf(Object.fromEntries(wrong.map(([name]) => [name, secret])))
@@ -115,26 +120,23 @@ t.test('a reserve that leaves no connection is refused, unless the total is give
   t.ok(loadConfig({ ...env, REDIS_POOL_ABSOLUTE_MAX: '5' }))
 })
 
-t.test('loopback is what only this machine can reach', async (t) => {
+t.test('loopback is every address that only this machine can reach', async (t) => {
   for (const host of ['127.0.0.1', '127.1.2.3', '::1', 'localhost']) t.ok(isLoopback(host), host)
   for (const host of ['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com', 'localhost.example.com']) {
     t.notOk(isLoopback(host), host)
   }
 })
 
-t.test('a wait for replicas has to fit into the time of a command, twice', async (t) => {
+t.test('the wait for replicas must fit twice into the timeout of a command', async (t) => {
   const env = { DURABILITY_REPLICAS: '1', REDIS_COMMAND_TIMEOUT: '2000' }
   t.match(problemsOf({ ...env, DURABILITY_TIMEOUT: '1000' }), [
     /^REDIS_COMMAND_TIMEOUT must be more than twice/,
   ])
   t.ok(loadConfig({ ...env, DURABILITY_TIMEOUT: '999' }))
-  t.ok(
-    loadConfig({ REDIS_COMMAND_TIMEOUT: '2000', DURABILITY_TIMEOUT: '1000' }),
-    'without replicas it is nothing',
-  )
+  t.ok(loadConfig({ REDIS_COMMAND_TIMEOUT: '2000', DURABILITY_TIMEOUT: '1000' }), 'no rule without replicas')
 })
 
-t.test('in production with a Redis of its own a service needs a secret', async (t) => {
+t.test('in production with REDIS_URL a secret is required', async (t) => {
   const env = { NODE_ENV: 'production', REDIS_URL: 'redis://h' }
   t.match(problemsOf(env), [/^SECRET is missing/])
   t.ok(loadConfig({ ...env, SECRET: 'x'.repeat(32) }))

@@ -1,4 +1,4 @@
-/** The whole service, in this process, on a test's Redis and prefix. `inject` speaks HTTP to it without a socket. */
+/** The whole service in this process, on the Redis of the test and a prefix of its own. `inject` sends requests without a socket. */
 import { pino } from 'pino'
 import { type App, createApp } from '../../src/app.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -10,7 +10,7 @@ export interface TestApp extends App {
   prefix: string
 }
 
-/** `settings`: environment variables, as an operator would give them. Close it with `t.teardown(() => app.http.close())`. */
+/** `settings`: environment variables. Close the app with `t.teardown(() => app.http.close())`. */
 export async function startApp(
   redis: { socket: string },
   settings: Record<string, string> = {},
@@ -28,15 +28,15 @@ export function testConfig(settings: Record<string, string> = {}): Config {
     REPLICAS: '1',
     QUEUE_PREFIX: uniquePrefix(),
     LOG_LEVEL: 'silent',
-    // A machine that is busy with other tests makes the loop lag; http/pressure.test.ts sets it.
+    // Other tests delay the event loop of this one; http/pressure.test.ts sets it.
     MAX_EVENT_LOOP_DELAY: '0',
-    // Whoever tests may have keys of their own.
+    // The developer may have keys in the default file.
     API_KEYS_FILE: '/nowhere/keys.json',
     ...settings,
   })
 }
 
-/** Waits until `/health/ready` says yes; a Redis that is meant to be away says no for ever, so this gives up. */
+/** Resolves once `/health/ready` responds with 200; rejects after `timeoutMs`. */
 export async function untilReady(app: App, timeoutMs = 10_000): Promise<void> {
   await eventually(async () => {
     const { statusCode } = await app.http.inject('/health/ready')
@@ -44,14 +44,14 @@ export async function untilReady(app: App, timeoutMs = 10_000): Promise<void> {
   }, timeoutMs)
 }
 
-/** Asks until the answer is yes. For what another process does in its own time; never for what this one could signal. */
+/** Polls until the condition holds. Only for what another process does; what this process does must be signalled. */
 export async function eventually(
   condition: () => Promise<boolean> | boolean,
   timeoutMs = 10_000,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not so within ${timeoutMs} ms`)
+    if (performance.now() > deadline) throw new Error(`The condition did not hold within ${timeoutMs} ms`)
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
 }

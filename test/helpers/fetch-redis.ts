@@ -1,4 +1,4 @@
-/** Runs once before all tests: gets a redis-server where there is none, so that no test file has to wait for it. */
+/** Runs once before all tests: fetches a redis-server where none is installed, so that no test file waits for it. */
 import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
 
 const { path, version } = await findRedisBinary({

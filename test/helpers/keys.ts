@@ -1,4 +1,4 @@
-/** A service with API keys: its file is made first, as an operator would with `npm run key`. */
+/** A service with API keys, whose file is created before the start, as with `npm run key`. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ export interface Grant {
   rate?: Rate
 }
 
-/** @returns the service, the secret of each id, and the path of the file. */
+/** Resolves with the service, the secret of each id, and the path of the key file. */
 export async function startAppWithKeys<Id extends string>(
   t: Test,
   redis: { socket: string },
