@@ -72,17 +72,7 @@ t.test('.env.example is what `npm run env:example` generates', async (t) => {
   t.equal(await committed('.env.example'), envExample())
 })
 
-<<<<<<< HEAD
 t.test('.env.example names every setting once, and sets none', async (t) => {
-=======
-t.test('the settings table of the README is what `npm run env:example` generates', async (t) => {
-  const readme = await committed('README.md')
-  t.match(readme, /<!-- settings -->/)
-  t.equal(withSettings(readme), readme)
-})
-
-t.test('.env.example and the table list every setting once, and set none', async (t) => {
->>>>>>> area-compose
   const lines = envExample().split('\n')
   for (const name of Object.keys(ConfigSchema.properties)) {
     t.equal(lines.filter((line) => line.startsWith(`# ${name}=`)).length, 1, name)
