@@ -16,7 +16,7 @@ const SLOW = [
   'test/http/',
   'test/jobs/enqueue/conformance.test.ts',
   'test/jobs/status/coherence',
-  'test/jobs/status/waiters.test.ts',
+  'test/jobs/status/waiting/waiters.test.ts',
   'test/leases/',
   'test/redis/acl/',
   'test/redis/connection/tls.test.ts',

@@ -17,13 +17,13 @@ import type { RenderLease } from './lease-response.ts'
 import type { ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
   ExtendBody,
-  ExtendResult,
+  ExtendResponse,
   LEASE_MS,
   LeasedJobs,
   LeaseParams,
   SettleBody,
   type SettleItem,
-  SettleResult,
+  SettleResponse,
   TakeBody,
 } from './schemas.ts'
 
@@ -79,8 +79,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       tags: ['work'],
       body: SettleBody,
       response: {
-        200: { ...SettleResult, description: 'All jobs are settled.' },
-        207: { ...SettleResult, description: 'Some jobs are not settled; see `results`.' },
+        200: { ...SettleResponse, description: 'All jobs are settled.' },
+        207: { ...SettleResponse, description: 'Some jobs are not settled; see `results`.' },
         ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
       },
     },
@@ -110,8 +110,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       tags: ['work'],
       body: ExtendBody,
       response: {
-        200: { ...ExtendResult, description: 'All leases are extended.' },
-        207: { ...ExtendResult, description: 'Some leases are lost; nothing was written for those jobs.' },
+        200: { ...ExtendResponse, description: 'All leases are extended.' },
+        207: { ...ExtendResponse, description: 'Some leases are lost; nothing was written for those jobs.' },
         ...problemResponses(PROBLEMS),
       },
     },

@@ -56,7 +56,7 @@ export const TakeBody = Type.Object(
 )
 export type TakeBody = Static<typeof TakeBody>
 
-const LeasedJob = Type.Object(
+const LeasedJobSchema = Type.Object(
   {
     id: Type.String({ description: 'Id of the job: `queue:key`.' }),
     name: Type.String({ description: 'Name of the job.' }),
@@ -78,7 +78,7 @@ const LeasedJob = Type.Object(
 )
 
 export const LeasedJobs = Type.Object(
-  { jobs: Type.Array(LeasedJob, { description: 'The jobs, in the order in which to work them.' }) },
+  { jobs: Type.Array(LeasedJobSchema, { description: 'The jobs, in the order in which to work them.' }) },
   { title: 'LeasedJobs' },
 )
 
@@ -164,15 +164,15 @@ const result = {
   error: optional(Problem),
 }
 
-export const SettleResult = Type.Object(
+export const SettleResponse = Type.Object(
   {
     results: Type.Array(Type.Object(result), { description: 'One for each item, in order.' }),
-    jobs: Type.Array(LeasedJob, { description: 'The jobs that `next` has taken.' }),
+    jobs: Type.Array(LeasedJobSchema, { description: 'The jobs that `next` has taken.' }),
   },
   { title: 'SettlementResult' },
 )
 
-export const ExtendResult = Type.Object(
+export const ExtendResponse = Type.Object(
   {
     results: Type.Array(
       Type.Object({

@@ -6,7 +6,7 @@
 import type { CachedJob } from '../status/cache-entry.ts'
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
-import type { Waiters } from '../status/waiters.ts'
+import type { Waiters } from '../status/waiting/waiters.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'

@@ -8,7 +8,7 @@ import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import { listJobs } from '../../redis/scripts/list-jobs.ts'
 import { decodeCursor, encodeCursor } from './job-cursor.ts'
-import { type JobResource, resourceFromStoredJob } from './job-resource.ts'
+import { type JobResource, resourceFromRecord } from './job-resource.ts'
 
 export interface ListRequest {
   queue: string
@@ -60,7 +60,7 @@ export function createJobLister(registry: QueueRegistry, gateway: RedisGateway):
     )
     if (jobs.length > 0) registry.remember(queue)
     return {
-      jobs: jobs.map(({ key, job }) => resourceFromStoredJob({ queue, key }, job)),
+      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job)),
       cursor: next === undefined ? null : encodeCursor(request, next),
     }
   }

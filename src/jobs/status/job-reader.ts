@@ -4,10 +4,10 @@
  */
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
-import { type JobRequest, readJobs, type StoredJobWithLogs } from '../../redis/scripts/read-jobs.ts'
+import { type JobRecordWithLogs, type JobRequest, readJobs } from '../../redis/scripts/read-jobs.ts'
 import { createCoalescer } from '../enqueue/coalescer.ts'
 import type { JobRef } from '../job-id.ts'
-import { type JobResource, resourceFromStoredJob } from './job-resource.ts'
+import { type JobResource, resourceFromRecord } from './job-resource.ts'
 
 export interface Include {
   data: boolean
@@ -72,9 +72,9 @@ export function createJobReader(registry: QueueRegistry, gateway: RedisGateway):
   return { read, close: coalescer.close }
 }
 
-function toResource(ref: JobRef, job: StoredJobWithLogs | undefined): JobResource | undefined {
+function toResource(ref: JobRef, job: JobRecordWithLogs | undefined): JobResource | undefined {
   if (!job) return undefined
-  const resource = resourceFromStoredJob(ref, job)
+  const resource = resourceFromRecord(ref, job)
   if (job.logs !== undefined) resource.logs = job.logs
   return resource
 }

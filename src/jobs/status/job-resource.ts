@@ -6,7 +6,7 @@ import { hash } from 'node:crypto'
 import type { JobState } from '../../bullmq/job-states.ts'
 import { jsonText, parseJsonText } from '../../bullmq/json-text.ts'
 import type { QueueEvent } from '../../events/queue-events.ts'
-import type { StoredJob } from '../../redis/scripts/job-hash.ts'
+import type { JobRecord } from '../../redis/scripts/job-hash.ts'
 import { millisecondsOf } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'
 
@@ -93,7 +93,7 @@ function createNewJobEtag(): (r: JobResource) => string {
   }
 }
 
-export function resourceFromStoredJob(ref: JobRef, stored: StoredJob): JobResource {
+export function resourceFromRecord(ref: JobRef, stored: JobRecord): JobResource {
   const { hash: fields, delayedUntilMs } = stored
   const opts = (parseJsonText(fields.opts) ?? {}) as { attempts?: number }
   // Assigned field by field: objects built by spreading each get a hidden class that is larger than the object.
@@ -118,7 +118,7 @@ export function resourceFromStoredJob(ref: JobRef, stored: StoredJob): JobResour
   return job
 }
 
-/** Equals what {@link resourceFromStoredJob} returns until something changes the job. */
+/** Equals what {@link resourceFromRecord} returns until something changes the job. */
 export function resourceOfNewJob(
   ref: JobRef,
   job: { name: string; state: JobState; timestamp: number },

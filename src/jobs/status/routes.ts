@@ -11,7 +11,7 @@ import type { Include } from './job-reader.ts'
 import { isNotModified, retryAfterS, waitOf, wantsReadThrough } from './polling.ts'
 import { Job, JobHeaders, JobList, JobParams, JobQuery, JobsQuery, MAX_JOBS, PAGE } from './schemas.ts'
 import type { StatusCache } from './status-cache.ts'
-import type { Waiters, WaitRequest } from './waiters.ts'
+import type { Waiters, WaitRequest } from './waiting/waiters.ts'
 
 export interface StatusRoutes {
   /** Queue of an id that names none. */

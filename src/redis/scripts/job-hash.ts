@@ -1,5 +1,5 @@
 /**
- * What the scripts that read jobs fetch of each job, and how their replies become a {@link StoredJob}. Shared by
+ * What the scripts that read jobs fetch of each job, and how their replies become a {@link JobRecord}. Shared by
  * read-jobs.ts and list-jobs.ts.
  */
 
@@ -21,7 +21,7 @@ export interface JobHash {
   data?: string
 }
 
-export interface StoredJob {
+export interface JobRecord {
   /** One of BullMQ's states. */
   state: string
   hash: JobHash
@@ -55,7 +55,7 @@ export type JobReply = [state: string, values: (string | null)[], score?: string
 /** BullMQ shifts the due time left by twelve bits to make the score of a delayed job (getDelayedScore). */
 const SCORE_PER_MS = 0x1000
 
-export function toStoredJob(state: string, values: (string | null)[], score?: string | null): StoredJob {
+export function toJobRecord(state: string, values: (string | null)[], score?: string | null): JobRecord {
   const hash: Partial<JobHash> = {}
   for (let index = 0; index < values.length; index++) {
     const value = values[index]

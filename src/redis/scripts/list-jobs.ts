@@ -3,7 +3,7 @@
  * returned about the end of the page before, opaque to everything but this pair.
  */
 import type { Redis } from 'ioredis'
-import { JOB_FIELDS, type JobReply, type StoredJob, toStoredJob } from './job-hash.ts'
+import { JOB_FIELDS, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 const listJobsScript = loadScript('list-jobs')
@@ -20,7 +20,7 @@ export interface ListJobsRequest {
 }
 
 export interface ListedPage {
-  jobs: { key: string; job: StoredJob }[]
+  jobs: { key: string; job: JobRecord }[]
   /** Where the next page starts; `undefined` at the end. */
   next: PageStart | undefined
 }
@@ -44,7 +44,7 @@ export async function listJobs(client: Redis, request: ListJobsRequest): Promise
   const args = [base, limit, NEIGHBOURS, JOB_FIELDS.length, ...JOB_FIELDS, ...bookmark]
   const [replies, collection, end] = (await runScript(client, listJobsScript, keys, args)) as Reply
   return {
-    jobs: replies.map(([key, state, values, score]) => ({ key, job: toStoredJob(state, values, score) })),
+    jobs: replies.map(([key, state, values, score]) => ({ key, job: toJobRecord(state, values, score) })),
     next: collection !== undefined && end !== undefined ? { collection, bookmark: end } : undefined,
   }
 }

@@ -1,6 +1,6 @@
 /** Reads jobs of one queue, and the position of the queue's event stream, as of one instant (read-jobs.lua). */
 import type { Redis } from 'ioredis'
-import { JOB_FIELDS_AND_DATA, type JobReply, type StoredJob, toStoredJob } from './job-hash.ts'
+import { JOB_FIELDS_AND_DATA, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 const readJobsScript = loadScript('read-jobs')
@@ -19,11 +19,11 @@ export interface JobsAtPosition {
    */
   position: string
   /** In the order of the requests; `undefined` for a job that does not exist. */
-  jobs: (StoredJobWithLogs | undefined)[]
+  jobs: (JobRecordWithLogs | undefined)[]
 }
 
 /** `logs`: the newest thousand lines, oldest first; `undefined` unless requested. */
-export type StoredJobWithLogs = StoredJob & { logs?: string[] }
+export type JobRecordWithLogs = JobRecord & { logs?: string[] }
 
 type Reply = [position: string, jobs: ([...JobReply] | [...JobReply, logs: string[]] | null)[]]
 
@@ -40,7 +40,7 @@ export async function readJobs(
     jobs: replies.map((reply) => {
       if (reply === null) return undefined
       const [state, values, score, logs] = reply
-      const job: StoredJobWithLogs = toStoredJob(state, values, score)
+      const job: JobRecordWithLogs = toJobRecord(state, values, score)
       if (logs !== undefined) job.logs = logs
       return job
     }),

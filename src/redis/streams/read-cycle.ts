@@ -20,7 +20,7 @@ import {
   readCompleted,
   readingStarted,
   readingStopped,
-  replyReceived,
+  replyArrived,
 } from './stream-reader-state.ts'
 
 export interface ReadCycle {
@@ -116,7 +116,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
 
   function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
     reads++
-    cycle.state = replyReceived(cycle.state)
+    cycle.state = replyArrived(cycle.state)
     const redisNow = Date.now() - clockOffsetMs
     for (const [key, entries] of reply) {
       const stream = readable.get(key)

@@ -28,7 +28,7 @@ export function readingStarted(state: ReaderState): ReaderState {
   return state.phase === 'idle' ? { ...state, phase: 'catching up' } : state
 }
 
-export function replyReceived(state: ReaderState): ReaderState {
+export function replyArrived(state: ReaderState): ReaderState {
   return state.isBehind ? { ...state, isBehind: false } : state
 }
 

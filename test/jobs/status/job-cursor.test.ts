@@ -1,7 +1,7 @@
 /** Cursors as they are made and as they come back, without Redis. What a listing does with them: job-lister.test.ts. */
 import t from 'tap'
 import { decodeCursor, encodeCursor } from '../../../src/jobs/status/job-cursor.ts'
-import { JOB_FIELDS, JOB_FIELDS_AND_DATA, toStoredJob } from '../../../src/redis/scripts/job-hash.ts'
+import { JOB_FIELDS, JOB_FIELDS_AND_DATA, toJobRecord } from '../../../src/redis/scripts/job-hash.ts'
 
 const inSet = { collection: 'delayed', bookmark: ['d-1', '1790000000000'] }
 const inList = { collection: 'wait', bookmark: [1, 5, 1, 2, 'w-4', 'w-3', 'w-4', 'w-2'] }
@@ -42,10 +42,10 @@ t.test('the fields that scripts read by position come first, and data comes last
 
 t.test('a reply becomes a job: absent fields are left out, the score is the due time', async (t) => {
   const values = [null, '1790000000000', 'n']
-  t.strictSame(toStoredJob('delayed', values, `${1_790_000_060_000 * 0x1000 + 17}`), {
+  t.strictSame(toJobRecord('delayed', values, `${1_790_000_060_000 * 0x1000 + 17}`), {
     state: 'delayed',
     hash: { timestamp: '1790000000000', name: 'n' },
     delayedUntilMs: 1_790_000_060_000,
   })
-  t.equal(toStoredJob('waiting', values, null).delayedUntilMs, undefined)
+  t.equal(toJobRecord('waiting', values, null).delayedUntilMs, undefined)
 })

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { enqueueConstants } from '../../../src/redis/scripts/enqueue-layout.ts'
 import { loadScript } from '../../../src/redis/scripts/run-script.ts'
 import { allowed, type Seen } from './server.ts'
 
@@ -40,7 +41,7 @@ const sources = readdirSync(folder)
 const isFragment = (name: string) => sources.some(([, text]) => text.includes(`--@include ${name}\n`))
 const ownTexts = sources
   .filter(([name]) => !isFragment(name))
-  .map(([name]) => [name, loadScript(name).text] as const)
+  .map(([name]) => [name, loadScript(name, name === 'enqueue' ? enqueueConstants : {}).text] as const)
 const texts = [...ownTexts, ...DIRECT.map((name) => [name, bullmq[name]!.content] as const)]
 
 export function checkScripts(t: Test, seen: Seen['scripts']): void {

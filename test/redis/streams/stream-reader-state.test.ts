@@ -18,7 +18,7 @@ import {
   readingFailed,
   readingStarted,
   readingStopped,
-  replyReceived,
+  replyArrived,
 } from '../../../src/redis/streams/stream-reader-state.ts'
 
 const CATCHING_UP = readingStarted(IDLE)
@@ -70,7 +70,7 @@ t.test('a full batch means that the reader is behind, until a reply without one'
   t.equal(entriesReceived(LIVE, MAX_ENTRIES - 1).isBehind, false)
   t.equal(BEHIND.isBehind, true)
   t.equal(entriesReceived(BEHIND, 1).isBehind, true, 'another stream of the same reply does not change it')
-  t.equal(replyReceived(BEHIND).isBehind, false)
+  t.equal(replyArrived(BEHIND).isBehind, false)
 })
 
 t.test('only a reader that has caught up blocks, and briefly where it cannot be interrupted', async (t) => {

@@ -3,8 +3,8 @@ import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Queue, Worker } from 'bullmq'
 import t, { type Test } from 'tap'
-import { eventually, startApp } from '../../helpers/app.ts'
-import { startRedis } from '../../helpers/redis.ts'
+import { eventually, startApp } from '../../../helpers/app.ts'
+import { startRedis } from '../../../helpers/redis.ts'
 
 const redis = await startRedis()
 t.teardown(() => redis.stop())

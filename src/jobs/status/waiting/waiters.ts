@@ -9,14 +9,14 @@
  * The queue is followed before the first check, so that no event between the two is missed. wait-state.ts has the
  * outcomes of a check.
  */
-import { SluiceError } from '../../errors.ts'
-import type { QueueEvent, QueueEvents } from '../../events/queue-events.ts'
-import type { JobRef } from '../job-id.ts'
-import { type Found, toCachedJob } from './cache-entry.ts'
-import type { Include } from './job-reader.ts'
-import type { JobResource } from './job-resource.ts'
-import type { Until } from './polling.ts'
-import type { StatusCache } from './status-cache.ts'
+import { SluiceError } from '../../../errors.ts'
+import type { QueueEvent, QueueEvents } from '../../../events/queue-events.ts'
+import type { JobRef } from '../../job-id.ts'
+import { type Found, toCachedJob } from '../cache-entry.ts'
+import type { Include } from '../job-reader.ts'
+import type { JobResource } from '../job-resource.ts'
+import type { Until } from '../polling.ts'
+import type { StatusCache } from '../status-cache.ts'
 import { createTimerWheel } from './timer-wheel.ts'
 import { createWaitChecks } from './wait-checks.ts'
 import { createWaitGroups, type WaitGroup } from './wait-groups.ts'

@@ -4,8 +4,8 @@
  *   idle ─ check → reading ─ check → reading, to be repeated
  *                     └ result → idle, or reading again
  */
-import type { Found } from './cache-entry.ts'
-import type { StatusCache } from './status-cache.ts'
+import type { Found } from '../cache-entry.ts'
+import type { StatusCache } from '../status-cache.ts'
 import type { WaitGroup } from './wait-groups.ts'
 
 export interface WaitChecks<Waiter> {

@@ -1,15 +1,15 @@
 /** What a check means for the requests that wait, without Redis and HTTP. */
 import t from 'tap'
-import type { QueueEvent } from '../../../src/events/queue-events.ts'
-import { toCachedJob } from '../../../src/jobs/status/cache-entry.ts'
-import { type JobResource, resourceOfNewJob } from '../../../src/jobs/status/job-resource.ts'
+import type { QueueEvent } from '../../../../src/events/queue-events.ts'
+import { toCachedJob } from '../../../../src/jobs/status/cache-entry.ts'
+import { type JobResource, resourceOfNewJob } from '../../../../src/jobs/status/job-resource.ts'
 import {
   departedJob,
   isDone,
   type KnownJob,
   noteEvent,
   outcomeOf,
-} from '../../../src/jobs/status/wait-state.ts'
+} from '../../../../src/jobs/status/waiting/wait-state.ts'
 
 const ref = { queue: 'q', key: 'a' }
 

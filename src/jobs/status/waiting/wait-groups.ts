@@ -2,10 +2,10 @@
  * Groups the requests that wait for one representation of one job, and keeps the queues of all groups followed. One
  * observer serves every group, so that a waiting request costs nothing until an event concerns its job.
  */
-import type { EventSubscription, QueueEvent, QueueEvents } from '../../events/queue-events.ts'
-import type { JobRef } from '../job-id.ts'
-import type { CachedJob } from './cache-entry.ts'
-import type { Include } from './job-reader.ts'
+import type { EventSubscription, QueueEvent, QueueEvents } from '../../../events/queue-events.ts'
+import type { JobRef } from '../../job-id.ts'
+import type { CachedJob } from '../cache-entry.ts'
+import type { Include } from '../job-reader.ts'
 import type { KnownJob } from './wait-state.ts'
 
 export interface WaitGroup<Waiter> extends KnownJob {

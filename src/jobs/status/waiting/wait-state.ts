@@ -6,12 +6,12 @@
  *   unexplained  gone, but the events up to the read have not all arrived: check again at the next tick
  *   missing      gone for another reason, or never there
  */
-import type { Feed } from '../../events/feed-registry.ts'
-import type { QueueEvent } from '../../events/queue-events.ts'
-import { isAfter } from '../../redis/streams/stream-position.ts'
-import { type CachedJob, type Found, toCachedJob } from './cache-entry.ts'
-import { finishedBy } from './job-resource.ts'
-import { isNotModified, type Until } from './polling.ts'
+import type { Feed } from '../../../events/feed-registry.ts'
+import type { QueueEvent } from '../../../events/queue-events.ts'
+import { isAfter } from '../../../redis/streams/stream-position.ts'
+import { type CachedJob, type Found, toCachedJob } from '../cache-entry.ts'
+import { finishedBy } from '../job-resource.ts'
+import { isNotModified, type Until } from '../polling.ts'
 
 /** What is known of a job between two checks. */
 export interface KnownJob {
