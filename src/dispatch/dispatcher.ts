@@ -6,8 +6,8 @@
  */
 import type { QueueEvents } from '../events/queue-events.ts'
 import { reserveCapacity, returnUnused, takeWithinCapacity } from './capacity.ts'
+import { type EmptyTake, INITIAL_DISPATCH_STATE } from './dispatch-state.ts'
 import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
-import { type EmptyTake, INITIAL_DISPATCH_STATE } from './queue-dispatch-state.ts'
 import { createQueueDispatcher, type QueueDispatcher } from './queue-dispatcher.ts'
 import type { StalledRecovery } from './stalled-recovery.ts'
 import { EMPTY_TAKE } from './take-reply.ts'

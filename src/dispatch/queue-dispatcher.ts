@@ -8,8 +8,6 @@
  */
 import type { QueueEvent, QueueEvents } from '../events/queue-events.ts'
 import { takeWithinCapacity } from './capacity.ts'
-import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
-import { createPendingTakes } from './pending-takes.ts'
 import {
   afterEmptyTake,
   afterEvent,
@@ -22,7 +20,9 @@ import {
   nextServeMs,
   type QueueDispatchState,
   type QueueVersion,
-} from './queue-dispatch-state.ts'
+} from './dispatch-state.ts'
+import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
+import { createPendingTakes } from './pending-takes.ts'
 import { subscribeWhenAvailable } from './queue-subscription.ts'
 import type { StalledRecovery } from './stalled-recovery.ts'
 import { EMPTY_TAKE } from './take-reply.ts'

@@ -114,7 +114,7 @@ export function createWorkerCommands({
     next?: TakeRequest,
     limit?: ConcurrencyLimit,
   ): Promise<SettleResult> {
-    const traces = await readTraces(queue, items)
+    const traces = await readTraces({ gateway, keyspace }, queue, items)
     const commands: BullmqCommand[] = []
     /** For each item: the position of its command, or why it has none. */
     const positions: (number | SluiceError)[] = []
@@ -145,19 +145,6 @@ export function createWorkerCommands({
     }
   }
 
-  /** BullMQ appends a trace to those of earlier attempts, which only a job that has failed before has. */
-  async function readTraces(queue: string, items: Settlement[]): Promise<Map<string, string | undefined>> {
-    const keys = items.flatMap(({ lease, outcome }) =>
-      outcome.outcome === 'fail' && lease.attemptsMade > 0 ? [lease.key] : [],
-    )
-    if (keys.length === 0) return new Map()
-    const operation = { ...TRACES, commands: keys.length }
-    const traces = await gateway.onQueue(queue, operation, (client) =>
-      Promise.all(keys.map((key) => client.hget(keyspace.job(queue, key), 'stacktrace'))),
-    )
-    return new Map(keys.map((key, index) => [key, traces[index] ?? undefined]))
-  }
-
   async function extend(queue: string, items: Extension[]): Promise<(SluiceError | undefined)[]> {
     const commands: BullmqCommand[] = []
     /** For each item: where its commands begin and end. */
@@ -171,6 +158,23 @@ export function createWorkerCommands({
   }
 
   return { take: (request) => take(request), settle, extend }
+}
+
+/** BullMQ appends a trace to those of earlier attempts, which only a job that has failed before has. */
+async function readTraces(
+  { gateway, keyspace }: Pick<WorkerCommandsDeps, 'gateway' | 'keyspace'>,
+  queue: string,
+  items: Settlement[],
+): Promise<Map<string, string | undefined>> {
+  const keys = items.flatMap(({ lease, outcome }) =>
+    outcome.outcome === 'fail' && lease.attemptsMade > 0 ? [lease.key] : [],
+  )
+  if (keys.length === 0) return new Map()
+  const operation = { ...TRACES, commands: keys.length }
+  const traces = await gateway.onQueue(queue, operation, (client) =>
+    Promise.all(keys.map((key) => client.hget(keyspace.job(queue, key), 'stacktrace'))),
+  )
+  return new Map(keys.map((key, index) => [key, traces[index] ?? undefined]))
 }
 
 /** Indexes in the order to settle in. A released job goes to the front of the queue, so the first one is released last. */

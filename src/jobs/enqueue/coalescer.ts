@@ -4,7 +4,7 @@
  *   idle ── add ──→ gathering ── end of tick, batchSoon items or delayMs ──→ sending ── inFlightMax batches ──→ saturated
  *
  * A saturated lane lets its open batch grow and sends it when a batch returns, so batches grow with the load, and a lone item
- * waits only for the end of the tick. The transitions are in lane.ts; this file owns promises, timers and totals.
+ * waits only for the end of the tick. The transitions are in coalescer-lane.ts; this file owns promises, timers and totals.
  */
 import { SluiceError } from '../../errors.ts'
 import {
@@ -18,7 +18,7 @@ import {
   putEntry,
   settleBatch,
   takeBatch,
-} from './lane.ts'
+} from './coalescer-lane.ts'
 
 export interface CoalescerOptions<Item, Result> extends LaneLimits {
   /** How long a batch gathers items; 0: until the end of the tick. */

@@ -18,7 +18,7 @@ import { type CoalescerStats, createCoalescer } from './coalescer.ts'
 import { type EnqueuedJob, toOutcome, withJobId } from './enqueue-outcome.ts'
 import type { NewJob } from './new-job.ts'
 import { createPrepareJob } from './prepare-job.ts'
-import { planWaves, type QueueGroup } from './write-waves.ts'
+import { planWaves, type QueueGroup } from './queue-groups.ts'
 
 export interface Enqueuer {
   /** A key for a job that a caller has to know before it is stored. */

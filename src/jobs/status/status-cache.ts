@@ -77,16 +77,10 @@ export function createStatusCache(
   const reads = createSingleFlight<CacheEntry>()
   let hits = 0
   let misses = 0
+  const sweep = () => removeExpired(entries, now() - config.CACHE_STALE_KEEP)
   const sweeper = enabled ? setInterval(sweep, config.CACHE_SWEEP_INTERVAL) : undefined
   // A gap needs no listener: an entry of an earlier epoch is not served.
   if (enabled) events.onAnyEvent({ onEvent, onGap() {} })
-
-  function sweep(): void {
-    const before = now() - config.CACHE_STALE_KEEP
-    for (const [cacheKey, entry] of entries.entries()) {
-      if (freshUntil(entry) < before) entries.delete(cacheKey)
-    }
-  }
 
   function fill(cacheKey: string, ref: JobRef, include: Include): Flight<CacheEntry> {
     const before = events.feed(ref.queue)
@@ -162,6 +156,12 @@ export function createStatusCache(
 
   const stats = () => statsOf(entries, { hits, misses, enabled }, now())
   return { peek, fetch, forget, stats, close: () => clearInterval(sweeper) }
+}
+
+function removeExpired(entries: LRUCache<string, CacheEntry>, beforeMs: number): void {
+  for (const [cacheKey, entry] of entries.entries()) {
+    if (freshUntil(entry) < beforeMs) entries.delete(cacheKey)
+  }
 }
 
 function ttlsOf({ CACHE_TTL_LONG, CACHE_TTL_SHORT, CACHE_TTL_MISSING }: Config): Ttls {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { planWaves } from '../../../src/jobs/enqueue/write-waves.ts'
+import { planWaves } from '../../../src/jobs/enqueue/queue-groups.ts'
 
 /** Entries named by queue and number: `a1`. */
 function plan(names: string[], queuesMax: number): string[][] {

@@ -9,7 +9,7 @@ import {
   putEntry,
   settleBatch,
   takeBatch,
-} from '../../../src/jobs/enqueue/lane.ts'
+} from '../../../src/jobs/enqueue/coalescer-lane.ts'
 
 const limits = { batchMax: 3, batchSoon: 2, batchBytes: 10, inFlightMax: 2 }
 

@@ -1,6 +1,5 @@
 /** What the dispatcher knows of a queue: when it takes again, and which takes have to wait. */
 import t from 'tap'
-import type { TakeResult } from '../../src/dispatch/leased-job.ts'
 import {
   afterEmptyTake,
   afterEvent,
@@ -11,7 +10,8 @@ import {
   mustQueue,
   nextServeMs,
   type QueueDispatchState,
-} from '../../src/dispatch/queue-dispatch-state.ts'
+} from '../../src/dispatch/dispatch-state.ts'
+import type { TakeResult } from '../../src/dispatch/leased-job.ts'
 import { EMPTY_TAKE } from '../../src/dispatch/take-reply.ts'
 
 const NOW_MS = 5_000
