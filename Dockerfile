@@ -1,8 +1,9 @@
-# The service without Redis: set REDIS_URL, since a container's own disk is lost with the container.
+# The service without Redis: set REDIS_URL, since a container's own disk is lost with the container, and SECRET, which
+# production requires with a REDIS_URL.
 # A published port is not loopback, so this image refuses to start without API keys (mount a folder with API_KEYS_FILE;
 # `node dist/cli/key.js create …` creates them), unless ALLOW_ANONYMOUS=true is set.
 # It writes no files, so it runs with a read-only file system (compose.yaml does).
-ARG BASE_IMAGE=node:20-bookworm-slim
+ARG BASE_IMAGE=node:26-bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /app
