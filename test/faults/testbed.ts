@@ -16,7 +16,7 @@ export interface Testbed {
   otherService(file: string, redisUrl: string): Promise<Service>
   /** Starts a service that may exit, kills it after `forMs`, and returns its output. */
   tryService(redisUrl: string, env: Record<string, string>, forMs: number): Promise<string>
-  /** Runs another program of the project to its end; returns its output. */
+  /** Runs another entry point, for example `cli/key`, to its end; returns its output. */
   command(name: string, args: string[], env: Record<string, string>): Promise<string>
   proxy(target: Place): Promise<TcpProxy>
   httpClient(): HttpClient

@@ -44,7 +44,7 @@ async function search(
   const redis = await testbed.redis({ password })
   const keysFile = join(testbed.dir, 'keys.json')
   const printed = await testbed.command(
-    'key',
+    'cli/key',
     ['create', '--id', 'tester', '--scopes', 'enqueue,read,manage', '--queues', '*'],
     { API_KEYS_FILE: keysFile },
   )
