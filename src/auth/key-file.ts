@@ -66,7 +66,7 @@ export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
     throw new KeyFileError(
-      `API_KEYS_FILE (${path}) cannot be read (${code}). Check its owner and permissions.`,
+      `API_KEYS_FILE (${path}) cannot be read (${code}): check its owner and permissions`,
     )
   }
   return parseKeyFile(text, path)

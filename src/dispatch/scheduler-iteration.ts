@@ -45,7 +45,7 @@ export function createSchedulerIteration(
       const { code, cause } = error as SluiceError
       if (error instanceof SluiceError && code !== 'INTERNAL') return false
       // The scheduler is broken (an invalid pattern, for example), but this job can be worked.
-      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'scheduler created no further job')
+      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'Scheduler created no further job')
       return true
     }
   }

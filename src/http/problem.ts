@@ -96,9 +96,9 @@ function logFailure(log: Logger, error: SluiceError, problem: Problem, request: 
   const { status, code, outcome } = problem
   const line = { ...describeRequest(request), status, code, outcome }
   if (status === 500)
-    log.error({ ...line, ...describeError(error.cause ?? error) }, 'request failed unexpectedly')
-  else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'request failed')
-  else log.info(line, 'request rejected')
+    log.error({ ...line, ...describeError(error.cause ?? error) }, 'Request failed unexpectedly')
+  else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'Request failed')
+  else log.info(line, 'Request rejected')
 }
 
 /** Message and stack only: an ioredis error also carries its command, and with it a client's data. */

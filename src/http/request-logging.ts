@@ -34,7 +34,7 @@ export const requestLoggingPlugin = fp<RequestLoggingOptions>(async (app, { log 
   if (!log) return
   app.addHook('onResponse', (request, reply, done) => {
     const ms = Math.round(reply.elapsedTime * 100) / 100
-    log.info({ ...describeRequest(request), status: reply.statusCode, ms }, 'request completed')
+    log.info({ ...describeRequest(request), status: reply.statusCode, ms }, 'Request completed')
     done()
   })
 })

@@ -65,25 +65,13 @@ export function isLimitError(text: string): boolean {
   return classifyRedisError(text).code === 'REDIS_LIMIT'
 }
 
-const ADVICE: Partial<Record<ErrorCode, string>> = {
-  REDIS_UNAVAILABLE: 'Redis cannot be reached; the service reconnects by itself.',
-  REDIS_LOADING: 'Redis is loading its data into memory, which is temporary.',
-  REDIS_READONLY: 'Redis is a read-only replica; a failover is likely in progress.',
-  REDIS_FULL: 'Redis is out of memory: let workers drain the queues, or raise maxmemory.',
-}
-
 /**
  * The error for the client. That of a write states whether it may have been executed. A SluiceError is
- * returned as it is.
+ * returned unchanged.
  */
 export function fromRedisError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)
   const { code, outcome } = classifyRedisError(text)
-  const detail = ADVICE[code]
-  return new SluiceError(code, {
-    ...(detail === undefined ? {} : { detail }),
-    ...(isWrite ? { outcome } : {}),
-    cause,
-  })
+  return new SluiceError(code, { ...(isWrite ? { outcome } : {}), cause })
 }

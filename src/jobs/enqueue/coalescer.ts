@@ -6,7 +6,7 @@
  * A saturated lane lets its open batch grow and sends it when a batch returns, so batches grow with the load, and a lone item
  * waits only for the end of the tick. The transitions are in coalescer-lane.ts; this file owns promises, timers and totals.
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import {
   type Batch,
   createLane,
@@ -180,7 +180,7 @@ function rejectAll<Item, Result>(entries: Entry<Item, Result>[], error: unknown)
 
 function overloaded(waiting: number, waitingFor: string, waitingMax: number): SluiceError {
   return new SluiceError('OVERLOADED', {
-    detail: `${waiting} ${waitingFor}, and the limit is ${waitingMax}. Repeat the request after Retry-After.`,
+    detail: `${waiting} ${waitingFor}, and the limit is ${waitingMax}. ${REPEAT_LATER}`,
     outcome: 'not_executed',
     retryAfterS: 1,
   })

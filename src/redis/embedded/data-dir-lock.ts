@@ -33,7 +33,10 @@ export async function acquireLock(
     }
     await rm(lockFile, { force: true })
   }
-  throw new Error('Another Sluice that started at the same time has taken the data folder.')
+  throw new Error(
+    `Another Sluice that started at the same time uses ${dirname(lockFile)}. ` +
+      'Give this one its own DATA_DIR or a REDIS_URL.',
+  )
 }
 
 /** Records the redis-server in the lock that this process holds. */

@@ -3,7 +3,7 @@
  * workers' own scripts fail, so the queues could no longer drain. The memory is only read while jobs are
  * being enqueued.
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import type { RedisGateway, RedisOperation } from './redis-gateway.ts'
 
 export interface MemoryGuard {
@@ -74,7 +74,7 @@ function full(usedPercent: number, watermarkPercent: number): SluiceError {
   return new SluiceError('REDIS_FULL', {
     detail:
       `Redis uses ${usedPercent} % of its memory, including jobs in flight, and accepts new jobs only below ` +
-      `${watermarkPercent} %, so that workers can drain the queues. Repeat after Retry-After.`,
+      `${watermarkPercent} %, so that workers can drain the queues. ${REPEAT_LATER}`,
     outcome: 'not_executed',
     retryAfterS: 5,
   })

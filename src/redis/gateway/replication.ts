@@ -31,7 +31,7 @@ export function createReplication(replicas: number, timeoutMs: number, onWait: (
     throw new SluiceError('NOT_REPLICATED', {
       detail:
         `Redis has the job, but only ${confirmed} of ${replicas} replicas confirmed it within ${timeoutMs} ms. ` +
-        'A failover now may lose it. Repeat with the same ids: that is safe.',
+        'A failover now may lose it. Repeat it with the same `ids`, which cannot create a second job.',
       outcome: 'unknown',
       retryAfterS: 1,
     })

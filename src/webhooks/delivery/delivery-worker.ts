@@ -161,7 +161,7 @@ function replaceRefused(
     const error = refused[index]
     if (!error) return []
     const { queue, key } = delivery.lease
-    log.warn({ queue, job: key, reason: error.message }, 'delivery not settled')
+    log.warn({ queue, job: key, reason: error.message }, 'Delivery not settled')
     return replacementFor(delivery, error) ?? []
   })
 }
@@ -177,7 +177,7 @@ function createSend(
     try {
       return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
     } catch (error) {
-      log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be sent')
+      log.error({ queue, job: job.key, reason: (error as Error).message }, 'Delivery could not be sent')
       return { status: undefined, reason: 'the delivery could not be sent', ms: 0 }
     }
   }

@@ -83,7 +83,7 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
     const { queue } = subscription
     const unsealed = unseal(subscription, vault)
     if (!unsealed) {
-      log.error({ queue }, 'webhook secrets were sealed with another SECRET; put the subscription again')
+      log.error({ queue }, 'Webhook secrets were sealed with another SECRET; put the subscription again')
       return
     }
     const limit = concurrencyLimitOf(subscription, keyspace)

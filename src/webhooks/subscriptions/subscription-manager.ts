@@ -4,7 +4,7 @@
  * take, which takes nothing under a revision that is not the one in Redis.
  */
 
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import type { DeliveryWorkerStats } from '../delivery/delivery-worker.ts'
 import {
   type ActiveSubscriptionsDeps,
@@ -66,7 +66,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
       return { ...changed, isNew: before === undefined }
     }
     throw new SluiceError('OVERLOADED', {
-      detail: 'Other requests change this subscription at the same time. Repeat after Retry-After.',
+      detail: `Other requests change this subscription at the same time. ${REPEAT_LATER}`,
       outcome: 'not_executed',
     })
   }
@@ -75,7 +75,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   function pauseGone(subscription: Subscription, reason: string): void {
     if (!active.isDelivering(subscription)) return
     const { queue, revision } = subscription
-    log.warn({ queue, reason }, 'webhook paused')
+    log.warn({ queue, reason }, 'Webhook subscription paused')
     change(queue, (before) => {
       if (before?.revision !== revision) throw new Error('The subscription has changed')
       return { subscription: pauseSubscription(before, reason, new Date()) }
