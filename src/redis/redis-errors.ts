@@ -39,7 +39,7 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
   [/^(MISCONF|NOREPLICAS)\b/, errorClass('REDIS_MISCONFIGURED', 'not_executed')],
   [/^OOM\b|DB capacity quota exceeded/, errorClass('REDIS_FULL', 'not_executed')],
   [/^(NOAUTH|WRONGPASS|NOPERM)\b/, errorClass('REDIS_DENIED', 'not_executed')],
-  // A script that the ACL stopped midway may have written before.
+  // A script that the ACL stopped midway may already have written.
   [/^ERR The user executing the script can't /, errorClass('REDIS_DENIED', 'unknown')],
   [/^(BUSY|TRYAGAIN|CLUSTERDOWN)\b/, errorClass('REDIS_UNAVAILABLE', 'not_executed', true)],
   // Limits of the server (maxclients) and of Upstash
@@ -48,7 +48,7 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
     errorClass('REDIS_LIMIT', 'not_executed', false, true),
   ],
   [/max (request|key|single record) size exceeded/i, errorClass('REDIS_LIMIT', 'not_executed')],
-  // A key of BullMQ has another type. A script that stops at it may have written before.
+  // A key of BullMQ has another type. A script that stops at it may already have written.
   [/\bWRONGTYPE\b/, errorClass('QUEUE_DAMAGED', 'unknown')],
 ]
 

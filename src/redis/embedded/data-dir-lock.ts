@@ -15,7 +15,7 @@ export interface DataDirLock {
 
 /**
  * Takes the lock. Resolves with the previous lock if its owner ended without releasing it; rejects if the
- * folder is in use. `isServerListening`: whether a server answers on the folder's socket.
+ * folder is in use. `isServerListening`: whether a server replies on the folder's socket.
  */
 export async function acquireLock(
   lockFile: string,

@@ -15,10 +15,11 @@ export interface MemoryGuard {
 }
 
 const REFRESH_MS = 1_000
-/** Used from NEAR of the watermark on. Below that, one second's jobs do not reach it. */
+/** Replaces REFRESH_MS near the watermark. */
 const REFRESH_NEAR_MS = 100
+/** Share of the watermark below which the jobs of one second do not reach it. */
 const NEAR = 0.8
-/** What a job needs in Redis besides its data: its hash, list entries, event and idempotency record. */
+/** Memory of a job in Redis besides its data: its hash, list entries, event and idempotency record. */
 const JOB_OVERHEAD_BYTES = 1_024
 
 const READ_MEMORY: RedisOperation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }

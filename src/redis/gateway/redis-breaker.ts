@@ -14,7 +14,7 @@ export interface RedisBreaker {
   admit(): void
   /** Redis refused a command for a limit, with this text. */
   refused(text: string): void
-  /** Redis answered a command. */
+  /** Redis replied to a command. */
   answered(): void
   stats(): RedisBreakerStats
 }

@@ -109,7 +109,7 @@ export function createRedisGateway(
         connection.failed(message)
         const { worthRetrying, isQuota } = classifyRedisError(message)
         if (isQuota) breaker.refused(message)
-        // The last attempt may have been executed, which the caller has to know.
+        // This attempt may have been executed, and the error tells the caller so.
         if (!worthRetrying) throw fromRedisError(error, operation.isWrite)
         firstError ??= error
         const delayMs = retryDelayMs({
