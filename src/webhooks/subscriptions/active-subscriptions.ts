@@ -47,7 +47,7 @@ export interface SubscriptionTrouble {
   reason: string
 }
 
-/** What the caller supplies of a worker's needs; the slots and the totals belong to this module. */
+/** The dependencies of workers, except the slots and the totals, which belong to this module. */
 export interface ActiveSubscriptionsDeps extends Omit<DeliveryWorkerDeps, 'slots' | 'onEnded'> {
   keyspace: Keyspace
   vault: Vault
