@@ -103,7 +103,7 @@ t.test('a mistake in the arguments is reported, and nothing is written', async (
       created({ rate }),
       /must have the form 100\/s/,
     ]),
-    [['revoke', '--id', 'nobody'], /no live key with the id nobody/],
+    [['revoke', '--id', 'nobody'], /No live key has the id nobody/],
   ]
   for (const [words, message] of cases) await t.rejects(run(...words), { name: 'KeyFileError', message })
   t.same(await readdir(folder), [])
