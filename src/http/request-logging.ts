@@ -13,11 +13,11 @@ const SAFE_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 /** Returns a generator of ids that are unique across processes and restarts: 48 random bits, then a counter. */
 export function createRequestIds(): (request: Pick<IncomingMessage, 'headers'>) => string {
-  const process = randomBytes(6).toString('base64url')
+  const prefix = randomBytes(6).toString('base64url')
   let count = 0
   return ({ headers }) => {
     const given = headers['x-request-id']
-    return typeof given === 'string' && SAFE_ID.test(given) ? given : `${process}-${(count++).toString(36)}`
+    return typeof given === 'string' && SAFE_ID.test(given) ? given : `${prefix}-${(count++).toString(36)}`
   }
 }
 
