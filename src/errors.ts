@@ -1,10 +1,8 @@
 /**
  * The table of every error that a client can see: code, status, whether repeating can help, and what to do.
- *
  * The domain throws `new SluiceError('JOB_NOT_FOUND', …)`; `http/problem.ts` sends it as a problem (RFC 9457). Any other
  * error is a bug and becomes INTERNAL: a 500 without details, and one line in the log.
  */
-
 import { type Static, Type } from 'typebox'
 
 /** Whether a failed write may have been executed. A caller needs to know before it repeats the write. */
@@ -47,7 +45,7 @@ const row = (status: number, title: string, advice: string, retryable = false): 
 })
 
 const FIX_FIELDS = 'Fix the fields listed in `errors`.'
-/** What to do about a temporary problem, in the table and in the details of errors. */
+/** Advice on a temporary problem, in the table and in the details of errors. */
 export const REPEAT_LATER = 'Repeat the request after `Retry-After` seconds.'
 
 export const errorTable = {
