@@ -94,7 +94,7 @@ t.test('a connection limit that is reached is reported', async (t) => {
 t.test('a pool larger than the budget is refused before a connection is opened', async (t) => {
   await t.rejects(
     startApp(redis, { REDIS_POOL_SIZE: '5', REDIS_MAX_CONNECTIONS: '4' }),
-    /needs 7 Redis connections and its budget is 4/,
+    /needs 7 Redis connections, but its budget is 4/,
   )
 })
 
