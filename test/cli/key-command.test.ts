@@ -64,8 +64,8 @@ t.test('a revoked key grants nothing, keeps its id, and the service still requir
   t.notOk(ring.find(secret))
   t.ok(ring.requiresKey(), 'also where the file holds only revoked keys')
   await t.rejects(run(...mailer), { message: /of a revoked key/ })
-  await t.rejects(run('rotate', '--id', 'mailer'), { message: /no live key/ })
-  await t.rejects(run('revoke', '--id', 'mailer'), { message: /no live key/ })
+  await t.rejects(run('rotate', '--id', 'mailer'), { message: /No live key/ })
+  await t.rejects(run('revoke', '--id', 'mailer'), { message: /No live key/ })
 })
 
 t.test('the list shows every key, and only the first characters of the digests of its secrets', async (t) => {
