@@ -36,7 +36,7 @@ import { createSemaphore } from './redis/gateway/semaphore.ts'
 import { createKeyspace } from './redis/keyspace.ts'
 import { webhookFeature } from './webhooks/feature.ts'
 
-/** In the order in which their routes are documented. Health comes last, since it reports on the others. */
+/** The features, in the order in which their routes are documented. Health comes last, since it reports on the others. */
 export const featureDefinitions: readonly FeatureDefinition[] = [
   enqueueFeature,
   statusFeature,

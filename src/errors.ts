@@ -1,11 +1,9 @@
 /**
  * The table of every error that a client can see: code, status, whether repeating can help, and what to do.
- *
  * The domain throws `new SluiceError('JOB_NOT_FOUND', …)`; `http/problem.ts` sends it as a problem (RFC 9457). Any other
  * error is a bug and becomes INTERNAL: a 500 without details, and one line in the log.
  */
-
-import { type Static, type TSchema, Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 
 /** Whether a failed write may have been executed. A caller needs to know before it repeats the write. */
 export type ExecutionOutcome = 'not_executed' | 'unknown'
@@ -47,7 +45,8 @@ const row = (status: number, title: string, advice: string, retryable = false): 
 })
 
 const FIX_FIELDS = 'Fix the fields listed in `errors`.'
-const WAIT = 'Repeat the request after `Retry-After` seconds.'
+/** Advice on a temporary problem, in the table and in the details of errors. */
+export const REPEAT_LATER = 'Repeat the request after `Retry-After` seconds.'
 
 export const errorTable = {
   // The request
@@ -96,7 +95,7 @@ export const errorTable = {
   // The caller
   UNAUTHORIZED: row(401, 'A valid API key is required', 'Send `Authorization: Bearer <key>`.'),
   MISSING_SCOPE: row(403, 'The API key lacks the required scope', 'Use a key that has the scope.'),
-  RATE_LIMITED: row(429, 'The API key exceeded its rate limit', WAIT, true),
+  RATE_LIMITED: row(429, 'The API key exceeded its rate limit', REPEAT_LATER, true),
 
   // The resource
   QUEUE_NOT_FOUND: row(404, 'The queue does not exist', 'Check its name, and the queues of the API key.'),
@@ -124,19 +123,24 @@ export const errorTable = {
   ),
 
   // The service and Redis
-  OVERLOADED: row(503, 'The service has too much work in flight', WAIT, true),
-  REDIS_UNAVAILABLE: row(503, 'Redis is unreachable', `${WAIT} The service reconnects by itself.`, true),
+  OVERLOADED: row(503, 'The service has too much work in flight', REPEAT_LATER, true),
+  REDIS_UNAVAILABLE: row(
+    503,
+    'Redis is unreachable',
+    `${REPEAT_LATER} The service reconnects by itself.`,
+    true,
+  ),
   REDIS_TIMEOUT: row(
     503,
     'Redis did not respond in time',
     'Repeat the request. A repeat with the same `ids` cannot create a second job.',
     true,
   ),
-  REDIS_LOADING: row(503, 'Redis is loading its data', WAIT, true),
+  REDIS_LOADING: row(503, 'Redis is loading its data', REPEAT_LATER, true),
   REDIS_READONLY: row(
     503,
     'Redis is a read-only replica',
-    `${WAIT} A failover is probably in progress.`,
+    `${REPEAT_LATER} A failover is probably in progress.`,
     true,
   ),
   REDIS_MISCONFIGURED: row(
@@ -193,7 +197,7 @@ export function asSluiceError(error: unknown): SluiceError {
   return error instanceof SluiceError ? error : new SluiceError('INTERNAL', { cause: error })
 }
 
-const optional = <T extends TSchema>(schema: T) => Type.Optional(schema)
+const optional = Type.Optional
 
 /** The body of `application/problem+json` (RFC 9457). `http/problem.ts` adds `instance`. */
 export const Problem = Type.Object(

@@ -1,6 +1,6 @@
 /**
- * What a feature is: the definition by which app.ts lists it, the parts that all features share, and what an instance may
- * provide. Features do not import each other; what two of them use is a shared part.
+ * The interface of a feature: the definition that app.ts lists, the parts that all features share, and the routes, stats
+ * and hooks that an instance may provide. Features do not import each other; two of them share code through a shared part.
  */
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
@@ -23,9 +23,9 @@ import type { RedisGateway } from './redis/gateway/redis-gateway.ts'
 import type { Semaphore } from './redis/gateway/semaphore.ts'
 import type { Keyspace } from './redis/keyspace.ts'
 
-/** What the features are made of. None of it costs a Redis command while no feature uses it. */
+/** The parts that features share. A part sends no Redis command until a feature uses it. */
 export interface SharedParts {
-  /** Of this service. */
+  /** Version of this service. */
   version: string
   config: Config
   log: Logger
@@ -52,9 +52,9 @@ export interface SharedParts {
 export interface FeatureDefinition {
   /** The name by which FEATURES_DISABLED leaves it out. */
   name: string
-  /** Whether the service makes sense without it. */
+  /** Whether FEATURES_DISABLED may leave it out. */
   isOptional: boolean
-  /** Whether its routes answer with event streams, which need a heartbeat timer. */
+  /** Whether its routes respond with event streams, which need a heartbeat timer. */
   usesEventStreams?: boolean
   /** Subcommands of the command line; available whether or not the feature is enabled. */
   commands?: readonly CliCommand[]
@@ -73,7 +73,7 @@ export interface Feature {
   close?(): Promise<void> | void
   /** Properties of GET /stats, by name. */
   stats?: Readonly<Record<string, FeatureStat>>
-  /** Read at each scrape by the metrics feature to come. */
+  /** For a metrics route. No feature provides or reads metrics yet. */
   metrics?(): Metric[]
   /** What an operator should do, for the health routes. Must not ask Redis. */
   advice?(): Advice[]
@@ -99,7 +99,7 @@ export interface Metric {
 }
 
 export interface Advice {
-  /** `fail`: jobs are not accepted. `warn`: that is likely to happen, or the service is worse than it could be. */
+  /** `fail`: jobs are not accepted. `warn`: jobs may soon be refused, or the service works less well than it could. */
   level: 'fail' | 'warn'
   sentence: string
   /** The queue that the sentence names; a caller whose key may not see that queue does not get the advice. */

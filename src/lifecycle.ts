@@ -1,11 +1,11 @@
 /**
- * The shutdown order: whatever lives long registers its end on the line after it is created, and the ends run in reverse.
+ * The shutdown order: each long-lived part registers its end on the line after it is created, and the ends run in reverse.
  * States: running → draining (not ready, still serving) → stopping (waiting requests are resolved) → closed.
  */
 export interface Lifecycle {
-  /** Registers what must end before the listener closes: a thing on which requests wait. */
+  /** Registers the end of a part that requests wait for. It runs before the listener closes. */
   onStop(stop: End): void
-  /** Registers what ends after the last request. */
+  /** Registers an end that runs after the last request. */
   onClose(close: End): void
   drain(): void
   isDraining(): boolean
@@ -15,7 +15,7 @@ export interface Lifecycle {
    */
   stop(): Promise<void>
   /**
-   * Calls every close, newest first, one after the other, including those that are registered meanwhile. Rejects with the
+   * Calls every close, newest first, one after the other, including any that is registered meanwhile. Rejects with the
    * first error, after all have been called.
    */
   close(): Promise<void>

@@ -16,7 +16,7 @@ const log = pino({
   level: config.LOG_LEVEL,
   redact: { paths: ['*.authorization', '*.password', '*.secret', '*.REDIS_URL'], censor: '[redacted]' },
 })
-// A signal or a failure may come before everything has started: what has started by then is closed.
+// A signal or a failure may come before everything has started. Then only the started parts are closed.
 const lifecycle = createLifecycle()
 
 try {
@@ -54,7 +54,7 @@ async function serve(config: Config, log: Logger, { onClose, close }: Lifecycle)
   log.info(`Server listening at ${url}`)
 }
 
-/** Without API keys every client that reaches the port may do everything, so beyond loopback that must be intended. */
+/** Without API keys every client that reaches the port may do everything, so only loopback is allowed by default. */
 function assertSafeToListen(config: Config, log: Logger, requiresKey: boolean): void {
   if (requiresKey) return
   if (isLoopback(config.HOST)) {
@@ -69,7 +69,7 @@ function assertSafeToListen(config: Config, log: Logger, requiresKey: boolean): 
   }
 }
 
-/** A private redis-server, unless REDIS_URL names another or nothing is to be connected. */
+/** Starts a private redis-server, unless REDIS_URL names another or BUILDING is set. */
 async function startRedis(config: Config, log: Logger): Promise<EmbeddedRedis | undefined> {
   if (config.REDIS_URL !== undefined || config.BUILDING) return undefined
   const embedded = await startEmbeddedRedis({

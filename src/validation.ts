@@ -1,6 +1,6 @@
 /**
- * Validates a value against a schema and describes each invalid field by a JSON Pointer and a sentence. Bodies, queries and the
- * items of a batch share it, so the same mistake has the same description everywhere.
+ * Validates a value against a schema and describes each invalid field by a JSON Pointer and a sentence. Bodies, queries and
+ * the items of a batch share this code, so the same mistake has the same description everywhere.
  */
 import type { TSchema } from 'typebox'
 import { Compile } from 'typebox/compile'

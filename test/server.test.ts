@@ -186,7 +186,7 @@ t.test('LOG_REQUESTS=all logs every response', async (t) => {
   t.ok(
     lines.some(
       (line) =>
-        line['msg'] === 'request completed' && line['route'] === '/health/live' && line['status'] === 200,
+        line['msg'] === 'Request completed' && line['route'] === '/health/live' && line['status'] === 200,
     ),
   )
 })

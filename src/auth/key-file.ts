@@ -66,7 +66,7 @@ export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
     throw new KeyFileError(
-      `API_KEYS_FILE (${path}) cannot be read (${code}). Check its owner and permissions.`,
+      `API_KEYS_FILE (${path}) cannot be read (${code}): check its owner and permissions`,
     )
   }
   return parseKeyFile(text, path)
@@ -82,8 +82,8 @@ function parseKeyFile(text: string, path: string): KeyFile {
   }
   const invalid = validate(file)
   if (invalid) {
-    const faults = invalid.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
-    throw new KeyFileError(`API_KEYS_FILE (${path}) does not match the schema: ${faults}`)
+    const problems = invalid.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
+    throw new KeyFileError(`API_KEYS_FILE (${path}) does not match the schema: ${problems}`)
   }
   const { keys } = file as KeyFile
   const duplicate = keys.find(({ id }, index) => keys.findIndex((other) => other.id === id) !== index)
@@ -162,7 +162,7 @@ export function revoke(file: KeyFile, id: string, fingerprint: string | undefine
 function updateKey(file: KeyFile, id: string, update: (key: Key) => Key): KeyFile {
   const key = file.keys.find((other) => other.id === id)
   if (!key || key.revokedAt !== null)
-    throw new KeyFileError(`There is no live key with the id ${id}. See the output of list.`)
+    throw new KeyFileError(`No live key has the id ${id}. See the output of list.`)
   return { ...file, keys: file.keys.map((other) => (other === key ? update(key) : other)) }
 }
 

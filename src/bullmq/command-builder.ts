@@ -30,7 +30,7 @@ export interface TakeOptions {
   leaseMs: number
   /** BullMQ stores it as `processedBy`. */
   worker: string | undefined
-  /** Most jobs per `duration` ms, instead of the queue's own limit. */
+  /** Most jobs per `duration` ms. BullMQ's global rate limit of the queue takes precedence. */
   rateLimit: { max: number; duration: number } | undefined
 }
 

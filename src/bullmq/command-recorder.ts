@@ -1,6 +1,6 @@
 /**
- * Records what BullMQ would send to Redis. BullMQ's own classes get a backend whose client stores each command instead of
- * sending it; run-bullmq-commands.lua then runs any number of them in one round trip.
+ * Records the commands that BullMQ would send to Redis. BullMQ's own classes get a backend whose client stores each command
+ * instead of sending it; run-bullmq-commands.lua then runs any number of them in one round trip.
  */
 import { QueueKeys, RedisQueueBackend } from 'bullmq'
 
@@ -32,7 +32,7 @@ export function createRecordingBackend(
   const recorder = {
     async runCommand(versioned: string, list: Argument[]) {
       onCommand({ script: versioned.slice(0, versioned.indexOf(':')), list, times: 1, follows: false })
-      // What a script returns on success.
+      // The code by which BullMQ's scripts report success.
       return 0
     },
   }

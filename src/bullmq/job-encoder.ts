@@ -5,7 +5,7 @@
 import { type JobJson, type JobsOptions, QueueKeys, RedisQueueBackend } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 
-/** BullMQ's scripts that add a job. The job's options decide which one. */
+/** BullMQ's scripts that add a job. The job's options decide which one is used. */
 export const addScripts = ['addStandardJob', 'addDelayedJob', 'addPrioritizedJob'] as const
 
 export interface EncodedOptions {

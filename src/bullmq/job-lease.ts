@@ -1,4 +1,4 @@
-/** The lease of a job: what BullMQ needs to settle it, its lock and the options that decide what happens next. */
+/** The lease of a job: its lock, and the options by which BullMQ settles the job. */
 
 /** Everything needed to settle or extend a leased job. */
 export interface JobLease {

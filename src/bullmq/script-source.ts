@@ -37,7 +37,7 @@ export function bullmqScriptAsLua(name: string): string {
   ].join('\n')
 }
 
-/** Defines `bullmqScripts`, the table of what `bullmqScriptAsLua` defined for `names`, in the same order. */
+/** Defines `bullmqScripts`: the table of the functions that `bullmqScriptAsLua` defines for `names`, in the same order. */
 export function bullmqListAsLua(names: readonly string[]): string {
   return `local bullmqScripts = {${names.map((name) => `bullmq_${name}`).join(', ')}}`
 }

@@ -1,4 +1,4 @@
-/** What a subcommand of the command line provides. Only the entry points touch the process. */
+/** The interface of a subcommand. Subcommands use their context; only the entry points touch the process. */
 export interface CliContext {
   /** As in process.env. */
   env: Record<string, string | undefined>
@@ -14,6 +14,6 @@ export interface CliCommand {
   summary: string
   /** What `--help` prints. */
   usage: string
-  /** `args`: the words after the command's name. Rejects with a KeyFileError or a ConfigError for what the user can correct. */
+  /** `args`: the words after the command's name. Rejects with a KeyFileError or a ConfigError for mistakes of the user. */
   run(args: string[], context: CliContext): Promise<void>
 }

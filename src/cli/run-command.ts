@@ -1,4 +1,4 @@
-/** Runs a subcommand: `--help`, mistakes of the user and the exit code are the same for all of them. */
+/** Runs a subcommand. `--help`, mistakes of the user and exit codes are handled the same way for all of them. */
 import { KeyFileError } from '../auth/key-file.ts'
 import { ConfigError } from '../config/load.ts'
 import type { CliCommand, CliContext } from './cli-command.ts'

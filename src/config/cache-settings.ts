@@ -1,4 +1,4 @@
-/** Settings of what is kept in memory: statuses of jobs, the queues that are followed for them, the health summary. */
+/** Settings for data that is kept in memory: job statuses, followed queues and the health summary. */
 import { DAY_MS, integer } from './setting-types.ts'
 
 export const cacheSettings = {

@@ -1,4 +1,4 @@
-/** `.env`, for the entry points: loaded into the environment of the process where there is one. */
+/** Loads `.env` into the environment of the process. For entry points only. */
 import { loadEnvFile } from 'node:process'
 
 /** Variables that are set already keep their value. */
@@ -6,6 +6,6 @@ export function loadDotEnv(): void {
   try {
     loadEnvFile('.env')
   } catch {
-    // There is no file: the environment alone counts.
+    // Without the file, the environment alone counts.
   }
 }

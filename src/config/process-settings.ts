@@ -1,15 +1,12 @@
-/** Settings of the process: where it listens, who may call it, what it logs, how it stops. */
-import { choice, flag, integer, list, optional, text } from './setting-types.ts'
-
-const environments = list('development', 'production', 'test')
-const levels = list('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent')
+/** Settings of the process: its address, access, log and shutdown. */
+import { choice, flag, integer, optional, text } from './setting-types.ts'
 
 export const processSettings = {
   NODE_ENV: choice(
     'In `production` the connection budget is divided by REPLICAS, more operations may wait for Redis, and SECRET is required ' +
       'with REDIS_URL.',
     'development',
-    environments,
+    ['development', 'production', 'test'],
   ),
   HOST: text('Address to listen on. Any address but loopback requires API keys, or ALLOW_ANONYMOUS=true.', {
     default: '127.0.0.1',
@@ -35,7 +32,15 @@ export const processSettings = {
       'respond with 404 and are not in the OpenAPI document; they use no timer and no Redis command.',
     { default: '' },
   ),
-  LOG_LEVEL: choice('Least severe level that is logged.', 'info', levels),
+  LOG_LEVEL: choice('Least severe level that is logged.', 'info', [
+    'fatal',
+    'error',
+    'warn',
+    'info',
+    'debug',
+    'trace',
+    'silent',
+  ]),
   LOG_REQUESTS: choice(
     '`failed`: one log line for each response with status 400 or above; `all`: one for every response.',
     'failed',

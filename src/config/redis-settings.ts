@@ -1,4 +1,4 @@
-/** Settings of the Redis connection: where it is, how many connections and commands it gets, how long they may take. */
+/** Settings for Redis: its address, how many connections and commands may be open, and how long they may take. */
 import { integer, optional, text, unsetInteger } from './setting-types.ts'
 
 export const redisSettings = {

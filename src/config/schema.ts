@@ -21,7 +21,7 @@ export const ConfigSchema = Type.Object({
 
 export type Config = Static<typeof ConfigSchema>
 
-/** The same settings under headings, for the documents that are generated. */
+/** The same settings under headings, for generated documents. */
 export const settingGroups = [
   { title: 'Process', settings: processSettings },
   { title: 'HTTP limits', settings: httpSettings },
@@ -32,7 +32,7 @@ export const settingGroups = [
   { title: 'Redis', settings: redisSettings },
 ]
 
-/** Names from the field reports for settings that are named differently here. The name here wins when both are set. */
+/** Other names of settings, from the reports that docs/benchmarks.md describes. The main name wins when both are set. */
 export const aliases: Record<string, keyof Config> = {
   REDIS_MAX_CONNECTIONS: 'REDIS_POOL_MAX_PER_WORKER',
   REDIS_WORKER_MAX_CONNECTIONS: 'REDIS_POOL_MAX_PER_WORKER',

@@ -1,10 +1,10 @@
-/** SECRET: how it is parsed, and the one that is generated and kept in DATA_DIR where there is none. */
+/** Parses SECRET. If it is unset, generates one and keeps it in DATA_DIR. */
 import { randomBytes } from 'node:crypto'
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /**
- * The secrets of SECRET, in order: the first seals, all of them open. Without SECRET, as in tests, one for the life of
+ * Splits SECRET: the first secret seals, all of them open. Without SECRET, as in tests, returns a new one for the life of
  * this process.
  */
 export function parseSecrets(setting: string | undefined): [string, ...string[]] {
@@ -37,7 +37,7 @@ async function readSecret(path: string): Promise<string | undefined> {
     throw error
   })
   if (secret === undefined || secret.length >= 32) return secret
-  throw new Error(`${path} holds no secret: remove it, and the next start creates a new one`)
+  throw new Error(`${path} holds no valid secret: remove it, and the next start creates a new one`)
 }
 
 function createSecret(): string {

@@ -1,4 +1,4 @@
-/** Takes for workers whose capacity is known only at the moment of the take. What a take does not use is returned. */
+/** Reserves a worker's capacity just before a take, and returns the part that the take did not use. */
 import type { TakeRequest, TakeResult } from './leased-job.ts'
 import { EMPTY_TAKE } from './take-reply.ts'
 import type { WorkerCommands } from './worker-commands.ts'
@@ -14,7 +14,7 @@ export function returnUnused({ capacity, max }: TakeRequest, jobCount: number): 
   capacity?.give(max - jobCount)
 }
 
-/** Without capacity the result is that of a worker whose concurrency limit is reached. Rejects as `take` does. */
+/** Without capacity, resolves as for a worker whose concurrency limit is reached. Rejects as `take` does. */
 export async function takeWithinCapacity(
   commands: Pick<WorkerCommands, 'take'>,
   request: TakeRequest,

@@ -1,6 +1,6 @@
 /**
- * What the dispatcher knows of one queue: what has happened to it, and until when a take would find nothing. Every function
- * is pure. `nowMs` is monotonic (performance.now()); `dateMs` is ms since 1970, as BullMQ writes times.
+ * The state of one queue in the dispatcher: how many events it has had, and until when a take would find nothing. Every
+ * function is pure. `nowMs` is monotonic (performance.now()); `dateMs` is ms since 1970, as BullMQ writes times.
  */
 import type { QueueEvent } from '../events/queue-events.ts'
 import type { TakeResult } from './leased-job.ts'
@@ -30,10 +30,10 @@ export interface EmptyTake {
   version: QueueVersion
 }
 
-/** With a live event feed, this take finds only what a raised limit sets free. */
+/** How often a queue with a live event feed is tried without an event: no event reports a raised limit. */
 const FALLBACK_MS = 60_000
-/** Without one, this is how jobs are found. */
-export const FALLBACK_DEGRADED_MS = 1_000
+/** How often a queue without a live event feed is tried. */
+const FALLBACK_DEGRADED_MS = 1_000
 
 const READY_EVENTS = new Set(['waiting', 'resumed', 'stalled'])
 const LEFT_EVENTS = new Set(['completed', 'failed', 'delayed', 'waiting-children', 'removed'])
@@ -89,7 +89,7 @@ export function afterEmptyTake(
   return { ...next, quietUntilMs: nowMs + quietMs }
 }
 
-/** Redis may be back before the pending takes time out. */
+/** Tries again soon, since Redis may be back before the pending takes time out. */
 export function afterFailedTake(state: QueueDispatchState, nowMs: number): QueueDispatchState {
   return { ...state, quietUntilMs: nowMs + FALLBACK_DEGRADED_MS }
 }
@@ -102,7 +102,7 @@ export function hasChangedSince(
   return ready !== version.ready || (isBounded && left !== version.left)
 }
 
-/** Whether a new take has to wait: others wait already, or it would find nothing. */
+/** Whether a new take has to wait: other takes are pending, or it would find nothing. */
 export function mustQueue(
   { isLimitReached, quietUntilMs }: QueueDispatchState,
   pendingCount: number,

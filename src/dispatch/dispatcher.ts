@@ -1,8 +1,7 @@
 /**
- * Decides which worker gets the next job of a queue. A take is sent to Redis at once, unless other takes wait already or
- * nothing has happened to the queue since it was found empty; then it waits in the queue's own dispatcher.
- *
- * A take that rides on a settle command costs no round trip of its own. It never overtakes takes that wait.
+ * Decides which worker gets the next job of a queue. A take is sent to Redis at once, unless other takes are pending or
+ * nothing has happened to the queue since it was found empty; then it waits in the queue's own dispatcher. A take that is
+ * part of a settle command needs no round trip of its own. It never overtakes pending takes.
  */
 import type { QueueEvents } from '../events/queue-events.ts'
 import { reserveCapacity, returnUnused, takeWithinCapacity } from './capacity.ts'
@@ -20,9 +19,9 @@ export interface Dispatcher {
    */
   take(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
   /**
-   * Settles jobs of one queue and takes `next` in the same command, unless takes wait or `next` is of another queue. With
-   * `wait`, a take that did not ride or found nothing continues as `take` does; without, it ends. The concurrency limit of
-   * `next` applies to the settled jobs as well. Rejects with a SluiceError if the settle command failed.
+   * Settles jobs of one queue and takes `next` in the same command, unless takes are pending or `next` is of another queue.
+   * With `wait`, a take that was not in the command or found nothing continues as `take` does; without, it ends. The
+   * concurrency limit of `next` applies to the settled jobs as well. Rejects with a SluiceError if the command failed.
    */
   settleAndTake(
     queue: string,
@@ -65,7 +64,7 @@ export function createDispatcher(
   let isClosing = false
   let pendingCount = 0
 
-  function open(queue: string): QueueDispatcher {
+  function openQueue(queue: string): QueueDispatcher {
     const opened = createQueueDispatcher(queue, {
       commands,
       events,
@@ -98,14 +97,14 @@ export function createDispatcher(
   ): Promise<SettledAndTaking> {
     const known = queues.get(queue)
     const version = versionOf(known)
-    const canRide = next?.queue === queue && (known?.pendingCount() ?? 0) === 0
-    const riding = canRide ? reserveCapacity(next) : undefined
+    const canCombine = next?.queue === queue && (known?.pendingCount() ?? 0) === 0
+    const combined = canCombine ? reserveCapacity(next) : undefined
     let taken: TakeResult | undefined
     let refused: SettleResult['refused']
     try {
-      ;({ refused, taken } = await commands.settle(queue, items, riding, next?.concurrencyLimit))
+      ;({ refused, taken } = await commands.settle(queue, items, combined, next?.concurrencyLimit))
     } finally {
-      if (riding) returnUnused(riding, taken?.jobs.length ?? 0)
+      if (combined) returnUnused(combined, taken?.jobs.length ?? 0)
     }
     if (taken && isEmpty(taken)) known?.noteEmptyTake({ taken, version })
     if (!next) return { refused, taken: Promise.resolve(EMPTY_TAKE) }
@@ -114,7 +113,7 @@ export function createDispatcher(
     return { refused, taken: take(next, wait.waitMs, wait.signal).catch(() => EMPTY_TAKE) }
   }
 
-  /** Hands the jobs over, or waits for some. */
+  /** Returns the jobs, or waits for some if none was taken. */
   function conclude(
     request: TakeRequest,
     taken: TakeResult,
@@ -125,7 +124,7 @@ export function createDispatcher(
       return EMPTY_TAKE
     }
     if (!isEmpty(taken) || waitMs === 0 || isClosing) return taken
-    return (queues.get(request.queue) ?? open(request.queue)).addPendingTake(request, waitMs, signal)
+    return (queues.get(request.queue) ?? openQueue(request.queue)).addPendingTake(request, waitMs, signal)
   }
 
   return {
@@ -142,7 +141,7 @@ export function createDispatcher(
   }
 }
 
-/** Not to the next pending take, which may have asked for fewer jobs or a longer lease. */
+/** Releases the jobs to the queue. The next pending take may have asked for fewer jobs or a longer lease. */
 function createGiveBack({ settle }: Pick<WorkerCommands, 'settle'>): Dispatcher['giveBack'] {
   return ({ queue, concurrencyLimit, capacity }, jobs) => {
     if (jobs.length === 0) return
@@ -156,7 +155,7 @@ function versionOf(queue: QueueDispatcher | undefined): EmptyTake['version'] {
   return queue?.version() ?? INITIAL_DISPATCH_STATE.version
 }
 
-/** A revised limit is for the worker to react to, so it counts as a result. */
+/** The worker has to react to a revised limit, so it counts as a result. */
 function isEmpty({ jobs, isLimitRevised }: TakeResult): boolean {
   return jobs.length === 0 && !isLimitRevised
 }

@@ -1,5 +1,4 @@
-/** A leased job, and what a worker asks for and gets when it takes jobs. */
-
+/** A leased job, and the request and the result of a take. */
 import type { JobLease } from '../bullmq/job-lease.ts'
 
 export interface LeasedJob extends JobLease {
@@ -32,7 +31,7 @@ export interface TakeRequest {
 export interface TakeCapacity {
   /** Reserves as many as possible and returns how many. */
   take(): number
-  /** Returns what was reserved and not used. */
+  /** Returns the unused part of a reservation. */
   give(count: number): void
 }
 
@@ -44,7 +43,7 @@ export interface ConcurrencyLimit {
   /** Hash whose field `revision` must equal `revision`; otherwise nothing is taken. */
   owner: string
   revision: string
-  /** Most jobs per `duration` ms. A limit of the queue itself applies where it is stricter. */
+  /** Most jobs per `duration` ms. BullMQ's global rate limit of the queue takes precedence. */
   rateLimit: { max: number; duration: number } | undefined
 }
 

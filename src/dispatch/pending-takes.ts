@@ -11,9 +11,9 @@ export interface PendingTake {
 
 export interface PendingTakes extends Iterable<PendingTake> {
   count(): number
-  /** Resolves with what `hand` brings, or without jobs when the time is up or the signal is aborted. */
+  /** Resolves with the jobs passed to `hand`, or without jobs when the time is up or the signal is aborted. */
   add(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
-  /** Jobs for a take that has ended meanwhile are given back. */
+  /** Resolves the take. If it has ended meanwhile, the jobs are given back. */
   hand(take: PendingTake, taken: TakeResult): void
   /** Resolves every take without jobs. */
   endAll(): void

@@ -1,10 +1,10 @@
 /**
- * The pending takes of one queue, served first come, first served, with one command of Redis at a time.
+ * The pending takes of one queue, served first come, first served, with one Redis command at a time.
  *
- *   idle     no pending take: what is known of the queue is kept for a while, then the queue is closed
+ *   idle     no pending take: the state is kept for a while, then the dispatcher of the queue is closed
  *   waiting  → serving on an event, when a delayed job is due, when a rate limit ends, or at the fallback interval
  *   serving  takes for each pending take in turn, until the queue has nothing and nothing has happened to it meanwhile
- *   closed   its pending takes have been resolved without jobs
+ *   closed   all pending takes have been resolved without jobs
  */
 import type { QueueEvent, QueueEvents } from '../events/queue-events.ts'
 import { takeWithinCapacity } from './capacity.ts'
@@ -31,11 +31,11 @@ import type { WorkerCommands } from './worker-commands.ts'
 export interface QueueDispatcher {
   version(): QueueVersion
   pendingCount(): number
-  /** Whether a new take has to wait: others wait already, or it would find nothing. */
+  /** Whether a new take has to wait: other takes are pending, or it would find nothing. */
   mustQueue(): boolean
   /** A job may be ready. */
   notify(): void
-  /** Records what a take outside of this queue's turn has shown. */
+  /** Reports a take without jobs that the caller sent itself. */
   noteEmptyTake(take: EmptyTake): void
   /** Resolves with jobs, or without when the time is up, the signal is aborted or the worker's limit was revised. */
   addPendingTake(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
@@ -107,7 +107,7 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     isServing = true
     try {
       while (await serveOnce()) {
-        // Something happened meanwhile, which the takes may have missed.
+        // An event arrived meanwhile, so the takes may have missed a job.
       }
     } catch {
       state = afterFailedTake(state, performance.now())
@@ -117,13 +117,13 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     }
   }
 
-  /** Resolves with whether there may be more jobs for those that still wait. Rejects as `take` does. */
+  /** Resolves with whether the queue may have jobs for the takes that still wait. Rejects as `take` does. */
   async function serveOnce(): Promise<boolean> {
     const { version } = state
     let taken = EMPTY_TAKE
-    for (const one of pending) {
-      taken = await takeWithinCapacity(commands, one.request)
-      if (taken.jobs.length > 0 || taken.isLimitRevised) pending.hand(one, taken)
+    for (const take of pending) {
+      taken = await takeWithinCapacity(commands, take.request)
+      if (taken.jobs.length > 0 || taken.isLimitRevised) pending.hand(take, taken)
       else if (!taken.isLimitReached) break
     }
     if (pending.count() === 0) return false
@@ -131,8 +131,8 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     return hasChangedSince(state, version)
   }
 
-  function noteEmptyTake(take: EmptyTake): void {
-    state = afterEmptyTake(state, take, subscription.isLive(), performance.now(), Date.now())
+  function noteEmptyTake(emptyTake: EmptyTake): void {
+    state = afterEmptyTake(state, emptyTake, subscription.isLive(), performance.now(), Date.now())
   }
 
   function end(): void {

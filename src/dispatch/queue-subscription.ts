@@ -1,4 +1,4 @@
-/** Subscribes to the events of a queue, and retries while Redis is away. */
+/** Subscribes to the events of a queue, and retries while Redis is unavailable. */
 import type { EventSubscription, QueueEvents, QueueListener } from '../events/queue-events.ts'
 
 export interface QueueSubscription {

@@ -1,5 +1,4 @@
-/** Job schedulers: the process that takes a scheduler's job creates the next one, as BullMQ's Worker does. */
-
+/** Creates the next job of a job scheduler when a job of it is taken, as BullMQ's Worker does. */
 import { isLegacyRepeatableJobKey, Job, type JobJson, JobScheduler, type RepeatOptions } from 'bullmq'
 import type { Logger } from 'pino'
 import { SluiceError } from '../errors.ts'
@@ -8,8 +7,8 @@ import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gatewa
 import type { Keyspace } from '../redis/keyspace.ts'
 
 /**
- * Resolves with whether the job may be handed out. While Redis refuses the next job, it may not: it would be the last job
- * of its scheduler.
+ * Resolves with whether a worker may get the job. It may not while Redis refuses the next job: the scheduler would end with
+ * this one.
  */
 export type ScheduleNext = (queue: string, json: JobJson, key: string) => Promise<boolean>
 
@@ -44,8 +43,8 @@ export function createSchedulerIteration(
     } catch (error) {
       const { code, cause } = error as SluiceError
       if (error instanceof SluiceError && code !== 'INTERNAL') return false
-      // The scheduler is broken (an invalid pattern, for example), but this job can be worked.
-      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'scheduler created no further job')
+      // The scheduler is broken (an invalid pattern, for example), but a worker can process this job.
+      log.error({ queue, scheduler: id, reason: String(cause ?? error) }, 'Scheduler created no further job')
       return true
     }
   }

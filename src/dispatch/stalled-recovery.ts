@@ -1,11 +1,10 @@
 /**
- * Moves jobs whose lock has expired back to wait. BullMQ marks active jobs in one check and moves those that are still
- * marked and not locked in the next, but only a running native worker checks; here this service does.
+ * Moves jobs whose lock has expired back to wait. BullMQ marks active jobs in one check and, in the next, moves those that
+ * are still marked and not locked. In BullMQ only a native worker runs these checks, so this service runs them as well.
  *
  * A check reports when the next lock expires, so a queue costs a few checks per lease. A queue without active jobs, or
  * without workers in this process, costs none.
  */
-
 import { createCommandBuilder } from '../bullmq/command-builder.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
@@ -101,7 +100,7 @@ export function createStalledRecovery({
     watch(queue) {
       const watch = watchOf(queue)
       watch.watchers++
-      // A process that is gone may have left jobs active.
+      // A process that has ended may have left active jobs behind.
       checkAt(queue, watch, Date.now())
       return () => {
         watch.watchers--

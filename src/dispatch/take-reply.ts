@@ -1,4 +1,4 @@
-/** Translates the replies of BullMQ's worker scripts: jobs that were taken, and errors of settled or extended jobs. */
+/** Parses the replies of BullMQ's worker scripts: the jobs of a take, and the errors of settling and extending. */
 import { type JobJson, raw2NextJobData } from 'bullmq'
 import { type JobLease, readOptions } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'

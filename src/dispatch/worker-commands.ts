@@ -1,8 +1,7 @@
 /**
- * Takes, settles and extends jobs with BullMQ's own logic (command-builder.ts), in one command of Redis for any number of
- * jobs of a queue. A lease is BullMQ's lock, so native workers may work the same queue.
+ * Takes, settles and extends jobs with BullMQ's own logic (command-builder.ts), in one Redis command for any number of jobs
+ * of a queue. A lease is BullMQ's lock, so native workers may work the same queue.
  */
-
 import { randomBytes } from 'node:crypto'
 import { createCommandBuilder, type LeaseExtension, type TakeOptions } from '../bullmq/command-builder.ts'
 import type { BullmqCommand } from '../bullmq/command-recorder.ts'
@@ -116,23 +115,23 @@ export function createWorkerCommands({
   ): Promise<SettleResult> {
     const traces = await readTraces({ gateway, keyspace }, queue, items)
     const commands: BullmqCommand[] = []
-    /** For each item: the position of its command, or why it has none. */
-    const positions: (number | SluiceError)[] = []
+    /** For each item: the index of its command, or why it has none. */
+    const commandIndexes: (number | SluiceError)[] = []
     for (const index of settleOrder(items)) {
       const { lease, outcome, log } = items[index]!
       try {
         if (log !== undefined) commands.push(await bullmq.log(lease, log))
-        positions[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
+        commandIndexes[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
       } catch (error) {
-        positions[index] = asSluiceError(error)
+        commandIndexes[index] = asSluiceError(error)
       }
     }
     const token = createToken()
     if (next) commands.push(await bullmq.take(toTakeOptions(next), token))
     const freed = items.map(({ lease }) => lease.key)
     const replies = await send(queue, SETTLE, commands, toCheck(limit, next?.leaseMs ?? 0, freed))
-    const refused = positions.map((position) =>
-      typeof position === 'number' ? settleErrorOf(replies[position]![0]!) : position,
+    const refused = commandIndexes.map((at) =>
+      typeof at === 'number' ? settleErrorOf(replies[at]![0]!) : at,
     )
     if (!next) return { refused, taken: undefined }
     try {

@@ -15,7 +15,7 @@ import type { EventSubscription, QueueEvent, QueueEvents, QueueListener } from '
 /** The response to which frames are sent. */
 export interface FrameSink {
   send(frame: string): void
-  /** Resolves when the client has received what was sent, or is gone. */
+  /** Resolves when the client has received every frame, or has disconnected. */
   drained(): Promise<void>
   end(): void
   readonly isClosed: boolean
@@ -110,7 +110,7 @@ function createSession(
     return position
   }
 
-  /** Brings a client that has everything up to `position` to live, with a snapshot for each gap on the way. */
+  /** Makes a client that has every event up to `position` live, with a snapshot for each gap on the way. */
   async function catchUp(position: string): Promise<void> {
     let upTo = position
     while (state.buffered && !client.isClosed()) {
@@ -133,7 +133,7 @@ function createSession(
         if (key !== undefined && event.key !== key) continue
         client.open()
         client.sendEvent(event)
-        // There may be many, so they go out at the client's pace.
+        // A client may have missed many events, so they are sent at its pace.
         await client.drained()
       }
       if (client.isClosed()) break
@@ -149,7 +149,7 @@ function createSession(
       return { position: await sendSnapshot(), isOver: false }
     }
     const now = key === undefined ? undefined : await request.snapshot(position)
-    // The end is not after the events that were missed, and there were none, so the client has seen it.
+    // No event follows the client's last one and the job is over, so that event was the job's end.
     if (now?.isOver && !client.isOpen() && now.position === position) return undefined
     client.open()
     return { position, isOver: now?.isOver ?? false }

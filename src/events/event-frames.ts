@@ -26,7 +26,7 @@ export function frameOfEvent(event: QueueEvent): string {
   return frameOf(name.replace(/[\r\n]/g, ''), JSON.stringify(dataOf(event)), event.id)
 }
 
-/** Has no id, so that a client that reconnects after it asks for the events before it again. */
+/** The frame has no id, so a client that reconnects after it asks again for the events before it. */
 export function frameOfGap(reason: FollowGap): string {
   return frameOf('gap', JSON.stringify({ reason }))
 }

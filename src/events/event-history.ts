@@ -1,6 +1,6 @@
 /**
- * Reads past events of a queue, as far back as its stream goes (BullMQ keeps about 10,000 events of each queue). It reads
- * page by page on the `admin` connection, so that no job waits for it.
+ * Reads past events of a queue, as far back as its stream goes (BullMQ keeps about 10,000 events per queue), page by page
+ * on the `admin` connection, so that no job waits for it.
  */
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'

@@ -1,7 +1,7 @@
 /**
- * How far a client that follows a job or a queue is up to date, as functions of a plain value. The client is
+ * The state of a client that follows a job or a queue, as functions of a plain value. The client is
  *
- *   catching up  events are buffered until it has what happened before them
+ *   catching up  new events are buffered until it has received the earlier ones
  *   in a gap     catching up, and events may be missing: it needs a `gap` and a snapshot first
  *   live         events are sent as they arrive
  *

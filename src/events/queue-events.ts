@@ -29,8 +29,8 @@ export interface QueueEvent {
 }
 
 /**
- * Why events may be missing. `reconnected`: none is known to be. `cleaned`: jobs were removed, and BullMQ announces how
- * many, not which (Queue.clean).
+ * Why events may be missing. `reconnected`: no event is known to be missing. `cleaned`: BullMQ announces how many jobs
+ * Queue.clean removed, but not which.
  */
 export type GapReason = StreamGap | 'reconnected' | 'cleaned'
 
@@ -65,7 +65,7 @@ export interface QueueEvents {
   retain(queue: string): Promise<EventSubscription>
   /** Like `retain`, and delivers the queue's events to the listener; with `key`, only those of that job. */
   subscribe(queue: string, listener: QueueListener, key?: string): Promise<EventSubscription>
-  /** Delivers the events of every followed queue, before those who subscribed receive them. */
+  /** Delivers the events of every followed queue, before subscribers receive them. */
   onAnyEvent(listener: AnyQueueListener): void
   stats(): EventsStats
   close(): Promise<void>
@@ -180,17 +180,17 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
   }
 }
 
-/** Reads the position of a queue's stream. Callers that read the same one at the same time share one command. */
+/** Reads the position of a queue's stream. Concurrent callers for one queue share a command. */
 function createPositionReader(keyspace: Keyspace, gateway: RedisGateway): (queue: string) => Promise<string> {
-  const underWay = new Map<string, Promise<string>>()
+  const pending = new Map<string, Promise<string>>()
   return function readPosition(queue) {
-    let position = underWay.get(queue)
+    let position = pending.get(queue)
     if (!position) {
       const base = keyspace.queueBase(queue)
       position = gateway
         .onQueue(queue, READ_POSITION, (client) => readStreamPosition(client, base))
-        .finally(() => underWay.delete(queue))
-      underWay.set(queue, position)
+        .finally(() => pending.delete(queue))
+      pending.set(queue, position)
     }
     return position
   }

@@ -1,4 +1,4 @@
-/** The feature `health`: GET /health, /health/live, /health/ready, /health/redis and /stats. Required; reports on the others. */
+/** The feature `health`: GET /health, /health/live, /health/ready, /health/redis and /stats. Required. */
 import type { FeatureDefinition } from '../feature.ts'
 import { collectStats } from './feature-stats.ts'
 import { createHealth } from './health.ts'

@@ -1,4 +1,4 @@
-/** What the health routes respond with, before it is reduced to what the caller may see (visibility.ts). Schemas: schemas.ts. */
+/** The types of the health responses; schemas.ts has their schemas. */
 import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
@@ -21,7 +21,7 @@ export interface PoolStats extends ConnectionStats {
   headroom: number
 }
 
-/** Made for each caller, from what that caller may see. */
+/** Properties that depend on what the caller may see. */
 interface PerCaller {
   queuesKnown: number
   recommendations: string[]

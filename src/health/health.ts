@@ -1,6 +1,6 @@
 /**
- * What the health routes report: a summary that is cheap to read (kept for HEALTH_TTL, or until Redis connects or
- * disconnects) and the details behind it. Features add their stats and their advice.
+ * Produces the health reports: a summary that is cheap to read (cached for HEALTH_TTL, or until Redis connects or
+ * disconnects) and its details. Features add their stats and their advice.
  */
 import type { Access } from '../auth/access.ts'
 import type { Advice, Feature, SharedParts } from '../feature.ts'
@@ -26,7 +26,7 @@ export interface Health {
   redis(access: Access): Promise<RedisHealth>
   /** Whether to send requests here; `reason` when not. */
   ready(): Promise<{ ready: boolean; reason: string | null }>
-  /** Counters of this process; asks Redis for nothing. */
+  /** Counters of this process; sends no Redis command. */
   stats(access: Access): ProcessStats & FeatureStats
 }
 

@@ -1,6 +1,6 @@
 /**
- * Measures Redis for the health routes: a round trip, what the server says of itself, and the jobs of each queue. All of it
- * on the `admin` connection, so that a health check never delays a job.
+ * Measures Redis for the health routes: a round trip, the server's INFO, and the jobs of each queue. It uses the `admin`
+ * connection, so that a health check never delays a job.
  */
 import type { SharedParts } from '../feature.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/connection/server-info.ts'

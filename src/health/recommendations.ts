@@ -1,4 +1,4 @@
-/** Advice on the shared parts and on Redis, from what was measured. Pure, so that every sentence has a test. */
+/** Derives advice on the shared parts and on Redis from a measurement. Pure, so that every sentence has a test. */
 import type { EventsStats } from '../events/queue-events.ts'
 import type { Advice } from '../feature.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'

@@ -1,4 +1,4 @@
-/** `/health…` and `/stats`: for probes, people and dashboards. */
+/** `GET /health…` and `GET /stats`, for probes, people and dashboards. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses } from '../errors.ts'
@@ -8,7 +8,7 @@ import { createStatsSchema, createSummarySchema, Live, Ready, RedisHealthSchema 
 
 export interface HealthRoutes {
   health: Health
-  /** What features add to GET /stats and GET /health. */
+  /** The stats that features add to GET /stats and GET /health. */
   stats: NamedStats
   /** How old a cached summary may be, ms. */
   summaryTtlMs: number

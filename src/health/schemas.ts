@@ -1,4 +1,4 @@
-/** Schemas of the health routes. The names are those of the field reports. Features bring the schemas of their own stats. */
+/** Schemas of the health routes. Features bring the schemas of their own stats. */
 import { type TSchema, Type } from 'typebox'
 import { jobStates } from '../bullmq/job-states.ts'
 import { priorities } from '../redis/gateway/semaphore.ts'

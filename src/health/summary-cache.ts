@@ -1,4 +1,4 @@
-/** Keeps one value in memory: probes that arrive together share one computation. What is fresh is a function of plain values. */
+/** Keeps the summary in memory. Probes that arrive together share one computation. */
 import type { HealthStatus } from './health-responses.ts'
 
 /** A failure is served for no longer, whatever the TTL: a probe should see the recovery. */

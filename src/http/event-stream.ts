@@ -32,7 +32,7 @@ export interface EventStreamOptions {
   maxBufferedBytes: number
 }
 
-/** How long a client may exceed the cap, since a burst fills the buffer of a fast client too. Frames are shared strings. */
+/** How long a client may exceed the cap: a burst fills the buffer of a fast client too. Frames are shared, so this is cheap. */
 const GRACE_MS = 1_000
 /** How long a client that lost its stream should wait before it reconnects. */
 const RETRY_MS = 2_000

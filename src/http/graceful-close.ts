@@ -24,7 +24,7 @@ export const gracefulClosePlugin = fp(async (app) => {
     // Wait before the listener closes: closing it makes Node disconnect every connection that it counts as idle.
     while (isFlushing() && performance.now() < deadline)
       await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-    // Repeat until the server has closed: a connection becomes idle when its request in flight has been answered.
+    // Repeat until the server has closed: a connection becomes idle only after the response to its request in flight.
     closing = setInterval(() => {
       for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
       if (!isFlushing() || performance.now() > deadline + FLUSH_MS) app.server.closeIdleConnections()

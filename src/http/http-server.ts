@@ -34,7 +34,7 @@ export function createHttpServer(config: Config, log: Logger): FastifyInstance {
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: answerClientError,
     frameworkErrors: createFrameworkErrorHandler(failureLogOf(config, log)),
-    // The listener accepts no more connections then; a request that has arrived is still served.
+    // During shutdown the listener accepts no more connections, but a request that has arrived is still served.
     return503OnClosing: false,
     // http/graceful-close.ts closes connections, without cutting off responses that are still being written.
     forceCloseConnections: false,
@@ -49,7 +49,7 @@ export interface HttpPluginOptions {
   log: Logger
   keyRing: KeyRing
   version: string
-  /** Whether any route answers with an event stream; without one there is no heartbeat timer. */
+  /** Whether any route responds with an event stream, which needs the heartbeat timer. */
   usesEventStreams: boolean
 }
 

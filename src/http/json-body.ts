@@ -21,7 +21,7 @@ export const jsonBodyPlugin = fp(async (app) => {
   })
 })
 
-/** Throws for invalid UTF-8: `toString` would silently replace the bytes, and store something else than was sent. */
+/** Throws for invalid UTF-8: `toString` would silently replace the bytes, and other data than the client's would be stored. */
 function decodeUtf8(body: Buffer): string {
   if (isUtf8(body)) return body.toString()
   throw new SluiceError('INVALID_JSON', {

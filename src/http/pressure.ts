@@ -5,7 +5,7 @@
  */
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
-import { SluiceError } from '../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../errors.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 export interface PressureOptions {
@@ -36,7 +36,7 @@ export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDela
     addRouteGuard(route, (_request, _reply, done) => {
       if (lagMs <= maxEventLoopDelayMs || performance.now() < enabledAt) return done()
       throw new SluiceError('OVERLOADED', {
-        detail: `The service is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. Repeat the request after Retry-After.`,
+        detail: `The service is short of CPU: its event loop lags by ${Math.round(lagMs)} ms. ${REPEAT_LATER}`,
         outcome: 'not_executed',
         retryAfterS: 1,
       })

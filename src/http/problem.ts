@@ -42,7 +42,7 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
   })
 })
 
-/** For Fastify's `frameworkErrors`: a path that cannot be decoded, for which no route and no hook runs. */
+/** For Fastify's `frameworkErrors`, such as a path that cannot be decoded. No route and no hook runs for these. */
 export function createFrameworkErrorHandler(log: Logger | undefined) {
   const sendProblem = createProblemSender(log)
   return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
@@ -63,8 +63,8 @@ function createProblemSender(log: Logger | undefined) {
 }
 
 /**
- * For Fastify's `clientErrorHandler`: Node could not parse a request, or its headers were too large or too slow. There is
- * no request, and so neither an `instance` nor X-Request-Id.
+ * For Fastify's `clientErrorHandler`: Node could not parse a request, or its headers were too large or too slow. The
+ * response has no `instance` and no X-Request-Id, since Fastify has seen no request.
  */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
@@ -96,9 +96,9 @@ function logFailure(log: Logger, error: SluiceError, problem: Problem, request: 
   const { status, code, outcome } = problem
   const line = { ...describeRequest(request), status, code, outcome }
   if (status === 500)
-    log.error({ ...line, ...describeError(error.cause ?? error) }, 'request failed unexpectedly')
-  else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'request failed')
-  else log.info(line, 'request rejected')
+    log.error({ ...line, ...describeError(error.cause ?? error) }, 'Request failed unexpectedly')
+  else if (status > 500) log.warn({ ...line, reason: causeOf(error) }, 'Request failed')
+  else log.info(line, 'Request rejected')
 }
 
 /** Message and stack only: an ioredis error also carries its command, and with it a client's data. */

@@ -6,7 +6,7 @@
  */
 import fp from 'fastify-plugin'
 import type { Rate } from '../auth/access.ts'
-import { SluiceError } from '../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../errors.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 interface Window {
@@ -44,7 +44,7 @@ export const rateLimitPlugin = fp(async (app) => {
       reply.header('ratelimit', `"key";r=${Math.max(0, rate.max - window.count)};t=${leftS}`)
       if (window.count <= rate.max) return done()
       throw new SluiceError('RATE_LIMITED', {
-        detail: `The API key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. Repeat the request after Retry-After.`,
+        detail: `The API key ${keyId} may send ${rate.max} requests in ${rate.windowMs / 1_000} s. ${REPEAT_LATER}`,
         outcome: 'not_executed',
         retryAfterS: leftS,
       })

@@ -13,11 +13,11 @@ const SAFE_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 /** Returns a generator of ids that are unique across processes and restarts: 48 random bits, then a counter. */
 export function createRequestIds(): (request: Pick<IncomingMessage, 'headers'>) => string {
-  const process = randomBytes(6).toString('base64url')
+  const prefix = randomBytes(6).toString('base64url')
   let count = 0
   return ({ headers }) => {
     const given = headers['x-request-id']
-    return typeof given === 'string' && SAFE_ID.test(given) ? given : `${process}-${(count++).toString(36)}`
+    return typeof given === 'string' && SAFE_ID.test(given) ? given : `${prefix}-${(count++).toString(36)}`
   }
 }
 
@@ -34,7 +34,7 @@ export const requestLoggingPlugin = fp<RequestLoggingOptions>(async (app, { log 
   if (!log) return
   app.addHook('onResponse', (request, reply, done) => {
     const ms = Math.round(reply.elapsedTime * 100) / 100
-    log.info({ ...describeRequest(request), status: reply.statusCode, ms }, 'request completed')
+    log.info({ ...describeRequest(request), status: reply.statusCode, ms }, 'Request completed')
     done()
   })
 })

@@ -1,6 +1,6 @@
 /**
- * Adds a check to a single route. Unlike a global hook, it is created once per route, so what depends on the route (its
- * scope) is not looked up for each request.
+ * Adds a check to a single route. Unlike a global hook, the check is created once per route, so it need not look up the
+ * route's scope for each request.
  */
 import type { onRequestHookHandler, RouteOptions } from 'fastify'
 

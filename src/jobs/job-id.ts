@@ -5,7 +5,7 @@
 import { getRandomValues } from 'node:crypto'
 import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
 
-/** Suffixes of the keys of a queue (BullMQ's queue-keys.js and its scripts), which no job may be called. */
+/** Suffixes of a queue's own keys (BullMQ's queue-keys.js and its scripts). No job may have one as its key. */
 export const RESERVED_KEYS = [
   'active', 'completed', 'de', 'delayed', 'dn', 'events', 'failed', 'id', 'limiter', 'marker', 'meta', 'metrics',
   'paused', 'pc', 'priority', 'prioritized', 'relay', 'repeat', 'sluice', 'stalled', 'stalled-check', 'wait',
@@ -32,7 +32,7 @@ export function isQueueName(name: string): boolean {
 
 /**
  * Parses the id in a URL; a key alone belongs to `defaultQueue`. `undefined` for text that cannot be an id, which every
- * endpoint reports as not found. Reserved words are among it: reading such a key as a job would fail on its type.
+ * route reports as not found. This includes reserved words: reading such a key as a job would fail on its type.
  */
 export function parseJobId(id: string, defaultQueue: string): JobRef | undefined {
   const colon = id.indexOf(':')

@@ -14,7 +14,7 @@ import type { WorkerCommands } from '../dispatch/worker-commands.ts'
 import { asSluiceError, SluiceError } from '../errors.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
-/** The id of an item's job, or why nothing was changed. There is no id if the lease cannot be read. */
+/** The id of an item's job, and, if nothing was changed, the error. The id is missing if the lease cannot be read. */
 export type ItemResult = { id: string } | { id?: string; error: SluiceError }
 
 export interface NextTake {
@@ -57,7 +57,7 @@ export interface LeaseSettlerDeps {
 }
 
 interface OpenedItem<Item> {
-  /** Position in the request. */
+  /** The item's index in the request. */
   index: number
   lease: JobLease
   item: Item
@@ -66,7 +66,7 @@ interface OpenedItem<Item> {
 export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
   const { commands, dispatcher, sealer, onWrite } = deps
 
-  /** Groups the items whose leases can be read by queue. The others get their error. */
+  /** Groups by queue the items whose leases can be read. The others get their error. */
   function openLeases<Item extends { lease: string }>(items: Item[], access: Access, results: ItemResult[]) {
     const byQueue = new Map<string, OpenedItem<Item>[]>()
     for (const [index, item] of items.entries()) {
@@ -90,9 +90,9 @@ export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
     sent: Promise<(SluiceError | undefined)[]>,
   ): Promise<void> {
     const errors = await sent.catch((error: unknown) => opened.map(() => asSluiceError(error)))
-    for (const [position, { index, lease }] of opened.entries()) {
+    for (const [at, { index, lease }] of opened.entries()) {
       const id = `${lease.queue}:${lease.key}`
-      const error = errors[position]
+      const error = errors[at]
       results[index] = error ? { id, error } : { id }
       onWrite(lease.queue, lease.key)
     }
@@ -122,7 +122,7 @@ export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
       [...byQueue].map(([queue, opened]) => record(opened, results, settleQueue(queue, opened))),
     )
     if (!request) return { results, jobs: [] }
-    // Without a settle command of its queue, or when that failed, the take has not begun yet.
+    // If no command settled jobs of its queue, or that command failed, the take has not begun yet.
     const [taken = dispatcher.take(request, waitMs, signal)] = taking
     // The results are reported even if the take fails.
     const { jobs } = await taken.catch(() => EMPTY_TAKE)

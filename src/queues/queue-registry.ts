@@ -1,10 +1,7 @@
 /**
- * Queues by name. Any number of them shares the existing connections: BullMQ's Queue is given a backend on one of these, sends
- * nothing by itself, and is used only to count jobs.
- *
- * BullMQ keeps no list of queues, so the names of those that hold jobs are kept in a Redis set.
+ * Queues by name. BullMQ's Queue is used only to count jobs. It gets a backend on an existing connection and sends nothing by
+ * itself, so queues add no connections. BullMQ keeps no list of queues, so the names of those with jobs are in a Redis set.
  */
-
 import { Queue } from 'bullmq'
 import { LRUCache } from 'lru-cache'
 import { type JobState, jobStates } from '../bullmq/job-states.ts'

@@ -1,4 +1,4 @@
-/** `GET /queues/{queue}/events`: the events of a queue as server-sent events. */
+/** `GET /queues/:queue/events`: the events of a queue, as server-sent events. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { assertQueueAccess } from '../auth/access.ts'

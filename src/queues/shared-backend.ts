@@ -1,5 +1,4 @@
-/** BullMQ's queue backend on the connection for slow work, for operations that are rare and left to BullMQ. */
-
+/** Creates BullMQ's queue backends on the `admin` connection, for rare operations that are left to BullMQ. */
 import { QueueKeys, RedisConnection, RedisQueueBackend } from 'bullmq'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
@@ -8,7 +7,7 @@ type BackendOptions = ConstructorParameters<typeof RedisQueueBackend>[4]
 
 export type BackendFactory = (queue: string, opts: BackendOptions) => RedisQueueBackend
 
-/** Backends send only what they are asked for: no version check, no client name. */
+/** The backends send no commands of their own: no version check, no client name. */
 export function createSharedBackends({ prefix }: Keyspace, connections: RedisConnections): BackendFactory {
   const connection = new RedisConnection(connections.admin.client, {
     shared: true,

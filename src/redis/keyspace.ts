@@ -1,5 +1,5 @@
 /**
- * The name of every key that this service reads or writes. BullMQ owns the keys of a queue
+ * The names of all keys that this service reads or writes. BullMQ owns the keys of a queue
  * (`bull:emails:events`); ours start with `<prefix>::sluice:`. Queue names are never empty, so no queue or
  * job can have one of our names.
  */

@@ -39,7 +39,7 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
   [/^(MISCONF|NOREPLICAS)\b/, errorClass('REDIS_MISCONFIGURED', 'not_executed')],
   [/^OOM\b|DB capacity quota exceeded/, errorClass('REDIS_FULL', 'not_executed')],
   [/^(NOAUTH|WRONGPASS|NOPERM)\b/, errorClass('REDIS_DENIED', 'not_executed')],
-  // A script that the ACL stopped midway may have written before.
+  // A script that the ACL stopped midway may already have written.
   [/^ERR The user executing the script can't /, errorClass('REDIS_DENIED', 'unknown')],
   [/^(BUSY|TRYAGAIN|CLUSTERDOWN)\b/, errorClass('REDIS_UNAVAILABLE', 'not_executed', true)],
   // Limits of the server (maxclients) and of Upstash
@@ -48,7 +48,7 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
     errorClass('REDIS_LIMIT', 'not_executed', false, true),
   ],
   [/max (request|key|single record) size exceeded/i, errorClass('REDIS_LIMIT', 'not_executed')],
-  // A key of BullMQ has another type. A script that stops at it may have written before.
+  // A key of BullMQ has another type. A script that stops at it may already have written.
   [/\bWRONGTYPE\b/, errorClass('QUEUE_DAMAGED', 'unknown')],
 ]
 
@@ -65,25 +65,13 @@ export function isLimitError(text: string): boolean {
   return classifyRedisError(text).code === 'REDIS_LIMIT'
 }
 
-const ADVICE: Partial<Record<ErrorCode, string>> = {
-  REDIS_UNAVAILABLE: 'Redis cannot be reached; the service reconnects by itself.',
-  REDIS_LOADING: 'Redis is loading its data into memory, which is temporary.',
-  REDIS_READONLY: 'Redis is a read-only replica; a failover is likely in progress.',
-  REDIS_FULL: 'Redis is out of memory: let workers drain the queues, or raise maxmemory.',
-}
-
 /**
  * The error for the client. That of a write states whether it may have been executed. A SluiceError is
- * returned as it is.
+ * returned unchanged.
  */
 export function fromRedisError(cause: unknown, isWrite: boolean): SluiceError {
   if (cause instanceof SluiceError) return cause
   const text = cause instanceof Error ? cause.message : String(cause)
   const { code, outcome } = classifyRedisError(text)
-  const detail = ADVICE[code]
-  return new SluiceError(code, {
-    ...(detail === undefined ? {} : { detail }),
-    ...(isWrite ? { outcome } : {}),
-    cause,
-  })
+  return new SluiceError(code, { ...(isWrite ? { outcome } : {}), cause })
 }

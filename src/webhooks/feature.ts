@@ -1,4 +1,4 @@
-/** The feature `webhooks`: the jobs of a queue are delivered to the URL of its subscription. Optional. */
+/** The feature `webhooks`: delivers the jobs of a queue to the URL of its subscription. Optional. */
 import { Type } from 'typebox'
 import type { Advice, FeatureDefinition, SharedParts } from '../feature.ts'
 import { createAddressGuard } from './delivery/address-guard.ts'
@@ -19,7 +19,7 @@ export const webhookFeature: FeatureDefinition = {
     const subscriptions = createSubscriptions(parts, client)
     return {
       async routes(http) {
-        await http.register(webhookRoutes, { push: subscriptions, check: createSubscriptionCheck(guard) })
+        await http.register(webhookRoutes, { subscriptions, check: createSubscriptionCheck(guard) })
       },
       start: subscriptions.start,
       stop: subscriptions.stop,
@@ -44,7 +44,7 @@ function createSubscriptions(parts: SharedParts, client: ReturnType<typeof creat
     maxInFlight: config.WEBHOOK_MAX_IN_FLIGHT,
     pauseAfterMs: config.WEBHOOK_PAUSE_AFTER,
     graceMs: config.SHUTDOWN_TIMEOUT / 2,
-    hasOthers: parts.budget.replicas > 1,
+    hasOtherReplicas: parts.budget.replicas > 1,
   })
 }
 

@@ -64,8 +64,8 @@ t.test('a revoked key grants nothing, keeps its id, and the service still requir
   t.notOk(ring.find(secret))
   t.ok(ring.requiresKey(), 'also where the file holds only revoked keys')
   await t.rejects(run(...mailer), { message: /of a revoked key/ })
-  await t.rejects(run('rotate', '--id', 'mailer'), { message: /no live key/ })
-  await t.rejects(run('revoke', '--id', 'mailer'), { message: /no live key/ })
+  await t.rejects(run('rotate', '--id', 'mailer'), { message: /No live key/ })
+  await t.rejects(run('revoke', '--id', 'mailer'), { message: /No live key/ })
 })
 
 t.test('the list shows every key, and only the first characters of the digests of its secrets', async (t) => {
@@ -103,7 +103,7 @@ t.test('a mistake in the arguments is reported, and nothing is written', async (
       created({ rate }),
       /must have the form 100\/s/,
     ]),
-    [['revoke', '--id', 'nobody'], /no live key with the id nobody/],
+    [['revoke', '--id', 'nobody'], /No live key has the id nobody/],
   ]
   for (const [words, message] of cases) await t.rejects(run(...words), { name: 'KeyFileError', message })
   t.same(await readdir(folder), [])

@@ -605,7 +605,7 @@ export interface components {
             deduplicated: number;
             /** @description Number of jobs that were refused or failed. */
             failed: number;
-            /** @description One result a job, in the order of the request. */
+            /** @description One result per job, in the order of the request. */
             results: {
                 /** @description Position in the request, from 0. */
                 index: number;

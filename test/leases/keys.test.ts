@@ -58,7 +58,7 @@ t.test(
     t.equal(await readFile(join(folder, 'secret'), 'utf8'), one)
     t.equal((await stat(join(folder, 'secret'))).mode & 0o777, 0o600)
     await writeFile(join(folder, 'secret'), 'short')
-    await t.rejects(loadOrCreateSecret(folder), /holds no secret: remove it/)
+    await t.rejects(loadOrCreateSecret(folder), /holds no valid secret: remove it/)
   },
 )
 

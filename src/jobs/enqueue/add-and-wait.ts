@@ -1,6 +1,6 @@
 /**
- * Enqueues a job and waits for it. Events of the job are followed from before it is stored, so its end is known even when
- * it finishes at once and is removed.
+ * Enqueues a job and waits for it. The queue is followed before the job is stored, so the result is known even if the job
+ * finishes at once and is removed.
  */
 
 import type { CachedJob } from '../status/cache-entry.ts'
@@ -31,7 +31,7 @@ export type AddAndWait = (request: AddAndWaitRequest) => Promise<AddAndWaitResul
 export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWait {
   return async function addAndWait({ job, until, waitMs, onWait }) {
     const key = job.opts.jobId ?? enqueuer.newKey()
-    // When Redis cannot be reached, the enqueue reports it, with its outcome.
+    // If Redis is unreachable, the enqueue rejects with a better error, which has an outcome.
     const expected = await waiters.expect({ queue: job.queue, key }).catch(() => undefined)
     try {
       const enqueued = await enqueuer.add({ ...job, key })

@@ -46,7 +46,7 @@ export function createAddBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch
         outcome: 'not_executed',
       })
     }
-    // The space keeps it apart from keys that clients choose, which contain none.
+    // The keys that clients choose contain no space, so none can equal this one.
     const { idempotencyKey: key = batchKey && `${batchKey} ${index}` } = item as BatchItem
     const job = toNewJob(item as BatchItem, key ? { owner: access.keyId, key } : undefined)
     if (access.canAccessQueue(job.queue)) return job

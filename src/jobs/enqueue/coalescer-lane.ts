@@ -1,6 +1,6 @@
 /**
- * A lane of the coalescer: the batches of one queue that wait, and how many are in flight. These are its transitions,
- * without timers, promises or I/O. They change the lane in place: a copy for every job would be the coalescer's largest cost.
+ * A lane of the coalescer: the waiting batches of one queue, and how many are in flight. These are its transitions, without
+ * timers, promises or I/O. They change the lane in place: a copy for every job would be the coalescer's largest cost.
  */
 
 export interface Batch<Entry> {
@@ -33,7 +33,7 @@ export function createLane<Entry>(name: string): Lane<Entry> {
   return { name, waiting: [], batchesInFlight: 0, entriesInFlight: 0, cancelScheduled: undefined }
 }
 
-/** The entry joins the last waiting batch, or opens the next where that one is full. */
+/** Adds the entry to the last waiting batch, or to a new one if that is full. */
 export function putEntry<Entry>(lane: Lane<Entry>, entry: Entry, bytes: number, limits: LaneLimits): void {
   let batch = lane.waiting.at(-1)
   if (!batch || batch.entries.length >= limits.batchMax || batch.bytes + bytes > limits.batchBytes) {
@@ -45,8 +45,8 @@ export function putEntry<Entry>(lane: Lane<Entry>, entry: Entry, bytes: number, 
 }
 
 /**
- * What to do after entries were put: `send` the oldest batches at once, `schedule` a send, or `wait`, for the send that is
- * scheduled or, in a saturated lane, for a batch to return.
+ * The next step after entries were added: `send` the oldest batches at once, `schedule` a send, or `wait` for the scheduled
+ * send or, in a saturated lane, for a batch to return.
  */
 export function nextStep<Entry>(lane: Lane<Entry>, limits: LaneLimits): 'send' | 'schedule' | 'wait' {
   if (lane.batchesInFlight >= limits.inFlightMax) return 'wait'

@@ -6,7 +6,7 @@
  * A saturated lane lets its open batch grow and sends it when a batch returns, so batches grow with the load, and a lone item
  * waits only for the end of the tick. The transitions are in coalescer-lane.ts; this file owns promises, timers and totals.
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import {
   type Batch,
   createLane,
@@ -25,7 +25,7 @@ export interface CoalescerOptions<Item, Result> extends LaneLimits {
   delayMs: number
   /** Most items that wait, in all lanes; beyond it `add` throws OVERLOADED. */
   waitingMax: number
-  /** The start of that error's text after the number of items: `jobs wait to be written to Redis`. */
+  /** Follows the number of items in that error's text: `jobs wait to be written to Redis`. */
   waitingFor: string
   /** Sends a batch and resolves with the result or error of each item, in order. A rejection fails every item. */
   send(lane: string, items: Item[]): Promise<(Result | Error)[]>
@@ -37,11 +37,11 @@ export interface Coalescer<Item, Result> {
   /** The items keep their order and may share batches with others. Accepts all or none; if none, each promise rejects. */
   addMany(lane: string, items: { item: Item; bytes: number }[]): Promise<Result>[]
   stats(): CoalescerStats
-  /** Sends what waits, and resolves when every item has its result. */
+  /** Sends all waiting items, and resolves when every item has its result. */
   close(): Promise<void>
 }
 
-/** As /stats shows it. */
+/** The property `batching` of GET /stats. */
 export interface CoalescerStats {
   /** Batches that wait or are in flight. */
   activeBatches: number
@@ -67,7 +67,7 @@ export function createCoalescer<Item, Result>(
   const { delayMs, waitingMax, waitingFor, send } = options
   const lanes = new Map<string, ItemLane>()
   const lanesAtEndOfTick = new Set<ItemLane>()
-  const flights = new Set<Promise<void>>()
+  const sends = new Set<Promise<void>>()
   const totals = { waiting: 0, batchesSent: 0, itemsSent: 0 }
 
   function put(lane: ItemLane, item: Item, bytes: number): Promise<Result> {
@@ -115,18 +115,18 @@ export function createCoalescer<Item, Result>(
     totals.batchesSent++
     totals.itemsSent += entries.length
     const items = entries.map((entry) => entry.item)
-    const flight = send(lane.name, items)
+    const sending = send(lane.name, items)
       .then(
         (results) => settleEach(entries, results),
         (error: unknown) => rejectAll(entries, error),
       )
       .then(() => {
-        flights.delete(flight)
+        sends.delete(sending)
         settleBatch(lane, batch)
         if (lane.waiting.length > 0) sendWaiting(lane)
         else if (isIdle(lane)) lanes.delete(lane.name)
       })
-    flights.add(flight)
+    sends.add(sending)
   }
 
   function add(name: string, item: Item, bytes: number): Promise<Result> {
@@ -151,7 +151,7 @@ export function createCoalescer<Item, Result>(
 
   async function close(): Promise<void> {
     for (const lane of lanes.values()) sendWaiting(lane)
-    while (flights.size > 0) await Promise.all(flights)
+    while (sends.size > 0) await Promise.all(sends)
   }
 
   return { add, addMany, stats: () => describe([...lanes.values()], totals), close }
@@ -180,7 +180,7 @@ function rejectAll<Item, Result>(entries: Entry<Item, Result>[], error: unknown)
 
 function overloaded(waiting: number, waitingFor: string, waitingMax: number): SluiceError {
   return new SluiceError('OVERLOADED', {
-    detail: `${waiting} ${waitingFor}, and the limit is ${waitingMax}. Repeat the request after Retry-After.`,
+    detail: `${waiting} ${waitingFor}, and the limit is ${waitingMax}. ${REPEAT_LATER}`,
     outcome: 'not_executed',
     retryAfterS: 1,
   })

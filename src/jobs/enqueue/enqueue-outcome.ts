@@ -73,8 +73,8 @@ function damagedDetail(text: string): string {
 }
 
 /**
- * The same error with the id of one job; a whole batch may share `error`. IDEMPOTENCY_KEY_REUSED names none, because nothing
- * was written under any id.
+ * Returns a copy of the error with the id of one job; a whole batch may share `error`. IDEMPOTENCY_KEY_REUSED has no id,
+ * because nothing was written.
  */
 export function withJobId<E>(error: E, queue: string, key: string): E | SluiceError {
   if (!(error instanceof SluiceError) || error.code === 'IDEMPOTENCY_KEY_REUSED') return error

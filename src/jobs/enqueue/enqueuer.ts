@@ -2,7 +2,7 @@
  * Stores jobs. A job has its id before anything is sent to Redis, so sending a command twice creates no second job; and an
  * outcome is reported only after Redis has replied for this very job.
  *
- *   add → prepare → coalescer (one lane a queue) → one EVALSHA of enqueue.lua → the outcome of each job
+ *   add → prepare → coalescer (one lane per queue) → one EVALSHA of enqueue.lua → the outcome of each job
  */
 
 import type { Config } from '../../config/schema.ts'
@@ -25,10 +25,10 @@ export interface Enqueuer {
   newKey(): string
   /** Rejects with a SluiceError that carries the job's id, and `outcome` where the job may have been stored. */
   add(job: NewJob): Promise<EnqueuedJob>
-  /** One promise a job, each settled on its own. The jobs of one queue keep their order. */
+  /** One promise per job, each settled on its own. The jobs of one queue keep their order. */
   addMany(jobs: NewJob[]): Promise<EnqueuedJob>[]
   stats(): CoalescerStats
-  /** Sends what waits, and resolves when every job has its outcome. */
+  /** Sends all waiting jobs, and resolves when every job has its outcome. */
   close(): Promise<void>
 }
 
@@ -39,7 +39,7 @@ export interface EnqueuerDeps {
   gateway: RedisGateway
   /** Throws while Redis has no memory left for a job with so many bytes of data. */
   admit(bytes: number): void
-  /** Resolves when enough replicas have what was written on a connection. `undefined`: the master is enough. */
+  /** Resolves when enough replicas have the writes of a connection. `undefined`: the master alone is enough. */
   confirm: Confirm | undefined
   /** Called with the queue and key of each job that may exist now, before its caller learns of it. */
   onWrite(queue: string, key: string): void
@@ -92,7 +92,7 @@ export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
     } catch (error) {
       return items.map((item) => withJobId(error as SluiceError, queue, item.key))
     } finally {
-      // Also after an error, when the jobs may exist. No one can have read a generated key before.
+      // Also after an error, since the jobs may exist. A generated key is new, so no cached status can have it.
       for (const item of items) if (item.isKeyChosen) onWrite(queue, item.key)
     }
   }

@@ -17,7 +17,7 @@ export interface NewJob {
 /** The options of a job that was requested without any. Compared by identity. */
 export const noOptions: Record<string, never> = Object.freeze({})
 
-/** JSON can express half of a surrogate pair, UTF-8 cannot: Redis would store another text than the response reports. */
+/** JSON can express half of a surrogate pair, but UTF-8 cannot: Redis would store a different text from the one reported. */
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /** Throws INVALID_NAME for a name or deduplication id that UTF-8 cannot represent. */

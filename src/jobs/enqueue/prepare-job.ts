@@ -1,4 +1,4 @@
-/** Turns a requested job into what enqueue.lua stores: fills in defaults, encodes the options, checks what can be refused. */
+/** Turns a requested job into an item for enqueue.lua: checks it, fills in defaults and encodes the options. */
 
 import type { JobsOptions } from 'bullmq'
 import { addScripts, type EncodedOptions, encodeOptions } from '../../bullmq/job-encoder.ts'
@@ -53,8 +53,8 @@ function encodeWithDefaults(opts: JobsOptions, defaults: JobsOptions): EncodedOp
   return encodeOptions(merged)
 }
 
-/** Without retention a queue grows until Redis is full; BullMQ's own default keeps every job for ever. Ages in seconds. */
-export function defaultRetention(config: PrepareJobDeps['config']): JobsOptions {
+/** Without retention a queue grows until Redis is full; BullMQ's own default keeps every job forever. Ages in seconds. */
+function defaultRetention(config: PrepareJobDeps['config']): JobsOptions {
   const { DEFAULT_KEEP_COMPLETED_AGE: completedAge, DEFAULT_KEEP_FAILED_AGE: failedAge } = config
   const retention: JobsOptions = {}
   if (completedAge > 0) retention.removeOnComplete = { age: completedAge }

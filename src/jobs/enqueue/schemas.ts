@@ -1,4 +1,4 @@
-/** Requests and responses of the enqueue endpoints. The OpenAPI document is generated from these schemas. */
+/** Schemas of the enqueue routes, from which the OpenAPI document is generated. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../../errors.ts'
 import { JOB_KEY_PATTERN } from '../job-id.ts'
@@ -11,7 +11,7 @@ const integer = (minimum: number, maximum: number, description: string) =>
   Type.Integer({ minimum, maximum, description })
 
 /**
- * Ten years. The score of a delayed job holds the due time above 12 other bits, which leaves 41: times until September 2039.
+ * Ten years. The score of a delayed job keeps 41 bits for the due time, which end in September 2039.
  */
 const MAX_DELAY_MS = 10 * 365 * 86_400_000
 const MAX_SAFE = Number.MAX_SAFE_INTEGER
@@ -223,7 +223,7 @@ export const BatchResult = Type.Object(
         deduplicated: optional(Type.Boolean({ description: 'As in StoredJob.' })),
         error: optional(Problem),
       }),
-      { description: 'One result a job, in the order of the request.' },
+      { description: 'One result per job, in the order of the request.' },
     ),
   },
   { title: 'BatchResult' },

@@ -25,7 +25,7 @@ export interface CacheEntry {
   job: CachedJob | undefined
   /** Position in the queue's event stream at which the job was read. */
   position: string
-  /** `undefined`: no event tells when the job changes. */
+  /** `undefined`: the queue is not followed, so no event reports a change of the job. */
   feed: Feed | undefined
   /** The epoch of the feed at the read. */
   epoch: number
@@ -42,7 +42,7 @@ export interface Found {
   source: 'hit' | 'miss' | 'stale' | 'bypass'
   /** Position in the queue's event stream: `job` reflects every event up to it and no later one. */
   position: string
-  /** For how long it would be served from memory, ms; below 0 when stale. */
+  /** How long it may still be served from memory, ms; below 0 when stale. */
   ttlMs: number
   /** Events do not arrive, so that it may be up to DEGRADED_TTL_MS old. */
   degraded: boolean
@@ -55,7 +55,7 @@ export interface Ttls {
 }
 
 const DEGRADED_TTL_MS = 1_000
-/** A missing job whose creation no event would report: a job that another replica stores shows within this. */
+/** For a missing job of a queue that is not followed: no event would report that another replica has stored the job. */
 const UNFOLLOWED_MISSING_TTL_MS = 100
 
 export function createEntry(
@@ -100,7 +100,7 @@ export function foundIn(entry: CacheEntry, source: Found['source'], nowMs: numbe
   return { job: entry.job, source, position: entry.position, ttlMs, degraded }
 }
 
-/** What may be served while Redis fails. A job that is known to be gone, or may have changed in a gap, is not. */
+/** The entry as served while Redis fails. `undefined` for a missing job, and for one that may have changed in a gap. */
 export function staleIn(entry: CacheEntry, staleKeepMs: number, nowMs: number): Found | undefined {
   if (!entry.job) return undefined
   if (entry.feed && entry.feed.epoch !== entry.epoch) return undefined
@@ -109,7 +109,7 @@ export function staleIn(entry: CacheEntry, staleKeepMs: number, nowMs: number): 
   return { job: entry.job, source: 'stale', position: entry.position, ttlMs, degraded: true }
 }
 
-/** Whether an event is not reflected in the entry, so that the entry must go. */
+/** Whether the entry does not reflect this event, and must therefore be removed. */
 export function isInvalidatedBy(eventId: string, { position }: CacheEntry): boolean {
   return isAfter(eventId, position)
 }

@@ -34,7 +34,7 @@ export function adviseOnCache(isEnabled: boolean): Advice[] {
 
 const Waiting = Type.Integer({ description: 'Requests that wait for their job to finish or to change.' })
 
-/** The first four names are those of the field reports. */
+/** The properties of `CacheStats` in status-cache.ts. */
 const Cache = Type.Object(
   {
     totalEntries: Type.Integer({ description: 'Statuses in memory.' }),

@@ -1,6 +1,6 @@
 /**
- * Encodes where a listing goes on as an opaque text, and validates what clients send back. Cursors are not signed: a
- * forged one reveals nothing of the queue that the client could not list anyway.
+ * Encodes the start of the next page as an opaque cursor, and validates the cursors that clients send back. They are not
+ * signed: a forged one reveals nothing of the queue that the client could not list anyway.
  */
 
 import type { JobState } from '../../bullmq/job-states.ts'

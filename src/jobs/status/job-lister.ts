@@ -1,5 +1,5 @@
 /**
- * Lists the jobs of a queue page by page, newest first: one command a page (list-jobs.lua), whose cost does not grow
+ * Lists the jobs of a queue page by page, newest first: one command per page (list-jobs.lua), whose cost does not grow
  * with the queue. A cursor names the job after which the next page starts, so that jobs which come and go between two
  * pages shift nothing.
  */

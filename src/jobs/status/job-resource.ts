@@ -1,6 +1,6 @@
 /**
  * The resource of `GET /jobs/:id` and its representation (bytes and ETag). It is built from BullMQ's hash or, for a job
- * that was just stored, from what was stored; both give the same bytes.
+ * that was just stored, from the request; both give the same bytes.
  */
 import { hash } from 'node:crypto'
 import type { JobState } from '../../bullmq/job-states.ts'
@@ -55,8 +55,8 @@ function bodyOf(resource: JobResource): string {
 }
 
 /**
- * Digests every value that can change while the id stays the same. It does not digest the bytes: the response to an
- * enqueue carries the ETag, and should not cost a serialisation.
+ * Digests every value that can change while the id stays the same. Digesting the bytes instead would make every enqueue,
+ * whose response carries the ETag, serialise the job.
  */
 export function etagOf(r: JobResource): string {
   const changing =

@@ -1,4 +1,4 @@
-/** The headers of polling and waiting: what the client asks for, whether anything changed, and when to ask again. */
+/** Parses the headers with which clients poll and wait, and computes Retry-After. */
 import { MAX_WAIT_S } from './schemas.ts'
 
 /** What ends a wait before its time is up. */

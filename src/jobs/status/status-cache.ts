@@ -1,5 +1,5 @@
 /**
- * Finished responses by job id: bytes, ETag, and how long to trust them. A hit is one lookup and no promise.
+ * Rendered jobs by id: bytes, ETag, and how long they may be served. A hit is one lookup and no promise.
  *
  * An entry was read at a position in its queue's event stream. A later event about its job removes it, and a job that a
  * client has asked for is then read again at once. TTLs cover the changes that BullMQ does not announce.
@@ -40,7 +40,7 @@ export interface StatusCache {
   close(): void
 }
 
-/** The first four names are those of the field reports. */
+/** The first four names come from the reports that docs/benchmarks.md describes. */
 export interface CacheStats {
   totalEntries: number
   validEntries: number
@@ -54,7 +54,7 @@ export interface CacheStats {
   enabled: boolean
 }
 
-/** What an entry costs beside its text: the key, the objects, the slots of the cache. */
+/** The memory that an entry takes besides its text: the objects and the slots of the cache. */
 const ENTRY_OVERHEAD_BYTES = 400
 
 const PLAIN: Include = { data: false, logs: false }

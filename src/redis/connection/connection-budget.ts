@@ -1,7 +1,7 @@
 /**
- * How many Redis connections this process may open. Pure arithmetic: the replicas share the provider's limit
- * minus a reserve. More sockets than concurrent operations + 20 are never useful, because the semaphore, not
- * the pool, bounds the load on Redis.
+ * Computes how many Redis connections this process may open: the replicas share the provider's limit minus a
+ * reserve. More sockets than concurrent operations + 20 are never useful, because the semaphore, not the
+ * pool, bounds the load on Redis.
  */
 import type { Config } from '../../config/schema.ts'
 

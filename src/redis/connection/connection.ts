@@ -30,7 +30,7 @@ export interface Connection {
   readonly suspect: boolean
   /** How long there has been no usable connection, ms; 0 while there is one. */
   downMs(): number
-  /** Reports that a command was not answered in time. */
+  /** Reports that a command got no reply in time. */
   timedOut(): void
   /** Reports that Redis replied. */
   answered(): void
@@ -75,8 +75,8 @@ export function openConnection(role: Role, name: string, deps: ConnectionDeps): 
     onChange()
   })
   client.on('error', (error: Error) => {
-    // ioredis handles one error of a socket, but TLS may emit two: the reason why we reject the server's
-    // certificate, and the server's reply to that. The second would be uncaught.
+    // ioredis handles one error of a socket, but TLS may emit two: our rejection of the server's certificate,
+    // and the server's reply to that. The second would be uncaught.
     client.stream?.on('error', () => {})
     const reason = reasonOf(error)
     // An unreachable Redis causes the same error at every attempt.

@@ -136,7 +136,7 @@ async function quit(connection: Connection): Promise<void> {
 }
 
 function commandsInFlight(client: Redis): number {
-  // `commandQueue` holds the commands sent and not yet answered. It is missing in the types of ioredis.
+  // `commandQueue` holds the commands that await their reply. It is missing in the types of ioredis.
   return (client as unknown as { commandQueue: { length: number } }).commandQueue.length
 }
 

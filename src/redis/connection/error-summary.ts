@@ -1,6 +1,6 @@
 /**
- * What the connections report about their errors: how many, the one that explains an outage best, and the
- * last that reported a limit. Pure.
+ * Summarises the errors of the connections: their number, the one that explains an outage best, and the last
+ * one that reported a limit. Pure.
  */
 import { isLimitError } from '../redis-errors.ts'
 
@@ -21,12 +21,12 @@ export const NO_ERRORS: ErrorSummary = {
   isExplained: false,
 }
 
-/** Errors that say that there is no connection, but not why. */
+/** Errors that report a missing connection, but not its cause. */
 const UNSPECIFIC = /enableOfflineQueue options is false|\b(ECONNRESET|EPIPE)$/
 
 /**
- * An unspecific error does not replace the one that explains it: a server that refuses us says why, then
- * hangs up.
+ * An unspecific error does not replace the one that explains it: a server that refuses a connection reports
+ * the reason, then closes it.
  */
 export function recordError(summary: ErrorSummary, text: string): ErrorSummary {
   const isUnspecific = UNSPECIFIC.test(text)

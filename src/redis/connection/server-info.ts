@@ -1,6 +1,6 @@
 /**
- * Reads one INFO (and, where allowed, one CONFIG GET) into the facts about a Redis server that matter to a
- * queue.
+ * Reads the properties of a Redis server that matter to a queue, with one INFO and, where allowed, one CONFIG
+ * GET.
  */
 import type { Redis } from 'ioredis'
 

@@ -1,11 +1,8 @@
 /**
  * Repairs an append-only file that a kill or power loss cut off in the middle of a write, before Redis loads
- * it.
- *
- * Redis 7.0 (and Valkey before its pull request 4342) drops only the last partial command. The beginning of
- * the transaction around it, which is how a script's writes are stored, stays in the file and is executed at
- * the start after that: jobs appear that were never acknowledged. redis-check-aof removes the whole
- * transaction.
+ * it. Redis 7.0 (and Valkey before its pull request 4342) drops only the last partial command. It keeps the
+ * beginning of the transaction around it, which is how a script's writes are stored, and executes that at the
+ * next start: jobs appear that were never acknowledged. redis-check-aof removes the whole transaction.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -15,7 +15,7 @@ export interface DataDirLock {
 
 /**
  * Takes the lock. Resolves with the previous lock if its owner ended without releasing it; rejects if the
- * folder is in use. `isServerListening`: whether a server answers on the folder's socket.
+ * folder is in use. `isServerListening`: whether a server replies on the folder's socket.
  */
 export async function acquireLock(
   lockFile: string,
@@ -33,7 +33,10 @@ export async function acquireLock(
     }
     await rm(lockFile, { force: true })
   }
-  throw new Error('Another Sluice that started at the same time has taken the data folder.')
+  throw new Error(
+    `Another Sluice that started at the same time uses ${dirname(lockFile)}. ` +
+      'Give this one its own DATA_DIR or a REDIS_URL.',
+  )
 }
 
 /** Records the redis-server in the lock that this process holds. */

@@ -77,7 +77,7 @@ export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<Embe
 async function takeOver(pid: number, socket: string, { log }: EmbeddedOptions): Promise<Server> {
   log(`Taking over the redis-server (process ${pid}) of a Sluice that was killed`)
   // The server may still be loading its data.
-  await waitUntil(() => isServerReady(socket), START_TIMEOUT_MS)
+  await waitUntil('redis-server to start', () => isServerReady(socket), START_TIMEOUT_MS)
   return { pid, child: undefined }
 }
 
@@ -104,10 +104,15 @@ async function spawnServer(
   await output.close()
   await Promise.race([
     spawnFailed,
-    waitUntil(() => {
-      if (hasExited(child)) throw new Error(`redis-server ended with code ${child.exitCode}; see ${logFile}`)
-      return isServerReady(socket)
-    }, START_TIMEOUT_MS),
+    waitUntil(
+      `redis-server to start; see ${logFile}`,
+      () => {
+        if (hasExited(child))
+          throw new Error(`redis-server ended with code ${child.exitCode}; see ${logFile}`)
+        return isServerReady(socket)
+      },
+      START_TIMEOUT_MS,
+    ),
   ])
   return { pid: child.pid!, child }
 }
@@ -126,10 +131,10 @@ function serverArguments(
 async function stopServer({ pid, child }: Server): Promise<void> {
   const hasEnded = () => !isAlive(pid) || hasExited(child)
   if (!hasEnded()) process.kill(pid, 'SIGTERM')
-  await waitUntil(hasEnded, STOP_TIMEOUT_MS).catch(async () => {
+  await waitUntil('redis-server to stop', hasEnded, STOP_TIMEOUT_MS).catch(async () => {
     // A server that cannot save refuses to end. Acknowledged jobs are in the append-only file already.
     process.kill(pid, 'SIGKILL')
-    await waitUntil(hasEnded, STOP_TIMEOUT_MS)
+    await waitUntil('redis-server to stop', hasEnded, STOP_TIMEOUT_MS)
   })
 }
 
@@ -137,11 +142,15 @@ function hasExited(child: ChildProcess | undefined): boolean {
   return child !== undefined && (child.exitCode !== null || child.signalCode !== null)
 }
 
-async function waitUntil(condition: () => boolean | Promise<boolean>, timeoutMs: number): Promise<void> {
+/** Rejects after `timeoutMs` with an error that names `event`. */
+async function waitUntil(
+  event: string,
+  condition: () => boolean | Promise<boolean>,
+  timeoutMs: number,
+): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > deadline)
-      throw new Error(`redis-server did not start or stop within ${timeoutMs / 1000} s`)
+    if (performance.now() > deadline) throw new Error(`Waited ${timeoutMs / 1_000} s for ${event}`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }

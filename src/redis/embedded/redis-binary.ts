@@ -89,7 +89,7 @@ async function tryBinary(path: string, env: Record<string, string>): Promise<Red
 
 async function downloadFromApt(cacheDir: string): Promise<void> {
   await mkdir(cacheDir, { recursive: true })
-  // Built in a temporary folder and then renamed, so that two processes can download at the same time.
+  // Downloads to a temporary folder that is renamed at the end, so that two processes can download at the same time.
   const work = await mkdtemp(resolve(cacheDir, 'fetch-'))
   try {
     const folders = ['state/lists/partial', 'cache/archives/partial', 'debs', 'root']

@@ -1,4 +1,4 @@
-/** The unix socket of the embedded redis-server: where it is, and whether a server answers on it. */
+/** Finds the unix socket of the embedded redis-server, and checks whether a server replies on it. */
 import { createHash } from 'node:crypto'
 import { mkdir, stat } from 'node:fs/promises'
 import { createConnection } from 'node:net'

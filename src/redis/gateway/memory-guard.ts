@@ -3,7 +3,7 @@
  * workers' own scripts fail, so the queues could no longer drain. The memory is only read while jobs are
  * being enqueued.
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import type { RedisGateway, RedisOperation } from './redis-gateway.ts'
 
 export interface MemoryGuard {
@@ -15,10 +15,11 @@ export interface MemoryGuard {
 }
 
 const REFRESH_MS = 1_000
-/** Used from NEAR of the watermark on. Below that, one second's jobs do not reach it. */
+/** Replaces REFRESH_MS near the watermark. */
 const REFRESH_NEAR_MS = 100
+/** Share of the watermark below which the jobs of one second do not reach it. */
 const NEAR = 0.8
-/** What a job needs in Redis besides its data: its hash, list entries, event and idempotency record. */
+/** Memory of a job in Redis besides its data: its hash, list entries, event and idempotency record. */
 const JOB_OVERHEAD_BYTES = 1_024
 
 const READ_MEMORY: RedisOperation = { label: 'memoryInfo', priority: 'settle', isWrite: false, commands: 1 }
@@ -74,7 +75,7 @@ function full(usedPercent: number, watermarkPercent: number): SluiceError {
   return new SluiceError('REDIS_FULL', {
     detail:
       `Redis uses ${usedPercent} % of its memory, including jobs in flight, and accepts new jobs only below ` +
-      `${watermarkPercent} %, so that workers can drain the queues. Repeat after Retry-After.`,
+      `${watermarkPercent} %, so that workers can drain the queues. ${REPEAT_LATER}`,
     outcome: 'not_executed',
     retryAfterS: 5,
   })

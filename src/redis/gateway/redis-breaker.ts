@@ -5,7 +5,7 @@
  *
  *   closed ─ refused for a limit ─→ open ─ pause over ─→ half-open (one probe) ─→ closed, or open for twice as long
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 
 export interface RedisBreaker {
   /**
@@ -14,7 +14,7 @@ export interface RedisBreaker {
   admit(): void
   /** Redis refused a command for a limit, with this text. */
   refused(text: string): void
-  /** Redis answered a command. */
+  /** Redis replied to a command. */
   answered(): void
   stats(): RedisBreakerStats
 }
@@ -51,7 +51,7 @@ export function createRedisBreaker(now: () => number = () => performance.now()):
         return
       }
       throw new SluiceError('REDIS_LIMIT', {
-        detail: `The Redis provider refused a command: "${reason}". Commands are paused. Repeat after Retry-After.`,
+        detail: `The Redis provider refused a command: "${reason}". Commands are paused. ${REPEAT_LATER}`,
         outcome: 'not_executed',
         retryAfterS: Math.ceil(waitMs / 1_000),
       })

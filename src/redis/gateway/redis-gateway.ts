@@ -6,7 +6,7 @@
  */
 import type { Redis } from 'ioredis'
 import type { Config } from '../../config/schema.ts'
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import { retryDelayMs } from '../backoff.ts'
 import type { Connection } from '../connection/connection.ts'
 import type { RedisConnections } from '../connection/connections.ts'
@@ -109,7 +109,7 @@ export function createRedisGateway(
         connection.failed(message)
         const { worthRetrying, isQuota } = classifyRedisError(message)
         if (isQuota) breaker.refused(message)
-        // The last attempt may have been executed, which the caller has to know.
+        // This attempt may have been executed, and the error tells the caller so.
         if (!worthRetrying) throw fromRedisError(error, operation.isWrite)
         firstError ??= error
         const delayMs = retryDelayMs({
@@ -172,7 +172,7 @@ function notExecuted(
   { isWrite }: RedisOperation,
 ): SluiceError {
   return new SluiceError(code, {
-    detail: `${problem}. Repeat after Retry-After.`,
+    detail: `${problem}. ${REPEAT_LATER}`,
     ...(isWrite ? { outcome: 'not_executed' as const } : {}),
     retryAfterS: 1,
   })

@@ -1,7 +1,7 @@
 /**
  * DURABILITY_REPLICAS: a job is acknowledged once that many replicas of Redis have it. WAIT covers every
- * write sent before it on its connection, so one WAIT confirms all batches that Redis has answered meanwhile
- * (group commit).
+ * write sent before it on its connection, so one WAIT confirms all batches whose replies have arrived
+ * meanwhile (group commit).
  */
 import type { Redis } from 'ioredis'
 import { SluiceError } from '../../errors.ts'
@@ -18,7 +18,7 @@ export function createReplication(replicas: number, timeoutMs: number, onWait: (
     const confirmed = client.wait(replicas, timeoutMs)
     waits.set(client, confirmed)
     const remove = () => void waits.delete(client)
-    // Registered first, so it runs before any other reaction: writes answered later need a WAIT of their own.
+    // Registered first, so it runs before any other reaction: a write whose reply arrives later needs its own WAIT.
     confirmed.then(remove, remove)
     return confirmed
   }
@@ -31,7 +31,7 @@ export function createReplication(replicas: number, timeoutMs: number, onWait: (
     throw new SluiceError('NOT_REPLICATED', {
       detail:
         `Redis has the job, but only ${confirmed} of ${replicas} replicas confirmed it within ${timeoutMs} ms. ` +
-        'A failover now may lose it. Repeat with the same ids: that is safe.',
+        'A failover now may lose it. Repeat it with the same `ids`, which cannot create a second job.',
       outcome: 'unknown',
       retryAfterS: 1,
     })

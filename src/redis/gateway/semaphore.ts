@@ -3,7 +3,7 @@
  * in first out within one. The number that may wait is bounded too. When it is reached, a new operation
  * displaces the last one of the lowest priority below its own, or is refused.
  */
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 
 /** Highest first. Settling a lease frees work; no job depends on a listing. */
 export const priorities = ['settle', 'enqueue', 'read', 'list'] as const
@@ -103,7 +103,7 @@ export function createSemaphore(permits: number, maxWaiting: number): Semaphore 
   function overloaded(): SluiceError {
     refused++
     return new SluiceError('OVERLOADED', {
-      detail: `${permits} operations are in flight and ${maxWaiting} more are waiting. Repeat after Retry-After.`,
+      detail: `${permits} operations are in flight and ${maxWaiting} more are waiting. ${REPEAT_LATER}`,
       outcome: 'not_executed',
       retryAfterS: 1,
     })

@@ -1,13 +1,13 @@
 -- Adds a batch of jobs to one queue with BullMQ's own scripts, and returns the result of each job. enqueue.ts alone calls
 -- it. The constants are those of enqueue-layout.ts: the offsets of a job's values (JOB_KEY, …) and their number
 -- (VALUES_PER_JOB), the codes of the results (CREATED, …) and the numbers of BullMQ's scripts (addStandardJob, …).
---   KEYS[1] any key of the queue, by which a cluster finds the node
+--   KEYS[1] any key of the queue, which routes the command in a cluster
 --   ARGV[1] what every key of the queue starts with ("bull:emails:")
---   ARGV[2] the jobs, one msgpack array of VALUES_PER_JOB values a job. A missing value is false; missing data are the
---           next of ARGV[4…], missing options those of the job before
+--   ARGV[2] one msgpack array with VALUES_PER_JOB values per job. A missing value is false; missing data are the next of
+--           ARGV[4…], missing options are those of the job before
 --   ARGV[3] lifetime of an idempotency record, ms
 --   ARGV[4…] large data, in the order of their jobs
--- Returns one value a job:
+-- Returns one value per job:
 --   CREATED
 --   {DUPLICATE, key, state, name, timestamp}  a job with this key or deduplication id exists
 --   {REPLAYED, key, state, name, timestamp}   the idempotency record names this job
@@ -28,7 +28,7 @@ local nextLarge = 4
 --@bullmq addPrioritizedJob
 --@bullmq-keys addPrioritizedJob
 
-local makers = {
+local adderFactories = {
   [addStandardJob] = bullmq_addStandardJob,
   [addDelayedJob] = bullmq_addDelayedJob,
   [addPrioritizedJob] = bullmq_addPrioritizedJob,
@@ -48,7 +48,7 @@ local function prepareAdder(script)
     keys[i] = base .. name
   end
   adderKeys[script] = keys
-  adders[script] = makers[script]()
+  adders[script] = adderFactories[script]()
 end
 
 -- Redis does not roll back a script that fails. BullMQ writes the deduplication key first, then the hash, then adds the
@@ -75,8 +75,8 @@ local function existing(code, key)
   return {code, key, ok and state or false, found[3], found[2]}
 end
 
--- A record is the fingerprint of the payload, followed by the key of the job. It is written in the same script as the job,
--- so neither exists without the other, and it outlives the job.
+-- An idempotency record is the fingerprint of the payload, followed by the key of the job. The script writes it together
+-- with the job, so no job is stored without its record. The record outlives the job.
 local function replay(recordKey, fingerprint)
   local record = redis.call('GET', recordKey)
   if not record then return nil end

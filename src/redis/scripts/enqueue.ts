@@ -1,4 +1,4 @@
-/** Adds a batch of jobs to one queue: the one caller of enqueue.lua. enqueue-layout.ts names what the two share. */
+/** Adds a batch of jobs to one queue: the one caller of enqueue.lua. enqueue-layout.ts has the constants of both. */
 import type { Redis } from 'ioredis'
 import type { EncodedOptions } from '../../bullmq/job-encoder.ts'
 import type { JobState } from '../../bullmq/job-states.ts'

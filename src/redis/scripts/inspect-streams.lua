@@ -1,4 +1,4 @@
--- Reports what XINFO knows of each event stream, so that its reader can tell whether entries were lost.
+-- Reports the facts of XINFO about each event stream, so that its reader can detect lost entries.
 --   KEYS[1] flush marker: a key that only a flush of the database removes   KEYS[2…] the streams
 --   ARGV[1] the marker's value, if it has to be created
 -- Returns {the marker's value or '', Redis' clock in ms, {one entry per stream}}. An entry is {'none'} for a missing key,

@@ -1,5 +1,5 @@
 /**
- * What the scripts that read jobs fetch of each job, and how their replies become a {@link JobRecord}. Shared by
+ * The fields that scripts read of each job, and the conversion of their replies into a {@link JobRecord}. Shared by
  * read-jobs.ts and list-jobs.ts.
  */
 

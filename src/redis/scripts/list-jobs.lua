@@ -13,8 +13,8 @@ local LISTS = {wait = true, paused = true, active = true}
 local STATES = {wait = 'waiting', paused = 'waiting'}
 -- Ids without a job are skipped. After this many (3 ms) the page ends short, so that it does not block Redis for long.
 local SKIPPED_MAX = 500
--- Where a list goes on is searched among this many ids on either side of the expected index (0.5 ms), and then, by one
--- id alone, among this many from the nearer end of the list (0.7 ms, twice).
+-- The start of the next page in a list is searched among NEAR ids on either side of the expected index (0.5 ms), and then,
+-- by one id alone, among FAR ids from the nearer end of the list (0.7 ms, twice).
 local NEAR = 1000
 local FAR = 25000
 
@@ -51,8 +51,8 @@ local function startInSet(key, member, score)
   return low
 end
 
--- The index at which a list goes on. Jobs enter at the head and leave at the tail, and both shift the rest, so an old
--- index is not reliable. Ids are, but the id of the last job may be gone.
+-- The index at which the next page starts. Jobs enter at the head and leave at the tail. Entering jobs shift the others, so
+-- an old index is not reliable. Ids are reliable, but the id of the last job may be gone.
 local function startInList(key, offset, lengthThen, span, lastCount, first, ...)
   local ids = {...}
   local last, following = ids[1], ids[lastCount + 1]

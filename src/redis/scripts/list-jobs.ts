@@ -1,6 +1,6 @@
 /**
- * Reads one page of a queue's jobs, newest first (list-jobs.lua). A page goes on from a *bookmark*: what the script
- * returned about the end of the page before, opaque to everything but this pair.
+ * Reads one page of a queue's jobs, newest first (list-jobs.lua). A page continues from a *bookmark*: values that the
+ * script returned about the end of the page before, opaque to everything but these two files.
  */
 import type { Redis } from 'ioredis'
 import { JOB_FIELDS, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'

@@ -25,7 +25,7 @@ export interface SubscriptionWrite {
   next: { revision: string; json: string } | undefined
 }
 
-/** `changed`: Redis has another revision. `tooMany`: it would be new, and there are `max` already. */
+/** `changed`: Redis has another revision. `tooMany`: the subscription would be new, and `max` exist already. */
 export type SubscriptionWriteResult = 'written' | 'changed' | 'tooMany'
 
 const script = loadScript('put-subscription')

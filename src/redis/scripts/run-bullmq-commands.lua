@@ -1,4 +1,4 @@
--- Runs any number of BullMQ's worker commands for one queue as one command of Redis, each as BullMQ would have sent it.
+-- Runs any number of BullMQ's worker commands for one queue as one Redis command, each as BullMQ would have sent it.
 --   KEYS[1] any key of the queue, which routes the command in a cluster
 --   ARGV[1] msgpack array with, for each command: the number of its script (from 1, in the order of the includes below),
 --           how many keys the script takes, how often to run it, 1 if it follows the previous leader (the last command
@@ -23,7 +23,7 @@ local bullmqRedis, bullmqCmsgpack, bullmqCjson = redis, cmsgpack, cjson
 --@bullmq-list
 -- The functions of bullmqScripts, each created when the first command needs it.
 local functions = {}
--- A take stops once its jobs are this large.
+-- A take ends once its jobs together are this large.
 local ENOUGH_BYTES = 4194304
 
 local limit

@@ -1,4 +1,4 @@
-/** Runs commands that BullMQ would have sent (bullmq/command-recorder.ts), any number of them in one EVALSHA. */
+/** Runs any number of recorded BullMQ commands (bullmq/command-recorder.ts) in one EVALSHA. */
 import type { Redis } from 'ioredis'
 import type { BullmqCommand } from '../../bullmq/command-recorder.ts'
 import { bullmqScript } from '../../bullmq/script-source.ts'
@@ -33,7 +33,7 @@ export interface ConcurrencyCheck {
   freed: string[]
 }
 
-/** Sends one command of Redis. Resolves, for each command in order, with the replies of its runs. Rejects as Redis does. */
+/** Sends one EVALSHA. Resolves with the replies of the runs of each command, in order. Rejects as Redis does. */
 export async function runBullmqCommands(
   client: Redis,
   commands: BullmqCommand[],

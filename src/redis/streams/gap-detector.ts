@@ -1,6 +1,6 @@
 /**
- * Checks whether the streams being read lost entries before these were read, or were replaced under the same
- * key. A flush of the database is detected by a marker key that only a flush removes, even if the streams
+ * Checks whether the streams that are read have lost entries before these were read, or were replaced under
+ * the same key. A marker key that only a flush of the database removes reveals a flush, even if the streams
  * exist again.
  */
 import type { StreamInspection } from '../scripts/inspect-streams.ts'

@@ -1,6 +1,6 @@
 /**
- * One turn of the stream reader: check the streams for gaps when a check is due, read what is new, and
- * deliver it. Owns the reader's state and counters; when a turn runs is decided by stream-reader.ts.
+ * One turn of the stream reader: checks the streams for gaps if a check is due, reads new entries and
+ * delivers them. Owns the reader's state and counters; stream-reader.ts decides when a turn runs.
  */
 import type { Logger } from 'pino'
 import type { Connection } from '../connection/connection.ts'
@@ -25,17 +25,17 @@ import {
 
 export interface ReadCycle {
   state: ReaderState
-  /** Before the first turn of a run. */
+  /** Call it before the first turn of a run. */
   begin(): Promise<void>
   /** The next run begins on a new connection. */
   connectionReplaced(): void
   /** Checks for gaps if a check is due. */
   check(): Promise<void>
-  /** The next turn checks in any case. */
+  /** Makes the next turn check for gaps, even if no check is due. */
   requireCheck(): void
   /** Reads once and delivers the entries. */
   read(): Promise<void>
-  /** After the last turn of a run. */
+  /** Call it after the last turn of a run. */
   end(): void
   stats(): ReadCycleStats
 }
@@ -133,7 +133,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
 
   function end(): void {
     cycle.state = readingStopped(cycle.state)
-    // A flush while nothing is read is no gap, so the next run must not compare with the last epoch.
+    // A flush while no stream is read is not a gap, so the next run must not compare with the last epoch.
     detectGaps = createGapDetector(commands.inspect)
   }
 

@@ -1,4 +1,4 @@
-/** When the next read of the streams may begin: a token bucket of a few reads, refilled by one per pause. */
+/** Decides when the next read of the streams may begin: a token bucket of a few reads, refilled by one per pause. */
 export interface ReadPacer {
   /** Resolves when the next read may begin. */
   next(): Promise<void>
@@ -7,8 +7,7 @@ export interface ReadPacer {
 }
 
 /**
- * Keeps thousands of entries per second at a handful of reads. A lone event is read at once, by the burst
- * below.
+ * Lets a few reads fetch thousands of entries per second. BURST_READS lets a lone event be read at once.
  */
 const PAUSE_MS = 25
 /** Used while a worker waits for a job, so that it gets one within a few ms. */

@@ -1,6 +1,6 @@
 /**
- * The commands that the stream reader sends on the `events` connection. A command without a reply in time
- * costs the connection: ioredis would keep waiting for a dead socket.
+ * The commands that the stream reader sends on the `events` connection. If a reply is overdue, the connection
+ * is replaced, because ioredis would keep waiting for a dead socket.
  */
 import type { Connection } from '../connection/connection.ts'
 import { inspectStreams, type StreamInspection } from '../scripts/inspect-streams.ts'

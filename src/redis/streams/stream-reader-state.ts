@@ -42,7 +42,7 @@ export function readCompleted(state: ReaderState): ReaderState {
   return state.phase === 'live' ? state : { ...state, phase: 'live', reason: null }
 }
 
-/** Without streams a failure affects no one, so the reader is idle. */
+/** Without streams, a failure delays no events, so the reader is idle. */
 export function readingFailed(state: ReaderState, reason: string, streamCount: number): ReaderState {
   return streamCount > 0 ? { ...state, phase: 'degraded', reason } : { ...state, phase: 'idle', reason: null }
 }
@@ -61,8 +61,8 @@ const BLOCK_MS = 2_000
 const UNINTERRUPTIBLE_BLOCK_MS = 80
 
 /**
- * How long the next read may block, ms. 0: the reply must come at once, because it tells whether more entries
- * exist.
+ * How long the next read may block, ms. 0: not at all, because its reply shows whether the reader has caught
+ * up.
  */
 export function blockMs(state: ReaderState, canInterrupt: boolean): number {
   if (state.phase !== 'live' || state.isBehind) return 0

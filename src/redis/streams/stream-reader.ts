@@ -1,9 +1,9 @@
 /**
- * Follows any number of streams with one blocking XREAD on the `events` connection: wiring of the read cycle,
+ * Follows any number of streams with one blocking XREAD on the `events` connection. Connects the read cycle,
  * the loop that repeats it, and the connection's events. The states are in stream-reader-state.ts.
  *
- * The set of streams changes by interrupting the read from another connection. Under load a short pause
- * between reads keeps thousands of entries at a handful of commands.
+ * When the set of streams changes, the read is interrupted from another connection. Under load a short pause
+ * between reads lets a few commands fetch thousands of entries.
  */
 import type { Logger } from 'pino'
 import type { RedisConnections } from '../connection/connections.ts'

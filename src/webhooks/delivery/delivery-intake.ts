@@ -1,7 +1,7 @@
 /**
  * Takes jobs for a delivery worker, with at most one take at a time.
  *
- *   idle    → taking when there is capacity, → paused when the endpoint is to be left alone
+ *   idle    → taking if the worker has capacity, → paused while the endpoint breaker pauses deliveries
  *   taking  → idle with jobs or after an interruption, → paused after an error or when the subscription was changed
  *   paused  → idle when the timer fires
  *   stopped final
@@ -9,7 +9,7 @@
 import type { TakeResult } from '../../dispatch/leased-job.ts'
 
 export interface DeliveryIntake {
-  /** Takes jobs if there is capacity and no take is in progress. */
+  /** Takes jobs if the worker has capacity and no take is in progress. */
   fill(): void
   isTaking(): boolean
   /** Ends the take that waits for jobs. */
@@ -21,7 +21,7 @@ export interface DeliveryIntakeDeps {
   /** Waits for jobs until the signal is aborted. */
   take(signal: AbortSignal): Promise<TakeResult>
   hasCapacity(): boolean
-  /** How long to leave the endpoint alone, ms; 0: not at all. */
+  /** How long the endpoint breaker pauses deliveries, ms; 0: it does not. */
   pauseMs(): number
   /** Called with the result of each take, also with one that arrives after `stop`. */
   onTaken(taken: TakeResult): void

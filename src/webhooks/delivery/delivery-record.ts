@@ -14,14 +14,14 @@ export interface DeliveryRecord {
 }
 
 export interface DeliveryRecordStats extends Record<DeliveryOutcome, number> {
-  /** `null`: the last delivery had no response, or there was none yet. */
+  /** `null`: the last delivery had no response, or no delivery has ended yet. */
   lastStatus: number | null
 }
 
 export interface DeliveryRecordDeps {
   /** A delivery has ended. */
   onEnded(outcome: DeliveryOutcome): void
-  /** The subscription should be paused: the endpoint wants no more (410), or has failed for too long. */
+  /** The subscription should be paused: the endpoint is gone (410), or has failed for too long. */
   onGone(subscription: Subscription, reason: string): void
   /** How long an endpoint may fail before its subscription is paused, ms; 0: forever. */
   pauseAfterMs: number

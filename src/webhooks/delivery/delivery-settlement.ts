@@ -1,5 +1,4 @@
-/** Turns the verdict on a delivery into the outcome of its job, with a line for the job's log where there is more to say. */
-
+/** Turns the verdict on a delivery into the outcome of its job and, if it adds information, a line for the job's log. */
 import type { JobOutcome } from '../../bullmq/job-outcome.ts'
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
 import type { Settlement } from '../../dispatch/worker-commands.ts'

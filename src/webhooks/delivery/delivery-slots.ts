@@ -1,7 +1,7 @@
 /**
- * Limits how many deliveries this process has in flight. Half of the slots are reserved, evenly divided among
- * the queues in use, so that one endpoint that never responds cannot starve the others; the other half goes
- * to the first queue that asks.
+ * Limits how many deliveries this process has in flight. Half of the slots are divided evenly among the queues
+ * in use and reserved for them, so that an endpoint that never responds cannot starve the others; the other
+ * half goes to the first queue that asks.
  */
 export interface DeliverySlots {
   /**

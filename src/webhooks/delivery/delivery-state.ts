@@ -1,4 +1,4 @@
-/** Decisions of a delivery worker, as functions of plain values: how many jobs it may take, and what it does after a failure. */
+/** Decisions of a delivery worker, as functions of plain values: its capacity, and its reaction to a failure. */
 import type { SluiceError } from '../../errors.ts'
 import type { EndedDelivery } from './delivery-settlement.ts'
 
@@ -9,8 +9,8 @@ export const BATCH_MAX = 100
 const REPLACEMENT_BACKOFF_MS = 5_000
 
 /**
- * How many more jobs to take; not positive: none. `inFlight` counts every job that is leased, `endpointCapacity` is what the
- * endpoint breaker allows.
+ * How many more jobs to take; 0 or less: none. `inFlight`: all leased jobs. `endpointCapacity`: how many more the endpoint
+ * breaker allows.
  */
 export function deliveryCapacity(concurrency: number, inFlight: number, endpointCapacity: number): number {
   return Math.min(concurrency - inFlight, endpointCapacity, BATCH_MAX)
@@ -25,7 +25,7 @@ export function hasFailedTooLong(
   return pauseAfterMs > 0 && failingSinceMs !== undefined && nowMs - failingSinceMs >= pauseAfterMs
 }
 
-/** What to settle instead of a refused delivery; `undefined`: nothing can be done about it. */
+/** The delivery to settle instead of a refused one; `undefined`: no other outcome can succeed. */
 export function replacementFor(delivery: EndedDelivery, error: SluiceError): EndedDelivery | undefined {
   const { outcome } = delivery
   if (error.code !== 'INVALID_OPTION' || outcome.outcome !== 'fail') return undefined

@@ -31,7 +31,7 @@ export interface DeliveryWorker {
 }
 
 export interface DeliveryWorkerStats extends EndpointStats, DeliveryRecordStats {
-  /** Jobs that are leased: on their way, or not settled yet. */
+  /** Leased jobs: their delivery is in flight, or has ended and is not settled yet. */
   inFlight: number
 }
 
@@ -118,7 +118,7 @@ export function createDeliveryWorker(
     slots.give(1)
     const verdict = judge(result, Date.now())
     record.add(result, verdict)
-    // A pending take would bring jobs for an endpoint that is to be left alone.
+    // A pending take would bring more jobs than the endpoint breaker allows now.
     if (verdict.kind === 'retry' && breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
     batcher.add(toSettlement(job, result, verdict, Date.now()))
   }
@@ -161,12 +161,12 @@ function replaceRefused(
     const error = refused[index]
     if (!error) return []
     const { queue, key } = delivery.lease
-    log.warn({ queue, job: key, reason: error.message }, 'delivery not settled')
+    log.warn({ queue, job: key, reason: error.message }, 'Delivery not settled')
     return replacementFor(delivery, error) ?? []
   })
 }
 
-/** Sends one job. A delivery that cannot be sent is retried, as one without a response. */
+/** Sends one job. A delivery that cannot be sent counts as one without a response, and is retried. */
 function createSend(
   subscription: Subscription,
   unsealed: Unsealed,
@@ -177,7 +177,7 @@ function createSend(
     try {
       return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
     } catch (error) {
-      log.error({ queue, job: job.key, reason: (error as Error).message }, 'delivery could not be sent')
+      log.error({ queue, job: job.key, reason: (error as Error).message }, 'Delivery could not be sent')
       return { status: undefined, reason: 'the delivery could not be sent', ms: 0 }
     }
   }

@@ -7,7 +7,7 @@
 export interface EndpointBreaker {
   /** How many more deliveries may start while `inFlight` are in flight: Infinity, 1 or 0. */
   capacity(inFlight: number): number
-  /** Until the pause ends, ms; 0 when there is none. */
+  /** Time until the pause ends, ms; 0 without a pause. */
   pauseMs(): number
   succeeded(): void
   /** `afterMs`: the endpoint's `Retry-After`, ms. At most 5 minutes of it are honoured. */

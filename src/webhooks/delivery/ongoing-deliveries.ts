@@ -1,4 +1,4 @@
-/** The deliveries of one worker that are on their way to the endpoint. */
+/** The deliveries of one worker that have been sent and have no result yet. */
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
 import type { DeliveryResult } from './webhook-client.ts'
 

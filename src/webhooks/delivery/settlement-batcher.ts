@@ -1,6 +1,6 @@
 /**
- * Settles ended deliveries in batches: those that end in the same turn of the event loop share a command. While one command
- * is in flight, a few others may be sent, so Redis works while further responses arrive.
+ * Settles ended deliveries in batches: those that end in the same turn of the event loop share a command. A few commands may
+ * be in flight at once, so that Redis works while further responses arrive.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { EndedDelivery } from './delivery-settlement.ts'
@@ -19,7 +19,7 @@ export interface SettlementBatcherDeps {
   isLeased(delivery: EndedDelivery): boolean
   /** A batch has ended; the next one is not sent yet. */
   onBatchEnd(): void
-  /** A batch has ended and the next one, if there is one, is sent. */
+  /** A batch has ended, and the next one, if any, is sent. */
   onAdvance(): void
   /** Delay before a failed batch is sent again. */
   retryMs?: number

@@ -1,7 +1,7 @@
 /**
  * Standard Webhooks signatures (https://www.standardwebhooks.com): they prove to an endpoint that this
- * service sent the request and that it was not altered. While a secret is rotated the header carries one
- * signature for each active secret.
+ * service sent the request and that it was not altered. While a secret is being rotated, the header carries
+ * one signature for each active secret.
  */
 import { createHmac, randomBytes } from 'node:crypto'
 

@@ -1,6 +1,6 @@
 /**
- * Reserves delivery slots for the takes of one worker. What a take with a batch does not use is returned only when the batch
- * has ended: freed slots start another take, which must not count the batch's jobs as capacity a second time.
+ * Reserves delivery slots for the takes of one worker. The unused slots of a take with a batch are returned only when the
+ * batch has ended: freed slots start another take, which must not count the batch's jobs as capacity a second time.
  */
 import type { TakeCapacity } from '../../dispatch/leased-job.ts'
 import type { SlotHolder } from './delivery-slots.ts'
@@ -10,7 +10,7 @@ export interface SlotReservations {
   waiting: TakeCapacity
   /** For a take with a command that settles `batchSize` jobs. */
   withBatch(batchSize: number): TakeCapacity
-  /** Returns what takes with a batch have not used. */
+  /** Returns the slots that takes with a batch have not used. */
   returnUnused(): void
 }
 

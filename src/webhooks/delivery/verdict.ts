@@ -1,7 +1,7 @@
 /**
- * Decides what an endpoint's response means for the job, by its status alone: 2xx completes it, 410 ends the
- * subscription, and of the rest only statuses that HTTP defines as temporary are retried. A redirect is a
- * configuration error and fails the job.
+ * Decides what an endpoint's response means for the job, by its status alone: 2xx completes the job, 410
+ * pauses the subscription, and statuses that HTTP defines as temporary are retried. Any other status fails
+ * the job, even a redirect, which is a configuration error.
  */
 import secureJson from 'secure-json-parse'
 import type { DeliveryResult, EndpointResponse } from './webhook-client.ts'

@@ -140,7 +140,7 @@ function post(
     client.dispatch(
       { method: 'POST', path, headers, body },
       {
-        // Without this method undici treats the handler as one of its older interface.
+        // Without this method, undici assumes that the handler has its older interface.
         onRequestStart() {},
         // Called for informational (1xx) responses too; the last call is the final response.
         onResponseStart(_controller, code, received) {
@@ -176,7 +176,7 @@ const NO_NAME = 'the name cannot be resolved'
 const INVALID_HTTP = 'the response is not valid HTTP'
 const UNSENDABLE = 'the URL or a header cannot be sent over HTTP'
 
-/** Fixed texts by error code: some messages of undici and Node quote what was sent. */
+/** Fixed texts by error code: some messages of undici and Node quote the request. */
 const reasons: Record<string, string> = {
   ECONNREFUSED: 'connection refused',
   ECONNRESET: CLOSED,

@@ -47,7 +47,7 @@ export interface SubscriptionTrouble {
   reason: string
 }
 
-/** What the caller supplies of a worker's needs; the slots and the totals belong to this module. */
+/** The dependencies of workers, except the slots and the totals, which belong to this module. */
 export interface ActiveSubscriptionsDeps extends Omit<DeliveryWorkerDeps, 'slots' | 'onEnded'> {
   keyspace: Keyspace
   vault: Vault
@@ -83,7 +83,7 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
     const { queue } = subscription
     const unsealed = unseal(subscription, vault)
     if (!unsealed) {
-      log.error({ queue }, 'webhook secrets were sealed with another SECRET; put the subscription again')
+      log.error({ queue }, 'Webhook secrets were sealed with another SECRET; put the subscription again')
       return
     }
     const limit = concurrencyLimitOf(subscription, keyspace)

@@ -14,7 +14,7 @@ import { DEFAULT_OVERLAP_S, describeSubscription, type Subscription } from './su
 import type { SubscriptionManager } from './subscription-manager.ts'
 
 export interface WebhookRoutes {
-  push: SubscriptionManager
+  subscriptions: SubscriptionManager
   /** Rejects with INVALID_OPTION for a URL, secret or header that may not be used. */
   check(body: SubscriptionBody): Promise<void>
 }
@@ -47,7 +47,7 @@ const putSubscriptionSchema = {
 
 export async function webhookRoutes(
   instance: FastifyInstance,
-  { push: subscriptions, check }: WebhookRoutes,
+  { subscriptions, check }: WebhookRoutes,
 ): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
 

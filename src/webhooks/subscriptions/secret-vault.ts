@@ -17,7 +17,7 @@ export interface Vault {
 const IV_BYTES = 12
 const TAG_BYTES = 16
 
-/** The first secret seals. The others still open what they sealed, so that SECRET can be rotated. */
+/** The first secret seals. The others still open the values that they sealed, so that SECRET can be rotated. */
 export function createVault(secrets: [string, ...string[]]): Vault {
   const keys = secrets.map(deriveKey)
 

@@ -1,10 +1,9 @@
 /**
  * Creates, changes and removes subscriptions, and runs those of this process. A change made here takes effect
  * at once. Another replica notices a new subscription within a minute, and any other change with its next
- * take, which takes nothing under a revision that is not the one in Redis.
+ * take, which returns no jobs if its revision differs from the one in Redis.
  */
-
-import { SluiceError } from '../../errors.ts'
+import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import type { DeliveryWorkerStats } from '../delivery/delivery-worker.ts'
 import {
   type ActiveSubscriptionsDeps,
@@ -42,16 +41,17 @@ export interface SubscriptionManager {
 export interface SubscriptionManagerDeps extends Omit<ActiveSubscriptionsDeps, 'onGone' | 'onChanged'> {
   store: SubscriptionStore
   /** Whether other replicas of the service write subscriptions as well. */
-  hasOthers: boolean
+  hasOtherReplicas: boolean
 }
 
 /** How often a change is tried while other requests change the same subscription. */
 const MAX_TRIES = 5
 
 export function createSubscriptionManager(deps: SubscriptionManagerDeps): SubscriptionManager {
-  const { store, vault, hasOthers, log } = deps
-  const active = createActiveSubscriptions({ ...deps, onGone: pauseGone, onChanged: reload })
-  const refresh = createSubscriptionRefresh(store, active, hasOthers)
+  const { store, vault, hasOtherReplicas, log } = deps
+  const onChanged = (queue: string) => refresh.reload(queue)
+  const active = createActiveSubscriptions({ ...deps, onGone: pauseGone, onChanged })
+  const refresh = createSubscriptionRefresh(store, active, hasOtherReplicas)
 
   /** Reads, changes and writes the subscription, and starts over when another write came between. */
   async function change<T extends { subscription: Subscription }>(
@@ -66,7 +66,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
       return { ...changed, isNew: before === undefined }
     }
     throw new SluiceError('OVERLOADED', {
-      detail: 'Other requests change this subscription at the same time. Repeat after Retry-After.',
+      detail: `Other requests change this subscription at the same time. ${REPEAT_LATER}`,
       outcome: 'not_executed',
     })
   }
@@ -75,15 +75,11 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   function pauseGone(subscription: Subscription, reason: string): void {
     if (!active.isDelivering(subscription)) return
     const { queue, revision } = subscription
-    log.warn({ queue, reason }, 'webhook paused')
+    log.warn({ queue, reason }, 'Webhook subscription paused')
     change(queue, (before) => {
       if (before?.revision !== revision) throw new Error('The subscription has changed')
       return { subscription: pauseSubscription(before, reason, new Date()) }
     }).catch(() => {})
-  }
-
-  function reload(queue: string): void {
-    refresh.reload(queue)
   }
 
   async function find(queue: string): Promise<Subscription> {

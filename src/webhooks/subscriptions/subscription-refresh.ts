@@ -1,7 +1,7 @@
 /**
- * Keeps the subscriptions of this process as Redis has them: all of them after each reconnect and, with other
- * replicas, once a minute; a single one when a take finds that its revision changed. Failed reads are retried
- * until they succeed.
+ * Keeps the subscriptions of this process equal to those in Redis: reads all of them after each reconnect and,
+ * with other replicas, once a minute, and a single one when a take finds that its revision changed. Failed
+ * reads are retried until they succeed.
  */
 import type { ActiveSubscriptions } from './active-subscriptions.ts'
 import { nextRefreshMs } from './subscription-state.ts'

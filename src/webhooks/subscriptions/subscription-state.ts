@@ -13,9 +13,9 @@ export interface WorkerPlan {
 }
 
 /**
- * What to do with the delivery worker of a queue, given the revision that it delivers for (`undefined`: there
- * is no worker) and the subscription as Redis has it now (`undefined`: there is none). A worker never changes
- * its revision; it is replaced.
+ * Whether to stop and start the delivery worker of a queue, given the revision that it delivers for
+ * (`undefined`: no worker runs) and the subscription that Redis has now (`undefined`: none). A worker never
+ * changes its revision; it is replaced.
  */
 export function planWorker(
   runningRevision: string | undefined,

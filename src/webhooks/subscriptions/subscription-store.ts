@@ -21,8 +21,8 @@ export interface SubscriptionStore {
   all(): Promise<Subscription[]>
   find(queue: string): Promise<Subscription | undefined>
   /**
-   * Compare and set: writes `after` if the stored revision is still that of `before`, where `undefined` means
-   * that there is none. Resolves with false if it is not. Rejects with TOO_MANY_SUBSCRIPTIONS.
+   * Compare and set: writes `after` if the stored revision is still that of `before` (`undefined`: no
+   * subscription is stored), and resolves with whether it did. Rejects with TOO_MANY_SUBSCRIPTIONS.
    */
   write(after: Subscription, before: Subscription | undefined): Promise<boolean>
   /** Removes the subscription in any revision. */
@@ -63,7 +63,7 @@ export function createSubscriptionStore(keyspace: Keyspace, gateway: RedisGatewa
       next: { revision: after.revision, json: JSON.stringify(after) },
     })
     if (result !== 'tooMany') return result === 'written'
-    const detail = `There are ${MAX_SUBSCRIPTIONS} subscriptions already. Delete one first.`
+    const detail = `${MAX_SUBSCRIPTIONS} subscriptions exist, which is the limit. Delete one that is not needed.`
     throw new SluiceError('TOO_MANY_SUBSCRIPTIONS', { detail, outcome: 'not_executed' })
   }
 

@@ -58,8 +58,8 @@ export interface SubscriptionChange {
 
 /**
  * Applies a PUT: every field is replaced except the secrets, which are kept and sign beside a new one for a
- * day. They are sealed anew, so that a rotated SECRET is no longer needed afterwards; a secret that cannot be
- * opened is dropped.
+ * day. They are sealed again with the first secret of SECRET, so the others are no longer needed afterwards;
+ * a secret that cannot be opened is dropped.
  */
 export function replaceSubscription(
   queue: string,

@@ -184,7 +184,8 @@ t.test('beyond waitingMax an item is refused with OVERLOADED, not executed', asy
     details: {
       outcome: 'not_executed',
       retryAfterS: 1,
-      detail: /^3 jobs wait to be written, and the limit is 3\. Repeat the request after Retry-After\.$/,
+      detail:
+        /^3 jobs wait to be written, and the limit is 3\. Repeat the request after `Retry-After` seconds\.$/,
     },
   })
   t.equal(coalescer.stats().totalQueuedJobs, 3)

@@ -298,7 +298,7 @@ t.test("a provider's limit causes REDIS_LIMIT, is shown in health, and ends with
   const refused = await post(app)
   t.match(refused, {
     status: 503,
-    body: { code: 'REDIS_LIMIT', detail: /Commands are paused\. Repeat after Retry-After/ },
+    body: { code: 'REDIS_LIMIT', detail: /Commands are paused\. Repeat the request after `Retry-After`/ },
   })
   t.ok(refused.ms < 50, 'no command is sent to a provider that refuses it, and may bill it')
   t.match(

@@ -17,7 +17,7 @@ export interface WaitChecks<Waiter> {
 
 export interface WaitChecksOptions<Waiter> {
   onRead(group: WaitGroup<Waiter>, found: Found): void
-  /** The queue could not be followed, or the job not be read. */
+  /** The queue could not be followed, or the job could not be read. */
   onError(group: WaitGroup<Waiter>, error: unknown): void
 }
 

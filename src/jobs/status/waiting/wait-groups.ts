@@ -51,7 +51,7 @@ export interface WaitGroupsOptions<Waiter> {
 }
 
 const PLAIN: Include = { data: false, logs: false }
-/** By what is included: nothing, data, logs, both. No id contains a space. */
+/** Suffixes of group ids by included fields: none, data, logs, both. No job id contains a space. */
 const VARIANTS = ['', ' d', ' l', ' dl']
 
 export function createWaitGroups<Waiter>(

@@ -1,5 +1,5 @@
 /**
- * What a check of a job means for the requests that wait for it, as functions of plain values. The check finds the job
+ * The outcomes of a check of a job for the requests that wait for it, as functions of plain values. The check finds the job
  *
  *   present      as Redis has it; finished or not
  *   departed     gone, but its final event arrived: the result is rebuilt from that event (removeOnComplete)
@@ -13,7 +13,7 @@ import { type CachedJob, type Found, toCachedJob } from '../cache-entry.ts'
 import { finishedBy } from '../job-resource.ts'
 import { isNotModified, type Until } from '../polling.ts'
 
-/** What is known of a job between two checks. */
+/** The knowledge about a job between two checks. */
 export interface KnownJob {
   /** As last seen. */
   last: CachedJob | undefined
@@ -46,7 +46,7 @@ export function departedJob({ last, finalEvent }: KnownJob): CachedJob | undefin
   return last && finalEvent && toCachedJob(finishedBy(last.body, finalEvent))
 }
 
-/** Whether a request that waits `until` this, compared with `etag`, has its result. `job` is undefined if missing. */
+/** Whether a wait ends with this job. `etag`: what a wait for a change compares with. `job`: `undefined` if missing. */
 export function isDone(until: Until, etag: string | undefined, job: CachedJob | undefined): boolean {
   if (!job || job.finished) return true
   return until === 'change' && !isNotModified(etag, job.etag)

@@ -102,7 +102,7 @@ export function createWaiters(
   }
 
   function onError(group: Group, error: unknown): void {
-    // Requests that have been checked once wait on, until Redis recovers or their time is up.
+    // Requests that have been checked once keep waiting until Redis recovers or their time is up.
     for (const waiter of group.waiters) if (!waiter.isChecked) finish(waiter, () => waiter.reject(error))
   }
 
