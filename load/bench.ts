@@ -54,19 +54,19 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
   const child = fork(file, {
     // No API keys unless the scenario sets a file.
     env: { ...process.env, NODE_ENV: 'production', API_KEYS_FILE: '/nowhere/keys.json', ...env },
-    execArgv: ['--expose-gc', ...profiling(name)],
+    execArgv: ['--expose-gc', ...profilingArgs(name)],
   })
-  const { url } = (await reply(child)) as { url: string }
+  const { url } = (await nextMessage(child)) as { url: string }
   return {
     name,
     url,
     async cost() {
       child.send('cost')
-      return ((await reply(child)) as { cost: ProcessCost }).cost
+      return ((await nextMessage(child)) as { cost: ProcessCost }).cost
     },
     async memory() {
       child.send('memory')
-      return ((await reply(child)) as { memoryBytes: number }).memoryBytes
+      return ((await nextMessage(child)) as { memoryBytes: number }).memoryBytes
     },
     async stop() {
       const exit = once(child, 'exit')
@@ -77,14 +77,14 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
 }
 
 /** `PROFILE=dir` makes each target write a CPU profile there. */
-function profiling(name: string): string[] {
+function profilingArgs(name: string): string[] {
   const dir = process.env['PROFILE']
   return dir
     ? ['--cpu-prof', `--cpu-prof-dir=${dir}`, `--cpu-prof-name=${name}-${process.pid}.cpuprofile`]
     : []
 }
 
-async function reply(child: ChildProcess): Promise<unknown> {
+async function nextMessage(child: ChildProcess): Promise<unknown> {
   const exit = new AbortController()
   const ended = once(child, 'exit', { signal: exit.signal }).then(() => {
     throw new Error('The target exited')
@@ -117,9 +117,9 @@ export type Load = Omit<autocannon.Options, 'url'> & { path?: string }
 
 /** Runs and measures one load. Costs are per request; `redis` is `undefined` for a target without Redis. */
 export async function measure(target: Target, redis: Redis | undefined, load: Load): Promise<Measure> {
-  const before = await costs(target, redis)
+  const before = await readCosts(target, redis)
   const result = await autocannon({ ...load, url: target.url + (load.path ?? '') })
-  const after = await costs(target, redis)
+  const after = await readCosts(target, redis)
   const requests = result.requests.total
   return {
     target: target.name,
@@ -138,7 +138,7 @@ export async function measure(target: Target, redis: Redis | undefined, load: Lo
   }
 }
 
-async function costs(target: Target, redis: Redis | undefined) {
+async function readCosts(target: Target, redis: Redis | undefined) {
   return {
     node: await target.cost(),
     redis: redis ? await redisCost(redis) : { cpuUs: 0, commands: 0, connections: 0 },

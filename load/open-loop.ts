@@ -27,7 +27,7 @@ export interface OfferedLoad {
 
 const TICK_MS = 1
 
-export async function offer({ clients, send, ratePerS, seconds }: OpenLoop): Promise<OfferedLoad> {
+export async function offerLoad({ clients, send, ratePerS, seconds }: OpenLoop): Promise<OfferedLoad> {
   const free = [...clients]
   const latencies: OfferedLoad['latencies'] = new Map()
   const inFlight = new Set<Promise<void>>()

@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises'
 import * as echarts from 'echarts'
 import type { Measure } from './bench.ts'
 import { type Result, type Run, resultsDir } from './results.ts'
-import { columns, isMet, sentence } from './tables.ts'
+import { columns, formatGoal, isMet } from './tables.ts'
 
 /** A chart of a single bar would compare nothing. */
 const MIN_BARS = 2
@@ -69,16 +69,16 @@ command counts; rates vary with the load of the machine.
 function table(rows: Measure[]): string {
   const names = Object.keys(columns(rows[0]!))
   const line = (cells: (string | number)[]) => `| ${cells.join(' | ')} |`
-  const body = rows.map((row) => line([label(row), ...Object.values(columns(row)).map(shown)]))
+  const body = rows.map((row) => line([label(row), ...Object.values(columns(row)).map(formatCell)]))
   return [line(['', ...names]), line(['---', ...names.map(() => '---:')]), ...body, ''].join('\n')
 }
 
-function shown(cell: string | number): string {
+function formatCell(cell: string | number): string {
   return typeof cell === 'number' ? cell.toLocaleString('en') : cell
 }
 
 function goals(result: Result): string {
-  return `${result.goals.map((goal) => `- ${sentence(goal)}`).join('\n')}\n`
+  return `${result.goals.map((goal) => `- ${formatGoal(goal)}`).join('\n')}\n`
 }
 
 /** A bar chart of requests per second as SVG, first row on top. */

@@ -11,7 +11,7 @@ import { writeReport } from './report.ts'
 import { describeRun, loadRuns, type Result, type Run, saveRun } from './results.ts'
 import type { Effort } from './scenarios/scenario.ts'
 import { scenarios } from './scenarios.ts'
-import { columns, sentence } from './tables.ts'
+import { columns, formatGoal } from './tables.ts'
 
 const { values: args } = parseArgs({
   options: {
@@ -44,17 +44,17 @@ async function measureAll(effort: Effort): Promise<void> {
     const outcome = await scenario.run(effort)
     endProgress()
     const result = { name, shows, ...outcome }
-    show(result)
+    printResult(result)
     run.scenarios.push(result)
   }
   if (args.save) console.log(`\nSaved to ${await saveRun(run)}`)
   failOnErrors(run)
 }
 
-function show({ rows, goals }: Result): void {
+function printResult({ rows, goals }: Result): void {
   const labelled = rows.map((row): [string, object] => [labelOf(row), columns(row)])
   if (rows.length > 0) console.table(Object.fromEntries(labelled))
-  for (const goal of goals) console.log(`  ${sentence(goal)}`)
+  for (const goal of goals) console.log(`  ${formatGoal(goal)}`)
 }
 
 function labelOf({ target, setting }: Measure): string {

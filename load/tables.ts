@@ -21,7 +21,7 @@ export function isMet({ measured, atMost, atLeast }: Goal): boolean {
   return (atMost === undefined || measured <= atMost) && (atLeast === undefined || measured >= atLeast)
 }
 
-export function sentence(goal: Goal): string {
+export function formatGoal(goal: Goal): string {
   const { what, measured, atMost, atLeast } = goal
   const bound = atMost === undefined ? `at least ${atLeast}` : `at most ${atMost}`
   return `${isMet(goal) ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound})`

@@ -70,7 +70,7 @@ The contract is \`openapi/openapi.json\`; a running service serves it at \`/open
 \`/docs\`. This page lists the same operations.
 
 Send an API key as \`Authorization: Bearer <key>\`. A service without API keys needs none. Responses have
-\`X-Request-Id\`, except to a request that is not valid HTTP; a valid id in the request is taken over.
+\`X-Request-Id\`, except to a request that is not valid HTTP; a valid id in the request is used.
 [Errors](errors.md) explains the codes.
 `
 

@@ -56,7 +56,7 @@ export interface FeatureDefinition {
   isOptional: boolean
   /** Whether its routes respond with event streams, which need a heartbeat timer. */
   usesEventStreams?: boolean
-  /** Subcommands of the command line; available whether or not the feature is enabled. */
+  /** For the command line to come, whether or not the feature is enabled. */
   commands?: readonly CliCommand[]
   /** `earlier`: the enabled features listed before this one, for a feature that reports on the others. */
   create(parts: SharedParts, earlier: readonly Feature[]): Feature

@@ -91,7 +91,7 @@ t.test(
   },
 )
 
-t.test('feature.ts defines features and knows none: of features it imports types only', async (t) => {
+t.test('feature.ts imports only types from features', async (t) => {
   const bad = offenders(
     ({ from, to, typeOnly }) => from === 'feature.ts' && features.includes(folderOf(to)) && !typeOnly,
   )
@@ -113,21 +113,24 @@ t.test('only server, app, feature.ts, http/ and routes import fastify', async (t
   t.same(bad, [])
 })
 
-t.test('only redis/ imports ioredis, and only bullmq/, queues/ and dispatch/ run bullmq', async (t) => {
-  t.same(
-    offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
-    [],
-  )
-  t.same(
-    offenders(
-      ({ from, to, typeOnly }) =>
-        to === 'bullmq' && !typeOnly && !['bullmq', 'queues', 'dispatch'].includes(folderOf(from)),
-    ),
-    [],
-  )
-})
+t.test(
+  'only redis/ imports ioredis, and only bullmq/, queues/ and dispatch/ import bullmq at runtime',
+  async (t) => {
+    t.same(
+      offenders(({ from, to }) => to === 'ioredis' && folderOf(from) !== 'redis'),
+      [],
+    )
+    t.same(
+      offenders(
+        ({ from, to, typeOnly }) =>
+          to === 'bullmq' && !typeOnly && !['bullmq', 'queues', 'dispatch'].includes(folderOf(from)),
+      ),
+      [],
+    )
+  },
+)
 
-t.test('only redis/keyspace.ts spells a key', async (t) => {
+t.test('only redis/keyspace.ts builds a key', async (t) => {
   const spelling = allFiles.filter((file) => read(file).includes('::sluice'))
   t.same(spelling, ['redis/keyspace.ts'], 'keys of the service')
   const building = files.filter((file) =>
@@ -164,7 +167,7 @@ t.test('a script is loaded only by the TypeScript file of the same name beside i
   )
 })
 
-t.test('only server.ts and cli/, and what spawns processes, touch process', async (t) => {
+t.test('only server.ts, cli/ and the files that spawn processes touch process', async (t) => {
   const bad = files.filter((file) => {
     const code = read(file).replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '')
     return /\bprocess\.(env|exit|exitCode|on|argv|cwd|stdout|stderr)\b/.test(code)
@@ -185,13 +188,13 @@ t.test('no file or folder is named after a kind of code', async (t) => {
 })
 
 t.test('a folder holds at most 16 files; a script and its function count as one', async (t) => {
-  const rooms = new Map<string, Set<string>>()
+  const namesByFolder = new Map<string, Set<string>>()
   for (const file of allFiles) {
     const folder = file.slice(0, Math.max(0, file.lastIndexOf('/')))
-    rooms.set(folder, (rooms.get(folder) ?? new Set()).add(nameOf(file)))
+    namesByFolder.set(folder, (namesByFolder.get(folder) ?? new Set()).add(nameOf(file)))
   }
   t.same(
-    [...rooms].filter(([, names]) => names.size > 16).map(([folder]) => folder),
+    [...namesByFolder].filter(([, names]) => names.size > 16).map(([folder]) => folder),
     [],
   )
 })
@@ -210,9 +213,9 @@ t.test('a function has at most 100 lines', async (t) => {
   t.same(long, [])
 })
 
-t.test('every file begins with a header', async (t) => {
-  const silent = files.filter((file) => !read(file).startsWith('/**'))
-  t.same(silent, [])
+t.test('every file begins with a header comment', async (t) => {
+  const headerless = files.filter((file) => !read(file).startsWith('/**'))
+  t.same(headerless, [])
 })
 
 t.test('no module keeps mutable state', async (t) => {

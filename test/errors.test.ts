@@ -25,7 +25,7 @@ t.test('every code has an error status, a title, advice and its own type page', 
   t.equal(new Set(codes.map(problemType)).size, codes.length)
 })
 
-t.test('only errors that can pass without an operator are retryable', async (t) => {
+t.test('only errors with status 408, 429 or 503 are retryable, and none that needs a repair', async (t) => {
   const retryable = codes.filter((code) => errorTable[code].retryable)
   for (const code of retryable) t.match([408, 429, 503].includes(errorTable[code].status), true, code)
   t.ok(retryable.includes('OVERLOADED'))

@@ -106,7 +106,7 @@ t.test('after SIGTERM a request in flight is served before the process exits', a
   t.equal((await exit)[0], 0)
 })
 
-t.test('beyond loopback it starts only with ALLOW_ANONYMOUS while there are no keys', async (t) => {
+t.test('without keys it listens beyond loopback only with ALLOW_ANONYMOUS=true', async (t) => {
   const DATA_DIR = await dataDir(t)
   await t.rejects(start(t, { DATA_DIR, HOST: '0.0.0.0' }), /ALLOW_ANONYMOUS/)
   const { child, lines } = await start(t, { DATA_DIR, HOST: '0.0.0.0', ALLOW_ANONYMOUS: 'true' })

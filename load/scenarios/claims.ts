@@ -6,7 +6,7 @@ import { type Load, measure, median, redisCost, startTarget, type Target } from 
 import { type Client, openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
-import { add } from './read.ts'
+import { addWaitingJobs } from './read.ts'
 import { type Goal, job, json, type Scenario } from './scenario.ts'
 
 interface Subject {
@@ -44,33 +44,38 @@ export const claims: Scenario = {
         90,
       )
       progress('claims · jobs')
-      addReduction('Redis requests per job, 50 at once', await perJob(shared), await perJob(ours), 50)
+      addReduction(
+        'Redis requests per job, 50 at once',
+        await commandsPerJob(shared),
+        await commandsPerJob(ours),
+        50,
+      )
       progress('claims · time')
       addReduction(
         'ms to read a cached status (median)',
-        await millisecondsOf(naive),
-        await millisecondsOf(ours),
+        await medianReadMs(naive),
+        await medianReadMs(ours),
         80,
       )
       progress('claims · health')
       addReduction(
         `Redis requests of ${PROBES} health checks`,
-        await commandsOf(uncached, () => probe(uncached)),
-        await commandsOf(ours, () => probe(ours)),
+        await commandsOf(uncached, () => checkHealth(uncached)),
+        await commandsOf(ours, () => checkHealth(ours)),
         75,
       )
       progress('claims · connections')
       addReduction(
         `Redis connections while ${ENQUEUERS} clients enqueue`,
-        await connectionsOf(naive),
-        await connectionsOf(ours),
+        await peakConnections(naive),
+        await peakConnections(ours),
         60,
       )
       progress('claims · copies')
       addReduction(
         `jobs stored when ${JOBS} jobs are each sent ${COPIES} times`,
         JOBS * COPIES,
-        await copiesOf(ours),
+        await countStoredCopies(ours),
         80,
       )
       progress('claims · a day')
@@ -118,7 +123,7 @@ async function withClients<T>(
 
 /** Each client polls its own job, as browsers do. */
 async function poll(subject: Subject): Promise<void> {
-  await add(subject.redis, POLLED_JOBS)
+  await addWaitingJobs(subject.redis, POLLED_JOBS)
   await withClients(subject, POLLED_JOBS, (clients) =>
     Promise.all(
       clients.map(async (client, i) => {
@@ -128,12 +133,12 @@ async function poll(subject: Subject): Promise<void> {
   )
 }
 
-async function perJob({ target, redis }: Subject): Promise<number> {
+async function commandsPerJob({ target, redis }: Subject): Promise<number> {
   return (await measure(target, redis.client, { ...post(job), connections: 50, amount: JOBS, sampleInt: 50 }))
     .commands
 }
 
-async function millisecondsOf(subject: Subject): Promise<number> {
+async function medianReadMs(subject: Subject): Promise<number> {
   return withClients(subject, 1, async ([client]) => {
     const times: number[] = []
     for (let n = 0; n < POLLS; n++) {
@@ -145,12 +150,12 @@ async function millisecondsOf(subject: Subject): Promise<number> {
   })
 }
 
-async function probe({ target }: Subject): Promise<void> {
+async function checkHealth({ target }: Subject): Promise<void> {
   for (let n = 0; n < PROBES; n++) await (await fetch(`${target.url}/health`)).text()
 }
 
 /** The largest number of connections in any sample. */
-async function connectionsOf({ target, redis }: Subject): Promise<number> {
+async function peakConnections({ target, redis }: Subject): Promise<number> {
   let most = 0
   let isOver = false
   const loaded = measure(target, undefined, {
@@ -171,7 +176,7 @@ async function connectionsOf({ target, redis }: Subject): Promise<number> {
 }
 
 /** A client that resends its jobs with the same ids. */
-async function copiesOf({ target, redis }: Subject): Promise<number> {
+async function countStoredCopies({ target, redis }: Subject): Promise<number> {
   const jobs = Array.from({ length: JOBS }, (_, i) => ({
     ...job,
     queue: 'copies',

@@ -97,7 +97,7 @@ async function compareBatches(size: number, effort: Effort) {
     const queue = new Queue('load', { connection: own.client })
     if (!isQuick) {
       await measure(target, undefined, { ...load, duration: 1 })
-      await addBulkFor(queue, size, 1_000)
+      await measureAddBulk(queue, size, 1_000)
     }
     const ours: Measure[] = []
     const direct: number[] = []
@@ -111,7 +111,7 @@ async function compareBatches(size: number, effort: Effort) {
         }),
       )
       await own.client.flushall()
-      direct.push(await addBulkFor(queue, size, seconds * 1_000))
+      direct.push(await measureAddBulk(queue, size, seconds * 1_000))
     }
     const setting = `${size} jobs`
     return {
@@ -139,7 +139,7 @@ const unmeasured = {
 }
 
 /** Jobs per second with four calls in flight, as over HTTP. */
-async function addBulkFor(queue: Queue, size: number, ms: number): Promise<number> {
+async function measureAddBulk(queue: Queue, size: number, ms: number): Promise<number> {
   const began = performance.now()
   let added = 0
   const caller = async () => {

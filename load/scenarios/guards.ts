@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { addKey, createApiKeySecret, writeKeyFile } from '../../src/auth/key-file.ts'
 import type { Load } from '../bench.ts'
-import { add } from './read.ts'
+import { addWaitingJobs } from './read.ts'
 import { compare, type Goal, job, json, type Scenario, type Side } from './scenario.ts'
 
 const off = { MAX_EVENT_LOOP_DELAY: '0', REDIS_MEMORY_WATERMARK: '0' }
@@ -28,7 +28,7 @@ export const guards: Scenario = {
       // Both sides get the same bytes, so that only the work of the guards differs.
       const headers = { ...json, authorization: `Bearer ${secret}` }
       const read: Load = { path: '/jobs/load:job-0', headers, connections: 50 }
-      const prepare: Side['prepare'] = (redis) => add(redis, 1).then(() => ({}))
+      const prepare: Side['prepare'] = (redis) => addWaitingJobs(redis, 1).then(() => ({}))
       const post: Load = {
         path: '/jobs',
         method: 'POST',

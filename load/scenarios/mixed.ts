@@ -1,5 +1,5 @@
 /** The usual mix of an application: mostly status reads, some enqueues. */
-import { add } from './read.ts'
+import { addWaitingJobs } from './read.ts'
 import { compare, job, json, type Scenario } from './scenario.ts'
 
 export const mixed: Scenario = {
@@ -11,8 +11,8 @@ export const mixed: Scenario = {
     const requests = Array.from({ length: 1_000 }, (_, i) => (i % 10 < 3 ? post : get(i)))
     const sides = ['ours', 'shared'].map((target) => ({
       target,
-      prepare: async (redis: Parameters<typeof add>[0]) => {
-        await add(redis, 200)
+      prepare: async (redis: Parameters<typeof addWaitingJobs>[0]) => {
+        await addWaitingJobs(redis, 200)
         return {}
       },
     }))

@@ -2,15 +2,15 @@
 import { Queue } from 'bullmq'
 import { type Measure, redisCost, startTarget, type Target } from '../bench.ts'
 import { type Client, openClients } from '../clients.ts'
-import { type OfferedLoad, offer } from '../open-loop.ts'
+import { type OfferedLoad, offerLoad } from '../open-loop.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { round } from '../tables.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
 
-const TIMES = 5
+const OVERLOAD_FACTOR = 5
 /** Clients of the closed loop that finds the maximum rate. */
-const FEW = 100
+const PEAK_CLIENTS = 100
 
 export const overload: Scenario = {
   name: 'overload',
@@ -23,7 +23,7 @@ export const overload: Scenario = {
       const target = await startTarget(name, { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
       const clients = await openClients(target.url, isQuick ? 500 : 2_000, '/health/live')
       try {
-        runs.push(await overloaded(target, redis, clients, seconds))
+        runs.push(await measureOverload(target, redis, clients, seconds))
       } finally {
         for (const client of clients) client.close()
         await target.stop()
@@ -46,7 +46,7 @@ interface Overloaded {
   stored: number
 }
 
-async function overloaded(
+async function measureOverload(
   target: Target,
   redis: PrivateRedis,
   clients: Client[],
@@ -56,16 +56,16 @@ async function overloaded(
   const send = (client: Client) => client.post('/jobs', body)
   const load = async (setting: string, ratePerS: number, some: Client[]) => {
     progress(`overload · ${target.name} · ${setting}`)
-    return costOf(target, redis, setting, () => offer({ clients: some, send, ratePerS, seconds }))
+    return costOf(target, redis, setting, () => offerLoad({ clients: some, send, ratePerS, seconds }))
   }
   const atFullSpeed = Number.POSITIVE_INFINITY
-  const few = clients.slice(0, FEW)
+  const few = clients.slice(0, PEAK_CLIENTS)
   await load('warm-up', atFullSpeed, few)
   await redis.client.flushall()
   const peak = await load('maximum rate', atFullSpeed, few)
   const capacity = peak.row.requestsPerS
   const half = await load('half of it', capacity / 2, few)
-  const five = await load(`${TIMES} times it`, TIMES * capacity, clients)
+  const five = await load(`${OVERLOAD_FACTOR} times it`, OVERLOAD_FACTOR * capacity, clients)
   const after = await load('maximum rate, right after', atFullSpeed, few)
   const stored = await new Queue('load', { connection: redis.client }).getWaitingCount()
   return { peak, half, five, after, stored }

@@ -46,7 +46,7 @@ export const pollers: Scenario = {
         rounds[side].push(await runSide(side, count, effort))
       }
     }
-    const rows = sides.map((side) => middleOf(rounds[side]!))
+    const rows = sides.map((side) => medianRound(rounds[side]!))
     const [ours, , , naive] = rows as [Round, Round, Round, Round]
     const stale = rounds['ours']!.flatMap(({ staleness }) => staleness).sort((a, b) => a - b)
     const at = (fraction: number) =>
@@ -214,7 +214,7 @@ async function commandsOf(target: Target): Promise<number> {
   return Object.values(stats.commandsSent).reduce((sum, sent) => sum + sent, 0)
 }
 
-function middleOf(rounds: Round[]): Round {
+function medianRound(rounds: Round[]): Round {
   const middle = median(rounds.map(({ nodeUs }) => nodeUs))
   const round = rounds.find(({ nodeUs }) => nodeUs === middle)!
   const sum = (key: 'errors' | 'backward') => rounds.reduce((total, one) => total + one[key], 0)

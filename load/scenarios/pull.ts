@@ -8,15 +8,15 @@ import { startRedis } from '../private-redis.ts'
 import { round } from '../tables.ts'
 import type { Goal, Scenario } from './scenario.ts'
 import {
-  cpuOf,
+  describeAllCommands,
+  describeCpu,
   judgeWork,
-  middleOf,
+  medianRound,
   openNative,
   type Round,
-  rowOf,
   type Side,
+  toRow,
   type Worked,
-  withScripts,
   workInTurn,
 } from './work.ts'
 
@@ -31,9 +31,9 @@ export const pull: Scenario = {
     const { sides, end } = await openSides()
     try {
       const rounds = await workInTurn('pull', sides, effort)
-      const [one, all, theirs] = rounds.map(middleOf) as [Round, Round, Round]
+      const [one, all, theirs] = rounds.map(medianRound) as [Round, Round, Round]
       return {
-        rows: [one, all, theirs].map(rowOf),
+        rows: [one, all, theirs].map(toRow),
         goals: [...judge(one, all, theirs), ...judgeWork(rounds.flat())],
       }
     } finally {
@@ -122,17 +122,17 @@ function judge(one: Round, all: Round, native: Round): Goal[] {
       atMost: 1,
     },
     {
-      what: `Redis commands per job at max 1, as sent by clients (${withScripts(one)})`,
+      what: `Redis commands per job at max 1, as sent by clients (${describeAllCommands(one)})`,
       measured: one.commands,
       atMost: 2,
     },
     {
-      what: `Redis commands per job at max ${MAX}, as sent by clients (${withScripts(all)}; native: ${round(native.commands)}, ${withScripts(native)})`,
+      what: `Redis commands per job at max ${MAX}, as sent by clients (${describeAllCommands(all)}; native: ${round(native.commands)}, ${describeAllCommands(native)})`,
       measured: all.commands,
       atMost: 1.3,
     },
     {
-      what: `jobs per second of ${WORKERS} HTTP workers at max ${MAX} (${all.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${cpuOf(all)}, HTTP workers ${round(all.outsideUs)}; native ${cpuOf(native)}`,
+      what: `jobs per second of ${WORKERS} HTTP workers at max ${MAX} (${all.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${describeCpu(all)}, HTTP workers ${round(all.outsideUs)}; native ${describeCpu(native)}`,
       measured: all.requestsPerS / native.requestsPerS,
       atLeast: 0.7,
     },

@@ -8,16 +8,16 @@ import { round } from '../tables.ts'
 import { type Goal, json, type Scenario } from './scenario.ts'
 import {
   completedOf,
-  cpuOf,
+  describeAllCommands,
+  describeCpu,
   judgeWork,
-  middleOf,
+  medianRound,
   openNative,
   pause,
   type Round,
-  rowOf,
   type Side,
+  toRow,
   type Worked,
-  withScripts,
   workInTurn,
 } from './work.ts'
 
@@ -34,9 +34,9 @@ export const push: Scenario = {
     const { native, end: endNative } = await openNative()
     try {
       const rounds = await workInTurn('push', [ours, native], effort)
-      const [sent, theirs] = rounds.map(middleOf) as [Round, Round]
+      const [sent, theirs] = rounds.map(medianRound) as [Round, Round]
       return {
-        rows: [sent, theirs].map(rowOf),
+        rows: [sent, theirs].map(toRow),
         goals: [...judge(sent, theirs), ...judgeWork(rounds.flat())],
       }
     } finally {
@@ -112,12 +112,12 @@ async function attemptsOf({ client }: PrivateRedis, jobs: number): Promise<numbe
 function judge(sent: Round, native: Round): Goal[] {
   return [
     {
-      what: `jobs delivered and completed per second (${sent.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${cpuOf(sent)}, endpoint ${round(sent.outsideUs)}; native ${cpuOf(native)}`,
+      what: `jobs delivered and completed per second (${sent.requestsPerS}) against a native worker (${native.requestsPerS}); CPU per job, µs: service ${describeCpu(sent)}, endpoint ${round(sent.outsideUs)}; native ${describeCpu(native)}`,
       measured: sent.requestsPerS / native.requestsPerS,
       atLeast: 0.4,
     },
     {
-      what: `Redis commands per job, as sent by clients (${withScripts(sent)}; native: ${round(native.commands)}, ${withScripts(native)})`,
+      what: `Redis commands per job, as sent by clients (${describeAllCommands(sent)}; native: ${round(native.commands)}, ${describeAllCommands(native)})`,
       measured: sent.commands,
       atMost: 1,
     },

@@ -12,13 +12,13 @@ export const hot: Scenario = {
     // The service's own response, which the bare route sends too.
     let body = ''
     const prepare = async (redis: PrivateRedis, target: Target): Promise<Partial<Load>> => {
-      await add(redis, 1)
+      await addWaitingJobs(redis, 1)
       body = await (await fetch(`${target.url}/jobs/load:job-0`)).text()
       return {}
     }
     const sides: Side[] = [
       { target: 'ours', env: () => ({ CACHE_TTL_SHORT: '86400000' }), prepare },
-      { target: 'shared', prepare: async (redis) => add(redis, 1).then(() => ({})) },
+      { target: 'shared', prepare: async (redis) => addWaitingJobs(redis, 1).then(() => ({})) },
       { target: 'bare', env: () => ({ BARE_BODY: body }) },
     ]
     const settings = [{ name: '50 connections', load: { path: '/jobs/load:job-0', connections: 50 } }]
@@ -49,7 +49,7 @@ export const cold: Scenario = {
     let first: number | undefined
     for (const backlog of backlogs) {
       const prepare = async (redis: PrivateRedis): Promise<Partial<Load>> => {
-        await add(redis, backlog)
+        await addWaitingJobs(redis, backlog)
         const step = Math.max(1, Math.floor(backlog / 200))
         const keys = Array.from({ length: Math.min(200, backlog) }, (_, i) => `job-${i * step}`)
         return { requests: keys.map((key) => ({ method: 'GET' as const, path: `/jobs/load:${key}` })) }
@@ -79,7 +79,7 @@ export const cold: Scenario = {
 }
 
 /** Adds the waiting jobs `job-0`, `job-1`, … */
-export async function add(redis: PrivateRedis, count: number): Promise<void> {
+export async function addWaitingJobs(redis: PrivateRedis, count: number): Promise<void> {
   const queue = new Queue('load', { connection: redis.client })
   for (let from = 0; from < count; from += 1_000) {
     const size = Math.min(1_000, count - from)

@@ -3,7 +3,7 @@ import { type Measure, measure, startTarget, type Target } from '../bench.ts'
 import { openClients } from '../clients.ts'
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
-import { add } from './read.ts'
+import { addWaitingJobs } from './read.ts'
 import { job, json, type Scenario } from './scenario.ts'
 
 /** Enough that the cache evicts most jobs before they are read again. */
@@ -58,7 +58,7 @@ export const soak: Scenario = {
 
 async function runPart(target: Target, redis: PrivateRedis, jobs: number, seconds: number): Promise<Measure> {
   await redis.client.flushall()
-  await add(redis, jobs)
+  await addWaitingJobs(redis, jobs)
   const post = { method: 'POST' as const, path: '/jobs', headers: json, body: JSON.stringify(job) }
   const get = () => ({
     method: 'GET' as const,

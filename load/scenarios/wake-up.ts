@@ -6,7 +6,7 @@ import { startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { round } from '../tables.ts'
 import { type Goal, job, type Scenario } from './scenario.ts'
-import { timesOf } from './work.ts'
+import { percentilesOf } from './work.ts'
 
 /** Shared, so that each replica accepts the leases of the other. */
 const SECRET = 'only-for-the-load-scenarios-0123456789'
@@ -37,10 +37,10 @@ export const wakeUp: Scenario = {
           const setting = `${name}, ${rhythm}`
           progress(`wake-up · ${setting}`)
           const quietMs = () => fromMs + Math.random() * (toMs - fromMs)
-          const { tookMs, ackMs, errors } = await wake(near, replica, isQuick ? 20 : 300, quietMs)
-          const times = timesOf(tookMs)
+          const { tookMs, ackMs, errors } = await measureWakeUps(near, replica, isQuick ? 20 : 300, quietMs)
+          const times = percentilesOf(tookMs)
           rows.push({ ...unmeasured, ...times, target: 'ours', setting, errors })
-          const own = timesOf(ackMs)
+          const own = percentilesOf(ackMs)
           const what = `${setting}, ms; the producer's response took`
           goals.push(
             { what: `p50, ${what} ${round(own.p50Ms)}`, measured: times.p50Ms, atMost: 5 },
@@ -66,7 +66,7 @@ const unmeasured = {
   rssMb: Number.NaN,
 }
 
-async function wake(producing: Target, working: Target, samples: number, quietMs: () => number) {
+async function measureWakeUps(producing: Target, working: Target, samples: number, quietMs: () => number) {
   const [producer] = await openClients(producing.url, 1, '/health/live')
   const [worker, observer] = await openClients(working.url, 2, '/health/live')
   const tookMs: number[] = []
@@ -110,7 +110,7 @@ export const idleWorkers: Scenario = {
     const many = isQuick ? FEW : MANY
     // With one worker per queue, no take is pending between its response and its next request.
     const alone = { ...many, count: many.queues }
-    return { rows: [], goals: [...(await watch(many)), ...(await watch(alone))] }
+    return { rows: [], goals: [...(await measureIdleWorkers(many)), ...(await measureIdleWorkers(alone))] }
   },
 }
 
@@ -127,7 +127,7 @@ interface WorkerGroup {
   watchS: number
 }
 
-async function watch({ count, queues, waitS, settleS, watchS }: WorkerGroup): Promise<Goal[]> {
+async function measureIdleWorkers({ count, queues, waitS, settleS, watchS }: WorkerGroup): Promise<Goal[]> {
   const group = `${count} workers on ${queues} queues`
   const redis = await startRedis()
   const target = await startTarget('ours', { REDIS_SOCKET: redis.socket, MAX_CONNECTIONS: '0' })
@@ -150,7 +150,7 @@ async function watch({ count, queues, waitS, settleS, watchS }: WorkerGroup): Pr
     await pause(watchS * 1_000)
     const to = await sampleNow()
     const bytes = ((await memoryOf(target)) - before.bytes) / count
-    const unserved = await serveEach(observer!, queues, idling)
+    const unserved = await countUnserved(observer!, queues, idling)
     for (const client of clients) client.close()
     await Promise.all(working)
     const perS = (key: 'responses' | 'commands' | 'cpuUs') => (to[key] - from[key]) / watchS
@@ -207,7 +207,7 @@ async function idle(client: Client, queue: string, delayMs: number, idling: Idli
 /**
  * Proves that the workers wait: adds a job to each queue; returns how many queues were not served in time.
  */
-async function serveEach(producer: Client, queues: number, idling: Idling): Promise<number> {
+async function countUnserved(producer: Client, queues: number, idling: Idling): Promise<number> {
   const jobs = Array.from({ length: queues }, (_, i) => ({ ...job, queue: `queue-${i}` }))
   await producer.post('/jobs/batch', JSON.stringify({ jobs }))
   const until = performance.now() + SERVED_MS

@@ -8,7 +8,7 @@ import { type Measure, median, medianOf, redisCost, startTarget, type Target } f
 import { type PrivateRedis, startRedis } from '../private-redis.ts'
 import { progress } from '../progress.ts'
 import { round } from '../tables.ts'
-import { add } from './read.ts'
+import { addWaitingJobs } from './read.ts'
 import type { Effort, Goal } from './scenario.ts'
 
 /** How many of the first and of the last jobs: three times as many as all workers together can lease. */
@@ -98,7 +98,7 @@ export async function workInTurn(scenario: string, sides: Side[], effort: Effort
 async function runRound(side: Side, jobs: number): Promise<Round> {
   const { redis } = side
   await redis.client.flushall()
-  await add(redis, jobs)
+  await addWaitingJobs(redis, jobs)
   let isOver = false
   const working = side.work(jobs).finally(() => {
     isOver = true
@@ -112,7 +112,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
     target: side.label,
     setting: side.setting,
     requestsPerS: Math.round((done * 1_000) / (to.atMs - from.atMs)),
-    ...timesOf(worked.tookMs),
+    ...percentilesOf(worked.tookMs),
     nodeUs: per('nodeUs'),
     redisUs: per('redisUs'),
     outsideUs: per('outsideUs'),
@@ -124,7 +124,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
     left: to.waiting,
     // The first request only takes.
     requestsPerJob: (worked.requests - 1) / worked.ended,
-    wrong: wrongOf(worked, jobs, completed),
+    wrong: countWrong(worked, jobs, completed),
   }
 
   async function measure() {
@@ -138,7 +138,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
 }
 
 /** Jobs leased twice, not settled exactly once, or missing from the set of completed jobs. */
-function wrongOf({ taken, ended }: Worked, jobs: number, completed: number): number {
+function countWrong({ taken, ended }: Worked, jobs: number, completed: number): number {
   const twice = taken.length - new Set(taken).size
   return twice + Math.abs(jobs - taken.length) + Math.abs(jobs - ended) + Math.abs(jobs - completed)
 }
@@ -206,18 +206,18 @@ export function judgeWork(rounds: Round[]): Goal[] {
 }
 
 /** Parts of the text of a goal. */
-export const withScripts = ({ allCommands }: Round) =>
+export const describeAllCommands = ({ allCommands }: Round) =>
   `${round(allCommands)} including those that scripts run`
-export const cpuOf = ({ nodeUs, redisUs }: Round) => `${round(nodeUs)} and Redis ${round(redisUs)}`
+export const describeCpu = ({ nodeUs, redisUs }: Round) => `${round(nodeUs)} and Redis ${round(redisUs)}`
 
 /** Percentiles, ms. */
-export function timesOf(tookMs: number[]): Pick<Measure, 'p50Ms' | 'p99Ms' | 'p999Ms'> {
+export function percentilesOf(tookMs: number[]): Pick<Measure, 'p50Ms' | 'p99Ms' | 'p999Ms'> {
   const sorted = [...tookMs].sort((a, b) => a - b)
   const at = (fraction: number) => sorted[Math.floor(sorted.length * fraction)] ?? Number.NaN
   return { p50Ms: at(0.5), p99Ms: at(0.99), p999Ms: at(0.999) }
 }
 
-export function middleOf(rounds: Round[]): Round {
+export function medianRound(rounds: Round[]): Round {
   const pick = (key: 'allCommands' | 'outsideUs' | 'requestsPerJob') => median(rounds.map((one) => one[key]))
   return {
     ...rounds[0]!,
@@ -228,7 +228,7 @@ export function middleOf(rounds: Round[]): Round {
   }
 }
 
-export function rowOf({ allCommands, outsideUs, requestsPerJob, wrong, left, ...row }: Round): Measure {
+export function toRow({ allCommands, outsideUs, requestsPerJob, wrong, left, ...row }: Round): Measure {
   return row
 }
 

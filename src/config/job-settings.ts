@@ -83,7 +83,7 @@ export const workerSettings = {
     { default: '' },
   ),
   WEBHOOK_MAX_IN_FLIGHT: integer(
-    'Most deliveries in flight in this process; while they are reached, no more jobs are taken.',
+    'Most deliveries in flight in this process; no jobs are taken while this limit is reached.',
     1_000,
     1,
     100_000,

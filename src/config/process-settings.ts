@@ -14,11 +14,11 @@ export const processSettings = {
   PORT: integer('TCP port to listen on; 0 selects a free one.', 3000, 0, 65_535),
   API_KEYS_FILE: text(
     'File of the API keys, written by `npm run key` and reloaded when it changes. While it holds no key, no request needs one ' +
-      'and the service listens on loopback only.',
+      'and the service listens on loopback only, unless ALLOW_ANONYMOUS=true.',
     { default: 'data/keys.json' },
   ),
   ALLOW_ANONYMOUS: flag(
-    'Listen on other addresses than loopback without API keys: every client that reaches the port may do everything.',
+    'Listen on addresses other than loopback without API keys: every client that reaches the port may do everything.',
   ),
   SECRET: optional(
     text(

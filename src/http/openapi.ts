@@ -40,13 +40,14 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
             type: 'http',
             scheme: 'bearer',
             description:
-              'An API key, created with `npm run key -- create`. A service without keys listens on loopback only and serves all requests.',
+              'An API key, created with `npm run key -- create`. A service without keys serves every request, and listens on loopback ' +
+              'only unless ALLOW_ANONYMOUS=true.',
           },
         },
       },
       tags: [
         { name: 'jobs', description: 'Enqueue jobs and follow their status.' },
-        { name: 'work', description: 'Lease, extend and settle jobs; subscribe webhooks.' },
+        { name: 'work', description: 'Take, extend and settle leases; manage webhook subscriptions.' },
         { name: 'queues', description: 'Follow the events of a queue.' },
         { name: 'operations', description: 'Health, statistics and documentation of the service.' },
       ],
@@ -78,7 +79,10 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
       params: Type.Object({
         name: Type.String({ description: 'The last segment of `type`.', examples: ['overloaded'] }),
       }),
-      response: { 200: ProblemType, ...problemResponses(['ROUTE_NOT_FOUND']) },
+      response: {
+        200: { ...ProblemType, description: 'The explanation of the problem type.' },
+        ...problemResponses(['ROUTE_NOT_FOUND']),
+      },
     },
     handler: (request) => problemTypeOf((request.params as { name: string }).name),
   })

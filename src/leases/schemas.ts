@@ -40,7 +40,7 @@ const WorkerName = optional(
 )
 const QueueName = Type.String({
   pattern: QUEUE_PATTERN,
-  description: 'Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - .',
+  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
 })
 const LeaseText = Type.String({
   minLength: 1,

@@ -605,7 +605,7 @@ export interface components {
             deduplicated: number;
             /** @description Number of jobs that were refused or failed. */
             failed: number;
-            /** @description One result per job, in the order of the request. */
+            /** @description One result for each job, in the order of the request. */
             results: {
                 /** @description Position in the request, from 0. */
                 index: number;
@@ -688,7 +688,7 @@ export interface components {
             }[];
             /** @description Take more jobs in the same request: from `queue`, or from the queue of the first item whose lease can be read. */
             next?: {
-                /** @description Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue?: string;
                 /** @description Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together. */
                 max?: number;
@@ -751,7 +751,7 @@ export interface components {
         SubscriptionRequest: {
             /** @description The endpoint that each job is POSTed to: http or https, on the public internet or within WEBHOOK_ALLOW_CIDRS. */
             url: string;
-            /** @description How many deliveries may be in flight, of all replicas together; default 10. */
+            /** @description Most deliveries in flight, in all replicas together; default 10. */
             concurrency?: number;
             /** @description Deadline of a delivery up to the last byte of the response, ms; default 15000. */
             timeoutMs?: number;
@@ -777,7 +777,7 @@ export interface components {
             queue: string;
             /** @description Endpoint that the jobs are delivered to. */
             url: string;
-            /** @description How many deliveries may be in flight. */
+            /** @description Most deliveries in flight, in all replicas together. */
             concurrency: number;
             /** @description Deadline of a delivery, ms. */
             timeoutMs: number;
@@ -832,7 +832,7 @@ export interface components {
                 retried: number;
                 /** @description Deliveries that failed permanently. */
                 failed: number;
-                /** @description Status of the latest delivery; null without a response. */
+                /** @description Status of the response to the latest delivery; null if there was none. */
                 lastStatus: number | null;
                 /** @description Reason of the latest failure. */
                 lastError: string | null;
@@ -903,7 +903,7 @@ export interface components {
             totalEntries: number;
             /** @description Statuses that may be served. */
             validEntries: number;
-            /** @description Expired statuses, kept for while Redis is unavailable. */
+            /** @description Expired statuses, kept to be served while Redis is unavailable. */
             expiredEntries: number;
             /** @description Hits per lookup since the start, 0 to 1. */
             hitRatio: number;
@@ -1237,7 +1237,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Default Response */
+            /** @description The explanation of the problem type. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1300,7 +1300,7 @@ export interface operations {
                 limit?: number;
                 /** @description Cursor of the previous page, for the same queue and state. */
                 cursor?: string;
-                /** @description With ids: adds the payload of each job. */
+                /** @description With `ids`: adds the data of each job. */
                 include?: "data";
             };
             header?: {
@@ -1323,11 +1323,11 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: job events are not being received, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
+                    /** @description Seconds until the next poll is worthwhile; absent once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the granted wait. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1342,11 +1342,11 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: job events are not being received, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
+                    /** @description Seconds until the next poll is worthwhile; absent once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the granted wait. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1450,7 +1450,7 @@ export interface operations {
             /** @description The job exists already (opts.jobId, opts.deduplication or Idempotency-Key); nothing was stored. `id` is its id. */
             200: {
                 headers: {
-                    /** @description Strong entity tag of the job, for If-None-Match. */
+                    /** @description Strong ETag of the job, for If-None-Match. */
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
@@ -1469,7 +1469,7 @@ export interface operations {
             /** @description The job was stored. */
             201: {
                 headers: {
-                    /** @description Strong entity tag of the job, for If-None-Match. */
+                    /** @description Strong ETag of the job, for If-None-Match. */
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
@@ -1746,11 +1746,11 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: job events are not being received, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
+                    /** @description Seconds until the next poll is worthwhile; absent once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the granted wait. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -1765,11 +1765,11 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old. */
+                    /** @description RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: job events are not being received, so the response may be a second old. */
                     "Cache-Status"?: string;
-                    /** @description Seconds until the next poll is worthwhile; missing once every job has finished. */
+                    /** @description Seconds until the next poll is worthwhile; absent once every job has finished. */
                     "Retry-After"?: string;
-                    /** @description RFC 7240: the granted wait. */
+                    /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
                     [name: string]: unknown;
                 };
@@ -2052,7 +2052,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Name of the queue: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue: string;
             };
             cookie?: never;
@@ -2440,7 +2440,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue: string;
             };
             cookie?: never;
@@ -2535,7 +2535,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue: string;
             };
             cookie?: never;
@@ -2679,7 +2679,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue: string;
             };
             cookie?: never;
@@ -2772,7 +2772,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - . */
+                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue: string;
             };
             cookie?: never;

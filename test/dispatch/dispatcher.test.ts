@@ -1,4 +1,4 @@
-/** Who gets the next job of a queue: takes, takes that ride on a settle command, and takes that wait. No Redis, no HTTP. */
+/** Who gets the next job of a queue: takes, takes that are sent with a settle command, and pending takes. No Redis, no HTTP. */
 import t from 'tap'
 import { createDispatcher } from '../../src/dispatch/dispatcher.ts'
 import type { LeasedJob, TakeRequest, TakeResult } from '../../src/dispatch/leased-job.ts'
@@ -37,7 +37,7 @@ function open() {
   const ready: string[] = []
   const takes: TakeRequest[] = []
   const settles: SettleCall[] = []
-  const broken = { settle: false, ride: false }
+  const broken = { settle: false, takeWithSettle: false }
   const gate: { hold: Promise<void> | undefined } = { hold: undefined }
   let listener: QueueListener | undefined
   const takeJobs = ({ max }: TakeRequest): TakeResult => ({
@@ -54,7 +54,7 @@ function open() {
       settles.push({ keys: items.map(({ lease }) => lease.key), next })
       await gate.hold
       if (broken.settle) throw new SluiceError('REDIS_UNAVAILABLE')
-      const taken = next && !broken.ride ? takeJobs(next) : undefined
+      const taken = next && !broken.takeWithSettle ? takeJobs(next) : undefined
       return { refused: items.map(() => undefined), taken }
     },
   }
@@ -67,7 +67,7 @@ function open() {
   }
   const stalled = { watch: () => () => {}, noteActive: () => {} }
   const dispatcher = createDispatcher(commands, events, stalled)
-  /** Resolves when the queue was found empty after the subscription began, so that only news leads to another take. */
+  /** Resolves when the queue was found empty after the subscription began, so that only an event leads to another take. */
   const untilQuiet = async () => {
     await eventually(() => listener !== undefined)
     let before: number
@@ -79,7 +79,7 @@ function open() {
   return { dispatcher, ready, takes, settles, broken, gate, untilQuiet }
 }
 
-t.test('a take that rides on a settle command needs no command of its own', async (t) => {
+t.test('a take that is sent with a settle command needs no command of its own', async (t) => {
   const { dispatcher, ready, takes, settles } = open()
   ready.push('a')
   const { refused, taken } = await dispatcher.settleAndTake('q', done, request, {
@@ -93,7 +93,7 @@ t.test('a take that rides on a settle command needs no command of its own', asyn
   dispatcher.close()
 })
 
-t.test('a settle with next never overtakes takes that wait', async (t) => {
+t.test('a settle with next never overtakes pending takes', async (t) => {
   const { dispatcher, ready, settles, untilQuiet } = open()
   const first = dispatcher.take(request, Number.POSITIVE_INFINITY, never)
   await untilQuiet()
@@ -107,7 +107,7 @@ t.test('a settle with next never overtakes takes that wait', async (t) => {
   dispatcher.close()
 })
 
-t.test('without a wait, a take that cannot ride ends', async (t) => {
+t.test('a take that cannot be sent with the settle command and does not wait returns no job', async (t) => {
   const { dispatcher, ready, takes, untilQuiet } = open()
   const waiting = dispatcher.take(request, Number.POSITIVE_INFINITY, never)
   await untilQuiet()
@@ -120,7 +120,7 @@ t.test('without a wait, a take that cannot ride ends', async (t) => {
   t.same(keysOf(await waiting), [])
 })
 
-t.test('a take for another queue does not ride', async (t) => {
+t.test('a take for another queue is not sent with the settle command', async (t) => {
   const { dispatcher, ready, takes, settles } = open()
   ready.push('a')
   const other = { ...request, queue: 'other' }
@@ -130,7 +130,7 @@ t.test('a take for another queue does not ride', async (t) => {
   t.match(takes, [{ queue: 'other' }])
 })
 
-t.test('an empty take with a settle command spares the next take', async (t) => {
+t.test('after an empty take with a settle command the next take sends no command', async (t) => {
   const { dispatcher, takes, untilQuiet } = open()
   const leaving = new AbortController()
   const waiting = dispatcher.take(request, Number.POSITIVE_INFINITY, leaving.signal)
@@ -148,14 +148,14 @@ t.test('an empty take with a settle command spares the next take', async (t) => 
   dispatcher.close()
 })
 
-t.test('a failed take with a settle command is repeated, and shows nothing of the queue', async (t) => {
+t.test('a failed take with a settle command is repeated, and does not count as an empty queue', async (t) => {
   const { dispatcher, ready, takes, broken, untilQuiet } = open()
   const leaving = new AbortController()
   const waiting = dispatcher.take(request, Number.POSITIVE_INFINITY, leaving.signal)
   await untilQuiet()
   leaving.abort()
   await waiting
-  broken.ride = true
+  broken.takeWithSettle = true
   dispatcher.notify('q')
   ready.push('a')
   const before = takes.length
@@ -205,7 +205,7 @@ t.test(
   },
 )
 
-t.test('jobs that are taken for a worker that has left are given back', async (t) => {
+t.test('jobs that are taken for a worker that has left are released', async (t) => {
   const { dispatcher, ready, settles, gate } = open()
   ready.push('a')
   const leaving = new AbortController()
@@ -220,7 +220,7 @@ t.test('jobs that are taken for a worker that has left are given back', async (t
   t.match(settles, [{ keys: ['done'] }, { keys: ['a'] }])
 })
 
-t.test('a pending take whose worker leaves while it is served gives its jobs back', async (t) => {
+t.test('a pending take whose worker leaves while it is served releases its jobs', async (t) => {
   const { dispatcher, ready, settles, gate, untilQuiet } = open()
   const leaving = new AbortController()
   const waiting = dispatcher.take(request, Number.POSITIVE_INFINITY, leaving.signal)

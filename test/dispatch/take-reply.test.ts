@@ -8,7 +8,7 @@ const reply = (value: unknown, isBounded = false) => ({ reply: value, isBounded 
 const taken = (id: string, ...fields: string[]) =>
   reply([['name', 'n', 'data', '{"a":1}', 'timestamp', '5', 'atm', '1', ...fields], id, 0, 0])
 
-t.test('a take without runs met the limit of its worker', async (t) => {
+t.test('a reply without runs means that the worker is at its limit', async (t) => {
   t.match(parseTakeReply('q', 't', []), { jobs: [], isLimitReached: true, isLimitRevised: false })
 })
 
@@ -28,7 +28,7 @@ t.test('a revised limit is a result, any other error of the first run is thrown'
   )
 })
 
-t.test('a job of a scheduler and one that must not be worked are marked', async (t) => {
+t.test('jobs of schedulers and jobs that must not be worked are told apart', async (t) => {
   const parsed = parseTakeReply('q', 't', [taken('s', 'rjk', 'every'), taken('d', 'defa', 'a child failed')])
   t.match(
     parsed.scheduled.map(({ lease }) => lease.key),
@@ -39,7 +39,7 @@ t.test('a job of a scheduler and one that must not be worked are marked', async 
   ])
 })
 
-t.test('codes of refused settlements', async (t) => {
+t.test('a refused settlement has the error that belongs to its code', async (t) => {
   t.equal(settleErrorOf(reply(0)), undefined)
   t.match(settleErrorOf(reply(-1)), { code: 'JOB_NOT_FOUND' })
   t.match(settleErrorOf(reply(-4)), { code: 'WRONG_STATE' })
@@ -47,7 +47,7 @@ t.test('codes of refused settlements', async (t) => {
   t.match(settleErrorOf(reply(-2)), { code: 'LEASE_LOST' })
 })
 
-t.test('an extension is lost with its lock, and fails with the first of its writes that does', async (t) => {
+t.test('an extension without a lock is LEASE_LOST, and a failed write of it is an error', async (t) => {
   t.equal(extendErrorOf([reply(1), reply(0)]), undefined)
   t.match(extendErrorOf([reply(0), undefined]), { code: 'LEASE_LOST' })
   t.match(extendErrorOf([reply(1), reply(-1)]), { code: 'JOB_NOT_FOUND' })

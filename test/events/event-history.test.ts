@@ -235,7 +235,7 @@ t.test('trimming entries that were read already is no gap', async (t) => {
   t.strictSame(few, [ids.slice(1_001)], 'everything was read at once')
 })
 
-t.test('a key that is no stream is reported as a damaged queue', async (t) => {
+t.test('a key that is not a stream is reported as a damaged queue', async (t) => {
   const { stream, pagesSince } = await setUp(t)
   await client.set(stream, 'x')
   await t.rejects(pagesSince('5-0'), { code: 'QUEUE_DAMAGED' })

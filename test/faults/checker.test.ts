@@ -71,7 +71,7 @@ t.test('an acknowledged id that differs from that of the job is misnamed', async
   t.same(check(history, seen).misnamed, ['t-0'])
 })
 
-t.test('verdicts add up', async (t) => {
+t.test('the verdicts of several histories add up to counts', async (t) => {
   const one = validHistory('ok', 'fail')
   const two = validHistory('ok')
   two.seen.jobs.clear()
@@ -79,7 +79,7 @@ t.test('verdicts add up', async (t) => {
   t.match(sums, { attempted: 3, acknowledged: 2, failed: 1, lost: 1, duplicated: 0 })
 })
 
-t.test('percentiles and slopes', async (t) => {
+t.test('percentiles are taken by rank, and slopes are growth per hour', async (t) => {
   const values = Array.from({ length: 100 }, (_, i) => 100 - i)
   t.equal(percentile(values, 0.99), 100)
   t.equal(percentile(values, 0.5), 51)

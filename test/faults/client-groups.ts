@@ -74,20 +74,20 @@ export function startClientGroups(testbed: Testbed, kinds: ClientGroup[]): Clien
         redis,
         groups.map(({ queue }) => queue),
       )
-      const verdicts = groups.map(({ history, queue }) => check(history, seenOf(seen, queue)))
-      return { checks: judgements(verdicts, seen, histories), counts: countsOf(verdicts) }
+      const verdicts = groups.map(({ history, queue }) => check(history, selectSeen(seen, queue)))
+      return { checks: toChecks(verdicts, seen, histories), counts: countsOf(verdicts) }
     },
   }
 }
 
 /** What was seen of one history, whose payloads start with the queue's name. */
-function seenOf({ jobs, executions, broken }: Seen, queue: string): Seen {
+function selectSeen({ jobs, executions, broken }: Seen, queue: string): Seen {
   const own = <Value>(all: Map<string, Value>) =>
     new Map([...all].filter(([payload]) => payload.startsWith(`${queue}-`)))
   return { jobs: own(jobs), executions: own(executions), broken }
 }
 
-export function judgements(verdicts: Verdict[], seen: Seen, histories: readonly History[]): Check[] {
+export function toChecks(verdicts: Verdict[], seen: Seen, histories: readonly History[]): Check[] {
   const operations = new Map(
     histories.flatMap((history) => history.operations.map((operation) => [operation.payload, operation])),
   )
@@ -113,7 +113,7 @@ export function judgements(verdicts: Verdict[], seen: Seen, histories: readonly 
       'responses other than 2xx and 503 with a code',
       histories
         .flatMap(triesOf)
-        .filter(isUnnamed)
+        .filter(isUnexpectedResponse)
         .map((one) => JSON.stringify(one)),
       asItIs,
     ),
@@ -129,7 +129,7 @@ export function countsOf(verdicts: Verdict[]): Record<string, number> {
   return { jobs: attempted, acknowledged, refused: failed, unknown, recovered, 'run twice': redelivered }
 }
 
-function isUnnamed({ status, code }: { status: number; code: string | undefined }): boolean {
+function isUnexpectedResponse({ status, code }: { status: number; code: string | undefined }): boolean {
   if (status === 0 || status === 200 || status === 201) return false
   return status !== 503 || code === undefined
 }

@@ -37,7 +37,7 @@ export async function startDrain(redis: RedisServer, queues: string[]): Promise<
         async ({ id, data }) => {
           const { payload } = data as { payload: string }
           executions.set(payload, (executions.get(payload) ?? 0) + 1)
-          note(jobs, payload, `${queue}:${id}`)
+          recordId(jobs, payload, `${queue}:${id}`)
         },
         { connection, prefix: PREFIX, concurrency: 50 },
       ),
@@ -48,10 +48,10 @@ export async function startDrain(redis: RedisServer, queues: string[]): Promise<
     errors,
     executed: () => executions.size,
     async finish(timeoutMs = 60_000) {
-      const isEmpty = async () => (await left(client, queues)) === 0
+      const isEmpty = async () => (await countUnfinished(client, queues)) === 0
       const broken: string[] = []
       await until('the queues are empty', isEmpty, timeoutMs, 50).catch(async () => {
-        broken.push(`${await left(client, queues)} jobs that no worker could finish`)
+        broken.push(`${await countUnfinished(client, queues)} jobs that no worker could finish`)
       })
       await Promise.all(workers.map((worker) => worker.close(broken.length > 0)))
       for (const queue of queues) broken.push(...(await readQueue(client, queue, jobs)))
@@ -68,18 +68,18 @@ export async function drain(redis: RedisServer, queues: string[]): Promise<Seen>
   const broken: string[] = []
   for (const queue of queues) broken.push(...(await readQueue(redis.client, queue, before)))
   const seen = await (await startDrain(redis, queues)).finish()
-  for (const [payload, ids] of before) for (const id of ids) note(seen.jobs, payload, id)
+  for (const [payload, ids] of before) for (const id of ids) recordId(seen.jobs, payload, id)
   return { ...seen, broken: [...broken, ...seen.broken] }
 }
 
-function note(jobs: Seen['jobs'], payload: string, id: string): void {
+function recordId(jobs: Seen['jobs'], payload: string, id: string): void {
   const ids = jobs.get(payload)
   if (ids) ids.add(id)
   else jobs.set(payload, new Set([id]))
 }
 
 /** The number of unfinished jobs. */
-async function left(client: Redis, queues: string[]): Promise<number> {
+async function countUnfinished(client: Redis, queues: string[]): Promise<number> {
   const pipeline = client.pipeline()
   for (const queue of queues) {
     for (const list of LISTS) pipeline.llen(`${PREFIX}:${queue}:${list}`)
@@ -121,7 +121,7 @@ async function readQueueOnce(client: Redis, queue: string, jobs: Seen['jobs']): 
       if (!name || !timestamp) return
       const key = keys[i]!.slice(base.length)
       found.add(key)
-      note(jobs, (JSON.parse(data ?? '{}') as { payload?: string }).payload ?? key, `${queue}:${key}`)
+      recordId(jobs, (JSON.parse(data ?? '{}') as { payload?: string }).payload ?? key, `${queue}:${key}`)
     })
     if (next === '0') break
     cursor = next

@@ -86,7 +86,7 @@ export async function startSlowEndpoint(testbed: Testbed, way: Way): Promise<Slo
       })
       if (first) socket.write(first)
       talking.add(socket)
-      if (flood) pour(socket, flood)
+      if (flood) writeContinuously(socket, flood)
     })
     socket.once('close', () => {
       sockets.delete(socket)
@@ -106,7 +106,7 @@ export async function startSlowEndpoint(testbed: Testbed, way: Way): Promise<Slo
   return { url: await listen(testbed, server), way, hasHeaders, attempts, sockets: () => sockets.size }
 }
 
-function pour(socket: Socket, flood: Buffer): void {
+function writeContinuously(socket: Socket, flood: Buffer): void {
   const write = () => {
     while (!socket.destroyed && socket.write(flood)) {
       // Writes until the buffer is full.

@@ -8,12 +8,12 @@ import type { RedisServer, Service } from './processes.ts'
 import type { Testbed } from './testbed.ts'
 import { sleep, until } from './timing.ts'
 import {
-  act,
   completeUnlocked,
   type Lease,
   type LeaseAction,
   type LeaseResult,
   openNativeTaker,
+  sendLeaseAction,
   take,
 } from './workers.ts'
 
@@ -26,9 +26,9 @@ export interface Round {
   httpClient: HttpClient
   queue: Queue
   /** The replica of the late workers. */
-  theirs: Service
+  lateReplica: Service
   /** The replica of the other workers. */
-  ours: Service
+  otherReplica: Service
   fate: Fate
   /** The number of late workers, and of jobs. */
   count: number
@@ -81,7 +81,7 @@ const OTHER_ACTIONS: LeaseAction[] = [
 ]
 
 export async function outliveLeases(round: Round): Promise<Life[]> {
-  const { httpClient, queue, theirs, fate, count, leaseMs, patienceMs } = round
+  const { httpClient, queue, lateReplica, fate, count, leaseMs, patienceMs } = round
   const lives: Life[] = Array.from({ length: count }, (_, i) => ({
     ...{ key: `job-${i}`, leases: [], lockEndsAt: 0, givenAt: [], completions: 0, late: [] },
   }))
@@ -91,38 +91,38 @@ export async function outliveLeases(round: Round): Promise<Life[]> {
   let responses = 0
   let killing: Promise<void> | undefined
   const taking = lives.map(async () => {
-    const [lease] = await take(httpClient, theirs.url, queue.name, { leaseMs })
+    const [lease] = await take(httpClient, lateReplica.url, queue.name, { leaseMs })
     if (lease) lifeOf.get(lease.key)!.leases.push(lease)
     // Kills the replica during takes: some responses are lost, and no worker knows those leases.
-    if (fate === 'killed' && ++responses > count / 2) killing ??= theirs.kill()
+    if (fate === 'killed' && ++responses > count / 2) killing ??= lateReplica.kill()
   })
   await Promise.all(taking)
   await killing
-  if (fate === 'stopped') theirs.freeze()
+  if (fate === 'stopped') lateReplica.freeze()
   await readLocks(round, lives)
   const latest = Math.max(...lives.map(({ lockEndsAt }) => lockEndsAt))
 
   const isOver = () => Date.now() > latest + patienceMs || lives.every(({ givenAt }) => givenAt.length > 0)
   // Requests to a stopped replica are sent in time, but processed after the jobs were given to other workers.
-  const acting = lives.map(async (life) => {
+  const firstAttempts = lives.map(async (life) => {
     if (fate !== 'stopped') await sleep(life.lockEndsAt + PAST_END_MS - Date.now())
-    await actLate(round, life, COMPLETE)
+    await sendLate(round, life, COMPLETE)
   })
   const thawed = fate === 'stopped' ? thawWhenOver() : Promise.resolve()
   async function thawWhenOver(): Promise<void> {
     await until('all jobs are redelivered', isOver, 60_000)
-    theirs.thaw()
-    await Promise.all(acting)
+    lateReplica.thaw()
+    await Promise.all(firstAttempts)
   }
 
   async function hold({ key, complete }: Holding): Promise<void> {
     const life = lifeOf.get(key)!
     life.givenAt.push(Date.now())
     await thawed
-    await actLate(round, life, COMPLETE)
-    await actLate(round, life, OTHER_ACTIONS[lives.indexOf(life) % OTHER_ACTIONS.length]!)
+    await sendLate(round, life, COMPLETE)
+    await sendLate(round, life, OTHER_ACTIONS[lives.indexOf(life) % OTHER_ACTIONS.length]!)
     if (await complete()) life.completions++
-    await actLate(round, life, COMPLETE)
+    await sendLate(round, life, COMPLETE)
   }
   const held: Promise<void>[] = []
   const takeSome = openTaker(round)
@@ -130,7 +130,7 @@ export async function outliveLeases(round: Round): Promise<Life[]> {
     while (!isOver()) for (const holding of await takeSome()) held.push(hold(holding))
   })
   await Promise.all(takers)
-  await Promise.all([...acting, ...held])
+  await Promise.all([...firstAttempts, ...held])
   return lives
 }
 
@@ -143,12 +143,18 @@ async function readLocks({ redis, queue }: Round, lives: Life[]): Promise<void> 
     life.lockEndsAt = Date.now() + Math.max(0, Number(ttls[index]![1]))
 }
 
-async function actLate(round: Round, life: Life, action: LeaseAction): Promise<void> {
-  const { httpClient, queue, theirs, ours, fate, isLockless } = round
+async function sendLate(round: Round, life: Life, action: LeaseAction): Promise<void> {
+  const { httpClient, queue, lateReplica, otherReplica, fate, isLockless } = round
   for (const { lease, key } of life.leases) {
     const result = isLockless
       ? { status: (await completeUnlocked(queue, key, by('late'))) ? 200 : 409, code: 'LEASE_LOST' }
-      : await act(httpClient, (fate === 'killed' ? ours : theirs).url, lease, action, 60_000)
+      : await sendLeaseAction(
+          httpClient,
+          (fate === 'killed' ? otherReplica : lateReplica).url,
+          lease,
+          action,
+          60_000,
+        )
     life.late.push({ kind: action.kind, ...result })
   }
 }
@@ -159,7 +165,7 @@ function openTaker({
   redis,
   httpClient,
   queue,
-  ours,
+  otherReplica,
   isUnwatched,
 }: Round): () => Promise<Holding[]> {
   if (isUnwatched) {
@@ -177,11 +183,14 @@ function openTaker({
   }
   return async () => {
     const options = { max: MOST_AT_ONCE, wait: 1, leaseMs: LONG_LEASE_MS }
-    const taken = await take(httpClient, ours.url, queue.name, options)
+    const taken = await take(httpClient, otherReplica.url, queue.name, options)
     return taken.map(({ key, lease }) => ({
       key,
       async complete() {
-        const result = await act(httpClient, ours.url, lease, { kind: 'complete', result: by('another') })
+        const result = await sendLeaseAction(httpClient, otherReplica.url, lease, {
+          kind: 'complete',
+          result: by('another'),
+        })
         return result.status === 200
       },
     }))

@@ -14,7 +14,7 @@ export interface TcpProxy {
   /** The active faults; assign to change them. */
   readonly faults: Faults
   /** When a reply was lost or a connection was half open, in the time of `performance.now()`. */
-  readonly hurt: readonly Hurt[]
+  readonly faultTimes: readonly FaultTime[]
   /** Called with all data sent to the target. */
   onSent: ((data: Buffer) => void) | undefined
   /** Existing connections stay open, but pass no more data in either direction. */
@@ -36,14 +36,14 @@ export interface Faults {
   replyWithError: string | undefined
 }
 
-export interface Hurt {
+export interface FaultTime {
   from: number
   to: number
 }
 
 export async function startProxy(target: Place): Promise<TcpProxy> {
   const faults: Faults = { delayMs: 0, loseShare: 0, cutShare: 0, refuse: false, replyWithError: undefined }
-  const hurt: Hurt[] = []
+  const faultTimes: FaultTime[] = []
   const pairs = new Set<Pair>()
 
   const server = createServer({ noDelay: true }, (client) => {
@@ -69,11 +69,11 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
       },
     }
     /** Set once a half-open connection has lost data; an idle one may never do so. */
-    let dead: Hurt | undefined
+    let dead: FaultTime | undefined
     const swallow = () => {
       if (dead) return
       dead = { from: performance.now(), to: Number.POSITIVE_INFINITY }
-      hurt.push(dead)
+      faultTimes.push(dead)
     }
     client.on('data', (data) => {
       if (isHalfOpen) return swallow()
@@ -86,7 +86,7 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
       if (isHalfOpen) return swallow()
       const dice = Math.random()
       if (dice < faults.loseShare + faults.cutShare) {
-        hurt.push({ from: performance.now(), to: performance.now() })
+        faultTimes.push({ from: performance.now(), to: performance.now() })
         if (dice < faults.loseShare) return pair.reset()
         // The first half must be written before the reset, which would overtake it.
         client.write(data.subarray(0, Math.ceil(data.length / 2)), () => pair.reset())
@@ -117,7 +117,7 @@ export async function startProxy(target: Place): Promise<TcpProxy> {
   const proxy: TcpProxy = {
     port: portOf(server),
     faults,
-    hurt,
+    faultTimes,
     onSent: undefined,
     goHalfOpen() {
       for (const pair of pairs) pair.goHalfOpen()

@@ -93,7 +93,7 @@ export async function runScenario(act: Scenario | Control, scale: Scale): Promis
 }
 
 /** Whether a control has missed what it must miss. */
-export function hasFailed({ misses }: Control, { checks }: Finding): boolean {
+export function missesItsCheck({ misses }: Control, { checks }: Finding): boolean {
   const check = checks.find(({ what }) => what.startsWith(misses))
   if (!check) throw new Error(`the control has no check “${misses}”`)
   return !holds(check)

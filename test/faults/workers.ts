@@ -50,7 +50,7 @@ export async function take(
 }
 
 /** Settles or extends one lease. */
-export async function act(
+export async function sendLeaseAction(
   httpClient: HttpClient,
   url: string,
   lease: string,

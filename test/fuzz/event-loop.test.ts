@@ -238,7 +238,7 @@ t.test(
   },
 )
 
-t.test('batches and rejected requests are measured', async (t) => {
+t.test('batches and rejected requests cause no 500, and their blocking times are reported', async (t) => {
   for (const [name, body] of Object.entries(batches)) {
     const found = await best(post('/jobs/batch', body), 3)
     t.comment(`${name}: ${took(found)}`)
@@ -252,7 +252,7 @@ t.test('batches and rejected requests are measured', async (t) => {
   }
 })
 
-t.test('reads are measured', async (t) => {
+t.test('large reads get 200 or 503, and their blocking times are reported', async (t) => {
   for (const [count, bytes] of [
     [200, 200],
     [200, 20_000],

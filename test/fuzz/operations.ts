@@ -71,7 +71,7 @@ export function readOperations({ paths, components }: Document): Operation[] {
   )
 }
 
-/** The longest segment that the router accepts (src/app.ts). */
+/** The longest segment that the router accepts (src/http/http-server.ts). */
 const MAX_SEGMENT = 700
 
 function matcher(path: string): (url: string) => boolean {

@@ -348,7 +348,7 @@ t.test('only include adds data and logs', async (t) => {
   t.equal((await get('/jobs/q:a?weight=1')).statusCode, 400, 'an unknown parameter is refused')
 })
 
-t.test('an id of no job is 404, including names of other keys', async (t) => {
+t.test('an id without a job is 404, even if it names another key of the queue', async (t) => {
   const { app, get, post } = await open(t)
   await post('/jobs', { queue: 'q', name: 'n', opts: { jobId: 'a' } })
   await redis.client.set(`${app.prefix}:q:a:lock`, 'token')

@@ -34,7 +34,7 @@ async function add(prefix: string, { opts = {}, add: own }: Scenario): Promise<v
   await queue.close()
 }
 
-async function natively(prefix: string, scenario: Scenario): Promise<void> {
+async function workNatively(prefix: string, scenario: Scenario): Promise<void> {
   await add(prefix, scenario)
   let ended = 0
   const worker = new Worker(
@@ -58,7 +58,7 @@ async function natively(prefix: string, scenario: Scenario): Promise<void> {
   await worker.close()
 }
 
-async function overHttp(prefix: string, scenario: Scenario): Promise<void> {
+async function workOverHttp(prefix: string, scenario: Scenario): Promise<void> {
   await add(prefix, scenario)
   const app = await startApp(redis, { QUEUE_PREFIX: prefix })
   const post = async (url: string, body: object) =>
@@ -184,10 +184,10 @@ const scenarios: Record<string, Scenario> = {
 }
 
 for (const [name, scenario] of Object.entries(scenarios)) {
-  t.test(`${name}: the data in Redis are the same`, async (t) => {
+  t.test(`${name}: an HTTP worker leaves the same data in Redis as a native worker`, async (t) => {
     const [native, http] = [uniquePrefix(), uniquePrefix()]
-    await natively(native, scenario)
-    await overHttp(http, scenario)
+    await workNatively(native, scenario)
+    await workOverHttp(http, scenario)
     t.same(await snapshot(http), await snapshot(native))
   })
 }

@@ -22,7 +22,7 @@ const subscribers = async (app: TestApp) =>
   (await app.http.inject('/stats')).json().events.subscribers as number
 
 /** The ids in the queue's stream, which a follower should have received. */
-async function truth(prefix: string): Promise<string[]> {
+async function idsInStream(prefix: string): Promise<string[]> {
   return (await redis.client.xrange(`${prefix}:q:events`, '-', '+')).map(([id]) => id)
 }
 
@@ -52,10 +52,10 @@ t.test('a follower receives a snapshot, then each event once and in order', asyn
   await eventually(() => following.received.filter(ended).length === 4)
   await queue.remove('later')
   await eventually(() => following.received.some(({ event }) => event === 'removed'))
-  const heard = following.received.slice(1)
-  const all = await truth(app.prefix)
+  const afterSnapshot = following.received.slice(1)
+  const all = await idsInStream(app.prefix)
   t.same(
-    heard.map(({ id }) => id),
+    afterSnapshot.map(({ id }) => id),
     all.filter((id) => !all.slice(0, all.indexOf(snapshot.id) + 1).includes(id)),
   )
   for (const [event, data] of [
@@ -68,13 +68,13 @@ t.test('a follower receives a snapshot, then each event once and in order', asyn
     ['progress', { id: 'q:twin', progress: 50 }],
     ['removed', { id: 'q:later' }],
   ] as [string, Record<string, unknown>][]) {
-    const found = heard.find((one) => one.event === event && same(one.data, data))
+    const found = afterSnapshot.find((one) => one.event === event && isSameJob(one.data, data))
     t.match(found?.data, data, `${event} ${data['id'] ?? ''}`)
   }
 })
 
 /** The same job, and the same state if one is given. */
-function same(data: Record<string, unknown>, wanted: Record<string, unknown>): boolean {
+function isSameJob(data: Record<string, unknown>, wanted: Record<string, unknown>): boolean {
   return data['id'] === wanted['id'] && (wanted['state'] === undefined || data['state'] === wanted['state'])
 }
 
@@ -93,7 +93,7 @@ t.test('a client that missed a thousand events receives them all, in order', asy
   const second = follow(t, events, id)
   // More events happen while the missed ones are sent.
   for (let i = 0; i < 50; i++) await queue.add('n', {}, { jobId: `m${i}` })
-  const all = await truth(app.prefix)
+  const all = await idsInStream(app.prefix)
   await eventually(() => second.received.at(-1)?.id === all.at(-1))
   t.same(
     second.received.map((one) => one.id),
@@ -121,7 +121,7 @@ t.test('two replicas send the same events, and a client may move between them', 
   const [atOne, atTwo] = [follow(t, one.events), follow(t, two.events)]
   await Promise.all([atOne.next('snapshot'), atTwo.next('snapshot')])
   for (let i = 0; i < 20; i++) await one.queue.add('n', {}, { jobId: `k${i}` })
-  const all = await truth(QUEUE_PREFIX)
+  const all = await idsInStream(QUEUE_PREFIX)
   await eventually(() => [atOne, atTwo].every(({ received }) => received.at(-1)?.id === all.at(-1)))
   t.same(atOne.received.slice(1), atTwo.received.slice(1))
   atOne.close()

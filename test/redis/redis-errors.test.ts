@@ -120,7 +120,7 @@ t.test('an error name of Redis within another text does not match', async (t) =>
   t.equal(classifyRedisError('LOADINGDOCK').code, 'INTERNAL')
 })
 
-t.test('limits are recognized', async (t) => {
+t.test('exactly the texts with the code REDIS_LIMIT count as limit errors', async (t) => {
   for (const [text, code] of texts) t.equal(isLimitError(text), code === 'REDIS_LIMIT', text)
 })
 

@@ -40,7 +40,7 @@ export interface JobRoutes {
 
 const header = (description: string) => ({ type: 'string', description })
 const tagged = {
-  ETag: header('Strong entity tag of the job, for If-None-Match.'),
+  ETag: header('Strong ETag of the job, for If-None-Match.'),
   'X-Request-Id': header('Id of this request.'),
 }
 const located = {

@@ -223,7 +223,7 @@ export const BatchResult = Type.Object(
         deduplicated: optional(Type.Boolean({ description: 'As in StoredJob.' })),
         error: optional(Problem),
       }),
-      { description: 'One result per job, in the order of the request.' },
+      { description: 'One result for each job, in the order of the request.' },
     ),
   },
   { title: 'BatchResult' },

@@ -39,7 +39,9 @@ const Cache = Type.Object(
   {
     totalEntries: Type.Integer({ description: 'Statuses in memory.' }),
     validEntries: Type.Integer({ description: 'Statuses that may be served.' }),
-    expiredEntries: Type.Integer({ description: 'Expired statuses, kept for while Redis is unavailable.' }),
+    expiredEntries: Type.Integer({
+      description: 'Expired statuses, kept to be served while Redis is unavailable.',
+    }),
     hitRatio: Type.Number({ description: 'Hits per lookup since the start, 0 to 1.' }),
     hits: Type.Integer({ description: 'Lookups served from memory.' }),
     misses: Type.Integer({ description: 'Lookups that had to read Redis.' }),

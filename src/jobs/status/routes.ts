@@ -27,10 +27,10 @@ const polled = {
   ETag: header('Strong ETag, for If-None-Match.'),
   'X-Request-Id': header('Id of this request.'),
   'Cache-Status': header(
-    'RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: change events do not arrive at the moment, so the response may be a second old.',
+    'RFC 9211: whether the response came from memory, and its remaining freshness in seconds. `detail=degraded`: job events are not being received, so the response may be a second old.',
   ),
-  'Retry-After': header('Seconds until the next poll is worthwhile; missing once every job has finished.'),
-  'Preference-Applied': header('RFC 7240: the granted wait.'),
+  'Retry-After': header('Seconds until the next poll is worthwhile; absent once every job has finished.'),
+  'Preference-Applied': header('The wait that was granted, in seconds (RFC 7240).'),
 }
 const jsonOf = (schema: object) => ({ content: { 'application/json': { schema } } })
 

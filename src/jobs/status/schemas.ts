@@ -129,7 +129,7 @@ export const JobsQuery = Type.Object(
         description: 'Cursor of the previous page, for the same queue and state.',
       }),
     ),
-    include: optional(Type.Enum(['data'], { description: 'With ids: adds the payload of each job.' })),
+    include: optional(Type.Enum(['data'], { description: 'With `ids`: adds the data of each job.' })),
   },
   strict,
 )

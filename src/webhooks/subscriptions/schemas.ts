@@ -30,7 +30,7 @@ const HEADER_VALUE = '^[\\x20-\\x7e]{0,2000}$'
 export const SubscriptionParams = Type.Object({
   queue: Type.String({
     pattern: QUEUE_PATTERN,
-    description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ - .',
+    description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
   }),
 })
 
@@ -47,7 +47,7 @@ export const SubscriptionBody = Type.Object(
       integer(
         1,
         1_000,
-        `How many deliveries may be in flight, of all replicas together; default ${DEFAULT_CONCURRENCY}.`,
+        `Most deliveries in flight, in all replicas together; default ${DEFAULT_CONCURRENCY}.`,
       ),
     ),
     timeoutMs: optional(
@@ -99,7 +99,10 @@ const Deliveries = Type.Object(
     delivered: count('Deliveries with a 2xx response.'),
     retried: count('Failed attempts that are subject to the backoff of the job.'),
     failed: count('Deliveries that failed permanently.'),
-    lastStatus: orNull(Type.Integer(), 'Status of the latest delivery; null without a response.'),
+    lastStatus: orNull(
+      Type.Integer(),
+      'Status of the response to the latest delivery; null if there was none.',
+    ),
     lastError: orNull(Type.String(), 'Reason of the latest failure.'),
     failuresInARow: count('Failures since the last success.'),
     failing: Type.Boolean({
@@ -118,7 +121,7 @@ export const SubscriptionState = Type.Object(
   {
     queue: Type.String({ description: 'Queue name.' }),
     url: Type.String({ description: 'Endpoint that the jobs are delivered to.' }),
-    concurrency: Type.Integer({ description: 'How many deliveries may be in flight.' }),
+    concurrency: Type.Integer({ description: 'Most deliveries in flight, in all replicas together.' }),
     timeoutMs: Type.Integer({ description: 'Deadline of a delivery, ms.' }),
     rateLimit: orNull(RateLimit, 'Worker rate limit; null if unlimited.'),
     headers: Type.Array(Type.String(), { description: 'Names of the additional headers.' }),

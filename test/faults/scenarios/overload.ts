@@ -4,7 +4,7 @@
  */
 import { Queue } from 'bullmq'
 import { check } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue, type HttpClient } from '../clients.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
@@ -12,7 +12,7 @@ import { closedLoop, openLoop, type Running } from '../load.ts'
 import { type Finding, judgeTimes, type Scale, type Scenario, secondsOf } from '../scenario.ts'
 import type { Testbed } from '../testbed.ts'
 import { sleep, until } from '../timing.ts'
-import { act, type Lease, type LeaseAction, type LeaseResult, take } from '../workers.ts'
+import { type Lease, type LeaseAction, type LeaseResult, sendLeaseAction, take } from '../workers.ts'
 
 const QUEUE = 'overload'
 const TIMES = 5
@@ -112,7 +112,7 @@ async function overrun(testbed: Testbed, scale: Scale, mayWait: number): Promise
         measured: (lastHurt - five.to) / 1_000,
         atMost: afterS - 2,
       },
-      ...judgements([verdict], seen, [history]),
+      ...toChecks([verdict], seen, [history]),
     ],
     counts: {
       ...countsOf([verdict]),
@@ -138,7 +138,7 @@ interface Meanwhile {
 /** Settles every other lease and extends the rest. */
 function settleOrExtend({ httpClient, url, leases }: Meanwhile, index: number): Promise<LeaseResult> {
   const action: LeaseAction = index % 2 === 0 ? { kind: 'complete', result: index } : { kind: 'extend' }
-  return act(httpClient, url, leases[index]!.lease, action)
+  return sendLeaseAction(httpClient, url, leases[index]!.lease, action)
 }
 
 async function list({ httpClient, url }: Meanwhile): Promise<LeaseResult> {

@@ -1,6 +1,6 @@
 /** A1, A2: Redis goes down under load, and comes back. */
 import { check } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
@@ -24,7 +24,7 @@ export const redisDown: Scenario = {
   async run(testbed, scale) {
     const redis = await testbed.redis({ fsync: 'no' })
     const service = await testbed.service(redis.url)
-    return goDown(testbed, scale, redis, service)
+    return measureOutage(testbed, scale, redis, service)
   },
   controls: [
     {
@@ -33,13 +33,13 @@ export const redisDown: Scenario = {
       async run(testbed, scale) {
         const redis = await testbed.redis({ fsync: 'no' })
         const naive = await testbed.otherService('test/faults/naive-service.ts', redis.url)
-        return goDown(testbed, { ...scale, isQuick: true }, redis, naive)
+        return measureOutage(testbed, { ...scale, isQuick: true }, redis, naive)
       },
     },
   ],
 }
 
-async function goDown(
+async function measureOutage(
   testbed: Testbed,
   scale: Scale,
   redis: RedisServer,
@@ -71,8 +71,8 @@ async function goDown(
     checks: [
       judgeTimes(scale, 'response time of writes', times, 100),
       { what: 'memory grown, MB', measured: most - before, atMost: 20 },
-      { what: 'refused without Retry-After', measured: whileAway.filter(isBare).length, atMost: 0 },
-      ...judgements([verdict], seen, [history]),
+      { what: 'refused without Retry-After', measured: whileAway.filter(lacksRetryAfter).length, atMost: 0 },
+      ...toChecks([verdict], seen, [history]),
     ],
     counts: {
       ...countsOf([verdict]),
@@ -82,7 +82,7 @@ async function goDown(
   }
 }
 
-function isBare({ status, hasRetryAfter }: Try): boolean {
+function lacksRetryAfter({ status, hasRetryAfter }: Try): boolean {
   return status === 503 && !hasRetryAfter
 }
 
@@ -93,7 +93,7 @@ export const redisBack: Scenario = {
     const redis = await testbed.redis()
     const service = await testbed.service(redis.url)
     const longest = scale.isQuick ? 1_500 : 12_000
-    return comeBack(testbed, scale, redis, service, { awayMs: [300, 1_000, longest] })
+    return measureRecovery(testbed, scale, redis, service, { awayMs: [300, 1_000, longest] })
   },
   controls: [
     {
@@ -112,24 +112,24 @@ export const redisBack: Scenario = {
             proxy.faults.refuse = false
           }, 2 * BACK_MS)
         }
-        return comeBack(testbed, scale, redis, service, { awayMs: [300], onAway, onBack })
+        return measureRecovery(testbed, scale, redis, service, { awayMs: [300], onAway, onBack })
       },
     },
   ],
 }
 
-interface Coming {
+interface Outages {
   awayMs: number[]
   onAway?(): void
   onBack?(): void
 }
 
-async function comeBack(
+async function measureRecovery(
   testbed: Testbed,
   scale: Scale,
   redis: RedisServer,
   service: Service,
-  { awayMs, onAway, onBack }: Coming,
+  { awayMs, onAway, onBack }: Outages,
 ): Promise<Finding> {
   const { history, load } = startLoad(testbed, scale, service.url)
   await sleep(500)

@@ -1,6 +1,6 @@
 /** A3: Redis is stopped (SIGSTOP) and does not respond. */
 import { check, percentile } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { drain } from '../drain.ts'
 import { createHistory, type Try, triesOf } from '../history.ts'
@@ -72,7 +72,7 @@ async function freeze(testbed: Testbed, scale: Scale, timeoutMs: number, times: 
         measured: timedOut.filter(({ outcome }) => outcome !== 'unknown').length,
         atMost: 0,
       },
-      ...judgements([verdict], seen, [history]),
+      ...toChecks([verdict], seen, [history]),
     ],
     counts: { ...countsOf([verdict]), 'times frozen': times, 'responses while frozen': hurt.length },
   }

@@ -1,7 +1,7 @@
 /** O2: Redis fills up. The service rejects new jobs while workers, whose scripts write too, still have memory. */
 import { Queue } from 'bullmq'
 import { check } from '../checker.ts'
-import { judgements } from '../client-groups.ts'
+import { toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { startDrain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
@@ -75,7 +75,7 @@ async function fillUp(testbed: Testbed, scale: Scale, env: Record<string, string
       { what: 'share of maxmemory when refused, at least', measured: usedAt, atLeast: 0.75 },
       { what: 'share of maxmemory when refused, at most', measured: usedAt, atMost: 0.9 },
       { what: 'refused with another code than REDIS_FULL', measured: codes.length, atMost: 0 },
-      ...judgements([check(history, seen)], seen, [history]),
+      ...toChecks([check(history, seen)], seen, [history]),
     ],
     counts: { jobs: history.operations.length, 'refused with REDIS_FULL': refusals() },
   }

@@ -24,8 +24,8 @@ export const repliesLost: Scenario = {
       kind.retries ? kind : { ...kind, choose: direct },
     )
     const groups = startClientGroups(testbed, kinds)
-    hurt(toRedis)
-    hurt(toService)
+    injectFaults(toRedis)
+    injectFaults(toService)
     const seconds = secondsOf(scale, 5, 0.08)
     const startedAt = performance.now()
     const strikes = await strike({
@@ -33,15 +33,17 @@ export const repliesLost: Scenario = {
       restMs: [800, 1_600],
       holdMs: [TIMEOUT_MS, TIMEOUT_MS],
       isEnough: (struck) => {
-        scale.progress(`${toRedis.hurt.length} connections hurt, ${groups.acknowledged()} jobs acknowledged`)
+        scale.progress(
+          `${toRedis.faultTimes.length} faults injected, ${groups.acknowledged()} jobs acknowledged`,
+        )
         return struck >= 2 && performance.now() - startedAt > seconds * 1_000
       },
       mark: groups.mark,
     })
-    heal(toRedis)
-    heal(toService)
+    clearFaults(toRedis)
+    clearFaults(toService)
     const { checks, counts } = await groups.judge(redis)
-    const lostReplies = { 'replies lost': toRedis.hurt.length + toService.hurt.length }
+    const lostReplies = { 'replies lost': toRedis.faultTimes.length + toService.faultTimes.length }
     return {
       checks: [...checks, ...knownUnknowns(groups, toRedis)],
       counts: { ...counts, ...strikes, ...lostReplies },
@@ -101,12 +103,12 @@ async function open(testbed: Testbed) {
   return { redis, toRedis, toService, url: service.url }
 }
 
-function hurt({ faults }: TcpProxy): void {
+function injectFaults({ faults }: TcpProxy): void {
   faults.loseShare = 0.01
   faults.cutShare = 0.005
 }
 
-function heal({ faults }: TcpProxy): void {
+function clearFaults({ faults }: TcpProxy): void {
   faults.loseShare = 0
   faults.cutShare = 0
 }
@@ -118,19 +120,19 @@ async function untilLost(
   { kind, enough }: { kind: ClientGroup; enough: number },
 ): Promise<Finding> {
   const groups = startClientGroups(testbed, [kind])
-  hurt(proxy)
-  await until(`${enough} replies are lost`, () => proxy.hurt.length >= enough, 30_000)
-  heal(proxy)
+  injectFaults(proxy)
+  await until(`${enough} replies are lost`, () => proxy.faultTimes.length >= enough, 30_000)
+  clearFaults(proxy)
   return groups.judge(redis)
 }
 
 /** An outcome may be `unknown` only if a reply was lost while the request was in flight. */
-function knownUnknowns(groups: ClientGroups, { hurt }: TcpProxy): Check[] {
+function knownUnknowns(groups: ClientGroups, { faultTimes }: TcpProxy): Check[] {
   const unknown = groups.histories
     .flatMap(triesOf)
     .filter(({ status, outcome }) => status === 503 && outcome === 'unknown')
   const isKnown = ({ at, ms }: { at: number; ms: number }) =>
-    hurt.some(({ from, to }) => from <= at + ms && to >= at)
+    faultTimes.some(({ from, to }) => from <= at + ms && to >= at)
   return [
     {
       what: 'reported as unknown although no reply was lost',

@@ -1,6 +1,6 @@
 /** A4: two replicas restart one after the other, behind a load balancer with readiness checks. */
 import { check } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { drain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
@@ -76,7 +76,7 @@ async function restartAll(testbed: Testbed, scale: Scale, rounds: number, probes
         atMost: 0,
       },
       { what: 'exit codes other than 0', measured: codes.filter((code) => code !== 0).length, atMost: 0 },
-      ...judgements([verdict], seen, [history]),
+      ...toChecks([verdict], seen, [history]),
     ],
     counts: {
       ...countsOf([verdict]),

@@ -12,7 +12,7 @@ export const serviceKilled: Scenario = {
   id: 'D2',
   fault: 'SIGKILL and SIGSTOP of the service; two replicas, clients repeat at the other one',
   run: (testbed, scale) =>
-    harm(testbed, scale, {
+    killAndStop(testbed, scale, {
       kinds: (choose) => threeGroups(scale, choose, TIMEOUT_MS),
       nemeses: ([a, b]) => [killService(a), freezeService(b), killService(b), freezeService(a)],
       seconds: secondsOf(scale, 4, 0.1),
@@ -23,7 +23,7 @@ export const serviceKilled: Scenario = {
       what: 'clients that repeat without a key',
       misses: 'duplicated',
       run: (testbed, scale) =>
-        harm(testbed, scale, {
+        killAndStop(testbed, scale, {
           kinds: (choose) => [{ keys: 'none', retries: true, clients: 8, choose, timeoutMs: TIMEOUT_MS }],
           nemeses: ([a, b]) => [freezeService(a), freezeService(b)],
           seconds: 0,
@@ -33,17 +33,17 @@ export const serviceKilled: Scenario = {
   ],
 }
 
-interface Harm {
+interface KillsAndStops {
   kinds(choose: ClientGroup['choose']): ClientGroup[]
   nemeses(replicas: [Service, Service]): Nemesis[]
   seconds: number
   strikes: number
 }
 
-async function harm(
+async function killAndStop(
   testbed: Testbed,
   scale: Scale,
-  { kinds, nemeses, seconds, strikes }: Harm,
+  { kinds, nemeses, seconds, strikes }: KillsAndStops,
 ): Promise<Finding> {
   const redis = await testbed.redis()
   const replicas: [Service, Service] = [await testbed.service(redis.url), await testbed.service(redis.url)]

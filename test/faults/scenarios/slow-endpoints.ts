@@ -67,7 +67,7 @@ export const slowEndpoints: Scenario = {
 }
 
 export const slowEndpointsSlots: Scenario = {
-  id: 'H1 places',
+  id: 'H1 slots',
   fault: 'the same, with each endpoint able to use all of WEBHOOK_MAX_IN_FLIGHT',
   run: (testbed, scale) => runSlowEndpoints(testbed, scale, competing),
   controls: [

@@ -1,6 +1,6 @@
 /** K1: sustained load below capacity, with a native worker and readers. Memory and handles must not grow. */
 import { check, percentile, slopePerHour } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { startDrain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
@@ -80,7 +80,7 @@ async function soakFor(testbed: Testbed, scale: Scale, isLeaking = false): Promi
       },
       { what: 'memory grown in the second half, MB', measured: grown('rssMb'), atMost: 10 },
       { what: 'handles grown in the second half', measured: grown('handles'), atMost: 5 },
-      ...judgements([verdict], seen, [history]),
+      ...toChecks([verdict], seen, [history]),
     ],
     counts: {
       ...countsOf([verdict]),

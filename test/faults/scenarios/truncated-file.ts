@@ -5,7 +5,7 @@
 import { readdir, readFile, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { check } from '../checker.ts'
-import { countsOf, judgements } from '../client-groups.ts'
+import { countsOf, toChecks } from '../client-groups.ts'
 import { enqueue } from '../clients.ts'
 import { drain } from '../drain.ts'
 import { createHistory, triesOf } from '../history.ts'
@@ -54,7 +54,7 @@ async function cutAndKill(testbed: Testbed, repairsFile: boolean): Promise<Findi
   const seen = await drain(redis, [QUEUE])
   const verdict = check(history, seen)
   return {
-    checks: judgements([verdict], seen, [history]),
+    checks: toChecks([verdict], seen, [history]),
     counts: { ...countsOf([verdict]), 'SIGKILL of Redis': 2 },
   }
 }

@@ -40,13 +40,26 @@ async function runZombies(
 ): Promise<Finding> {
   const redis = await testbed.redis()
   const env = { MAX_STALLED_COUNT: '5' }
-  const [theirs, ours] = [await testbed.service(redis.url, env), await testbed.service(redis.url, env)]
+  const [lateReplica, otherReplica] = [
+    await testbed.service(redis.url, env),
+    await testbed.service(redis.url, env),
+  ]
   const lives: Judged[] = []
   for (const fate of fates) {
     scale.progress(`${count} zombies, their replica is ${fate}`)
     const queue = new Queue(fate.replace(' ', '-'), { connection: redis.client })
     const ofRound = await outliveLeases({
-      ...{ testbed, redis, httpClient: testbed.httpClient(), queue, theirs, ours, fate, count, ...control },
+      ...{
+        testbed,
+        redis,
+        httpClient: testbed.httpClient(),
+        queue,
+        lateReplica,
+        otherReplica,
+        fate,
+        count,
+        ...control,
+      },
       leaseMs: count > 100 ? 3_000 : 1_000,
       patienceMs: REDELIVERED_MS + 1_000,
     })

@@ -22,6 +22,6 @@ t.test('a wave has at most queuesMax queues, in the order of appearance', async 
   t.same(plan(['b1', 'a1'], 1), [['b:b1'], ['a:a1']])
 })
 
-t.test('no entries make no wave', async (t) => {
+t.test('without entries there is no wave', async (t) => {
   t.same(plan([], 2), [])
 })

@@ -102,7 +102,7 @@ t.test('events that were trimmed before they were read invalidate the entries', 
   await eventually(async () => (await events()).gaps > gapsBefore, 5_000)
 })
 
-t.test('a key that is no stream degrades its own queue only', async (t) => {
+t.test('a key that is not a stream degrades its own queue only', async (t) => {
   const { redis, app, read } = await open(t)
   const other = new Queue('other', { connection: redis.client, prefix: app.prefix })
   await other.add('n', {}, { jobId: 'a' })

@@ -6,7 +6,7 @@ import { JOB_FIELDS, JOB_FIELDS_AND_DATA, toJobRecord } from '../../../src/redis
 const inSet = { collection: 'delayed', bookmark: ['d-1', '1790000000000'] }
 const inList = { collection: 'wait', bookmark: [1, 5, 1, 2, 'w-4', 'w-3', 'w-4', 'w-2'] }
 
-t.test('a cursor comes back as it was made, for the query that it belongs to', async (t) => {
+t.test('a cursor decodes to what was encoded, for the query that it belongs to', async (t) => {
   const delayed = { queue: 'q', state: 'delayed' as const }
   t.strictSame(decodeCursor(encodeCursor(delayed, inSet), delayed, ['delayed']), inSet)
   const every = { queue: 'q' }
@@ -25,7 +25,7 @@ t.test('a cursor of another queue, state or collection is refused', async (t) =>
   t.throws(() => decodeCursor(cursor, waiting, ['paused']), refused)
 })
 
-t.test('a text that is no cursor is refused', async (t) => {
+t.test('text that is not a cursor is refused', async (t) => {
   const query = { queue: 'q', state: 'waiting' as const }
   const refused = {
     code: 'INVALID_REQUEST',

@@ -11,7 +11,7 @@ t.test('the last error is shown, and all are counted', async (t) => {
   t.match(summaryOf('WRONGPASS a', 'LOADING b'), { errors: 2, lastError: 'LOADING b', lastLimitError: null })
 })
 
-t.test('an unspecific error does not replace the one that names the cause', async (t) => {
+t.test('a generic error does not replace the one that names the cause', async (t) => {
   const offline = "Stream isn't writeable and enableOfflineQueue options is false"
   for (const unspecific of [RESET, 'write EPIPE', offline]) {
     t.match(summaryOf(LIMIT, unspecific), { errors: 2, lastError: LIMIT }, unspecific)
@@ -20,7 +20,7 @@ t.test('an unspecific error does not replace the one that names the cause', asyn
   }
 })
 
-t.test('after a successful connection an unspecific error is shown again', async (t) => {
+t.test('after a successful connection a generic error is shown again', async (t) => {
   const reconnected = recordConnected(summaryOf(LIMIT))
   t.match(reconnected, { errors: 1, lastError: LIMIT })
   t.equal(recordError(reconnected, RESET).lastError, RESET)

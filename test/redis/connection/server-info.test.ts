@@ -5,7 +5,7 @@ import { startRedis } from '../../helpers/redis.ts'
 const info = (lines: Record<string, string | number>) =>
   ['# Server', ...Object.entries(lines).map(([name, value]) => `${name}:${value}`), ''].join('\r\n')
 
-t.test('INFO is parsed into the facts that matter', async (t) => {
+t.test('INFO is parsed into the fields that health reports', async (t) => {
   const text = info({
     redis_version: '7.2.4',
     role: 'slave',

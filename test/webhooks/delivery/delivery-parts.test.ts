@@ -153,7 +153,7 @@ function openIntake(hasCapacity: () => boolean = () => true, pauseMs = () => 0) 
   return { intake, takes, taken }
 }
 
-t.test('one take at a time, and the next when it brought jobs', async (t) => {
+t.test('one take runs at a time, and another follows when it returned jobs', async (t) => {
   const { intake, takes, taken } = openIntake()
   intake.fill()
   intake.fill()
