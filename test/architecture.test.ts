@@ -21,7 +21,7 @@ import {
 
 const features = ['jobs', 'leases', 'webhooks', 'health']
 /** Files that compose others, and that nothing imports. */
-const roots = ['app.ts', 'server.ts', 'cli/key.ts']
+const roots = ['app.ts', 'shared-parts.ts', 'server.ts', 'cli/key.ts']
 
 // The exceptions. Each list may only shrink.
 
