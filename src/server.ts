@@ -1,11 +1,12 @@
 /** The process: settings, Redis, the app, signals, and the exit code. */
 import closeWithGrace from 'close-with-grace'
 import { type Logger, pino } from 'pino'
-import { createApp } from './app.ts'
+import { createApp, featureDefinitions } from './app.ts'
 import { loadDotEnv } from './config/env-file.ts'
 import { ConfigError, isLoopback, loadConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { loadOrCreateSecret } from './config/secret.ts'
+import { selectFeatures } from './feature.ts'
 import { createLifecycle, type Lifecycle } from './lifecycle.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded/embedded-redis.ts'
 
@@ -87,7 +88,10 @@ async function startRedis(config: Config, log: Logger): Promise<EmbeddedRedis | 
 
 function readConfig(): Config {
   try {
-    return loadConfig(process.env)
+    const config = loadConfig(process.env)
+    // Before Redis starts. createApp selects them again.
+    selectFeatures(featureDefinitions, config.FEATURES_DISABLED)
+    return config
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     process.stderr.write(`${error.message}\n`)

@@ -1,7 +1,7 @@
 /** The process as an operator sees it: real signals, sockets and restarts. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -148,11 +148,15 @@ t.test('`npm run key -- --help` prints the usage with exit code 0', async (t) =>
   t.match(stdout, /^Usage:/)
 })
 
-t.test('an unknown name in FEATURES_DISABLED is reported with the names to choose from', async (t) => {
-  const env = { DATA_DIR: await dataDir(t), REDIS_URL: 'redis://127.0.0.1:1', SECRET: 'x'.repeat(32) }
-  const bad = start(t, { ...env, FEATURES_DISABLED: 'hooks' })
-  await t.rejects(bad, /there is no feature hooks. Choose from: events, leases, webhooks/)
-})
+t.test(
+  'an unknown name in FEATURES_DISABLED is reported, with the names to choose from, before Redis starts',
+  async (t) => {
+    const DATA_DIR = await dataDir(t)
+    const bad = start(t, { DATA_DIR, FEATURES_DISABLED: 'hooks' })
+    await t.rejects(bad, /there is no feature hooks. Choose from: events, leases, webhooks/)
+    t.same(await readdir(DATA_DIR), [], 'the data folder is untouched')
+  },
+)
 
 t.test('every invalid setting is reported, without its value, before the process exits', async (t) => {
   const bad = start(t, { REDIS_URL: 'http://user:hunter2@x', PORT: 'eighty' })

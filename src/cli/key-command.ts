@@ -67,7 +67,11 @@ function parse(args: string[]) {
       options: { id: text, scopes: text, queues: text, rate: text, secret: text },
     })
     const [action = ''] = positionals
-    if (positionals.length !== 1 || !actions.includes(action)) throw new KeyFileError(usage)
+    if (positionals.length === 0) throw new KeyFileError(usage)
+    if (positionals.length > 1 || !actions.includes(action))
+      throw new KeyFileError(
+        `${positionals.join(' ')} is not an action. Choose from: ${actions.join(', ')}\n\n${usage}`,
+      )
     return { action, options: values as Options }
   } catch (error) {
     throw error instanceof KeyFileError ? error : new KeyFileError(`${(error as Error).message}\n\n${usage}`)

@@ -91,8 +91,8 @@ t.test('a mistake in the arguments is reported, and nothing is written', async (
   }
   const cases: [words: string[], message: RegExp][] = [
     [[], /^Usage/],
-    [['make'], /^Usage/],
-    [['list', 'all'], /^Usage/],
+    [['make'], /^make is not an action\. Choose from: create, rotate, revoke, list\n\nUsage/],
+    [['list', 'all'], /^list all is not an action\. Choose from: create, rotate, revoke, list\n\nUsage/],
     [['create', '--name', 'x'], /Unknown option/],
     [['create', '--scopes', 'read', '--queues', '*'], /--id is missing/],
     [created({ id: 'a:b' }), /--id must match/],
