@@ -378,3 +378,16 @@ t.test('memory is bounded by bytes, the oldest entry goes first, and the counts 
   pass(1_000)
   t.match(cache.stats(), { validEntries: 0, expiredEntries: totalEntries })
 })
+
+t.test('the sweep removes an entry once it may not even be served as stale, and no earlier', async (t) => {
+  const settings = { CACHE_TTL_SHORT: '1000', CACHE_STALE_KEEP: '2000', CACHE_SWEEP_INTERVAL: '1000' }
+  const { cache, fill, pass } = setUp(settings)
+  const sweep = () => new Promise((resolve) => setTimeout(resolve, 1_100))
+  await fill(job())
+  pass(2_999)
+  await sweep()
+  t.equal(cache.stats().totalEntries, 1, 'expired, and kept for while Redis is unavailable')
+  pass(2)
+  await sweep()
+  t.equal(cache.stats().totalEntries, 0)
+})
