@@ -344,7 +344,9 @@ t.test('no URL that points inside the network reaches the canary', async (t) => 
   for (const text of urls) {
     const url = text.replaceAll('PORT', `${port}`)
     await t.rejects((async () => guard.resolve(guard.parse(url)))(), ForbiddenUrlError, `registering ${text}`)
-    t.match(await send(url), { status: undefined, reason: REFUSAL }, `sending to ${text}`)
+    // Node.js 26 parses `xn--`, which is then a name that does not exist.
+    const reason = text.includes('//xn--:') && URL.canParse(url) ? 'the name cannot be resolved' : REFUSAL
+    t.match(await send(url), { status: undefined, reason }, `sending to ${text}`)
   }
   t.same(seen, { connections: 0, requests: 0 })
 })
