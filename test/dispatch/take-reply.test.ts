@@ -28,7 +28,7 @@ t.test('a revised limit is a result, any other error of the first run is thrown'
   )
 })
 
-t.test('jobs of schedulers and jobs that must not be worked are told apart', async (t) => {
+t.test('jobs of schedulers and jobs that must not be worked are separated from the others', async (t) => {
   const parsed = parseTakeReply('q', 't', [taken('s', 'rjk', 'every'), taken('d', 'defa', 'a child failed')])
   t.match(
     parsed.scheduled.map(({ lease }) => lease.key),

@@ -243,7 +243,7 @@ t.test('each page of jobs can be removed before the next one is read', async (t)
   }
 })
 
-t.test('a list goes on at the right job, whichever neighbours of the end of the page are gone', async (t) => {
+t.test('the next page starts at the right job, even if jobs at the page end are gone', async (t) => {
   const { page, hash, base, client } = await setUp(t)
   // The page ends after e; its neighbours are c and d before, f, g and h after.
   const keys = [...'abcdefghijkl']
