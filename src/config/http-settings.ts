@@ -16,6 +16,13 @@ export const httpSettings = {
     104_857_600,
   ),
   BATCH_MAX_ITEMS: integer('Most jobs in one POST /jobs/batch.', 1_000, 1, 10_000),
+  MAX_ANSWER_BYTES: integer(
+    'Largest response body, and most bytes that one Redis command may read for it. Pages end early, and fields that do not fit ' +
+      'are named in `omitted`.',
+    8_388_608,
+    65_536,
+    268_435_456,
+  ),
   REQUEST_TIMEOUT: integer(
     'Time within which a request must have arrived completely, ms; then it is refused with 408.',
     30_000,
