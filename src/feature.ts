@@ -22,6 +22,7 @@ import type { RedisConnections } from './redis/connection/connections.ts'
 import type { RedisGateway } from './redis/gateway/redis-gateway.ts'
 import type { Semaphore } from './redis/gateway/semaphore.ts'
 import type { Keyspace } from './redis/keyspace.ts'
+import type { RedisClock } from './redis/redis-clock.ts'
 
 /** The parts that features share. A part sends no Redis command until a feature uses it. */
 export interface SharedParts {
@@ -37,6 +38,7 @@ export interface SharedParts {
   connections: RedisConnections
   semaphore: Semaphore
   gateway: RedisGateway
+  redisClock: RedisClock
   keyspace: Keyspace
   registry: QueueRegistry
   queueEvents: QueueEvents

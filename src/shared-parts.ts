@@ -24,9 +24,12 @@ import { createSharedBackends } from './queues/shared-backend.ts'
 import { computeConnectionBudget, maxWaitingOperations } from './redis/connection/connection-budget.ts'
 import { createRedisConnections } from './redis/connection/connections.ts'
 import type { RedisAddress } from './redis/connection/redis-address.ts'
-import { createRedisGateway } from './redis/gateway/redis-gateway.ts'
+import { createRedisGateway, type RedisOperation } from './redis/gateway/redis-gateway.ts'
 import { createSemaphore } from './redis/gateway/semaphore.ts'
 import { createKeyspace } from './redis/keyspace.ts'
+import { createRedisClock } from './redis/redis-clock.ts'
+
+const READ_TIME: RedisOperation = { label: 'time', priority: 'settle', isWrite: false, commands: 1 }
 
 export async function createSharedParts(
   config: Config,
@@ -43,6 +46,10 @@ export async function createSharedParts(
   const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaitingOperations(config))
   const gateway = createRedisGateway(config, connections, semaphore)
   onClose(gateway.close)
+  const redisClock = createRedisClock(() => gateway.onAdmin(READ_TIME, (client) => client.time()))
+  connections.onChange(() => {
+    if (connections.admin.ready) redisClock.sync()
+  })
   const keyspace = createKeyspace(config.QUEUE_PREFIX)
   const backendOf = createSharedBackends(keyspace, connections)
   const registry = createQueueRegistry({ keyspace, connections, gateway, backendOf })
@@ -63,11 +70,11 @@ export async function createSharedParts(
   const waiters = createWaiters(statusCache, queueEvents)
   onStop(waiters.close)
   const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway, log)
-  const workerCommands = createWorkerCommands({ keyspace, gateway, scheduleNext })
+  const workerCommands = createWorkerCommands({ keyspace, gateway, scheduleNext, clock: redisClock })
   const { MAX_STALLED_COUNT: maxStalledCount } = config
-  const stalledRecovery = createStalledRecovery({ keyspace, gateway, maxStalledCount })
+  const stalledRecovery = createStalledRecovery({ keyspace, gateway, maxStalledCount, clock: redisClock })
   onClose(stalledRecovery.close)
-  const dispatcher = createDispatcher(workerCommands, queueEvents, stalledRecovery)
+  const dispatcher = createDispatcher(workerCommands, queueEvents, stalledRecovery, redisClock)
   onStop(dispatcher.close)
   return {
     version,
@@ -80,6 +87,7 @@ export async function createSharedParts(
     connections,
     semaphore,
     gateway,
+    redisClock,
     keyspace,
     registry,
     queueEvents,

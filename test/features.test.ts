@@ -109,10 +109,13 @@ t.test('without event streams there is no heartbeat timer', async (t) => {
   t.same(heartbeats, [12_345])
 })
 
-t.test('without any optional feature only the readiness check of this test is sent', async (t) => {
-  const { get } = await open(t, optional.join())
-  t.same(Object.keys((await get('/stats')).commandsSent), ['ping'])
-})
+t.test(
+  'without any optional feature only PING (the readiness check of this test) and TIME are sent',
+  async (t) => {
+    const { get } = await open(t, optional.join())
+    t.same(Object.keys((await get('/stats')).commandsSent).sort(), ['ping', 'time'])
+  },
+)
 
 t.test(
   'a feature that is unknown or required cannot be disabled, and the message lists the choices',

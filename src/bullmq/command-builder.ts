@@ -10,6 +10,7 @@ import {
   type CommandRecorder,
   createCommandRecorder,
   createRecordingBackend,
+  setTime,
 } from './command-recorder.ts'
 import type { JobLease } from './job-lease.ts'
 import { applyOutcome, type JobOutcome } from './job-outcome.ts'
@@ -61,7 +62,8 @@ export interface CommandBuilder {
 /** How many queues keep their BullMQ Worker and their recorders. Neither has a connection. */
 const QUEUES_MAX = 1_000
 
-export function createCommandBuilder(prefix: string): CommandBuilder {
+/** `nowMs`: the time that the commands give to BullMQ's scripts, ms since 1970. */
+export function createCommandBuilder(prefix: string, nowMs: () => number): CommandBuilder {
   const queueKeys = new QueueKeys(prefix)
   /** BullMQ's Job needs an owner. These workers never run. */
   const workers = new LRUCache<string, Worker>({ max: QUEUES_MAX })
@@ -76,7 +78,9 @@ export function createCommandBuilder(prefix: string): CommandBuilder {
     const idle = recorders.get(queue) ?? []
     const recorder = idle.pop() ?? createCommandRecorder(prefix, queue)
     try {
-      return await recorder.record({ prefix, ...opts } as WorkerOptions, act)
+      const commands = await recorder.record({ prefix, ...opts } as WorkerOptions, act)
+      setTime(commands, nowMs())
+      return commands
     } finally {
       idle.push(recorder)
       recorders.set(queue, idle)

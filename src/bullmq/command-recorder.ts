@@ -3,6 +3,7 @@
  * instead of sending it; run-bullmq-commands.lua then runs any number of them in one round trip.
  */
 import { QueueKeys, RedisQueueBackend } from 'bullmq'
+import { bullmqScript } from './script-source.ts'
 
 type Argument = string | number | Buffer | undefined
 
@@ -69,5 +70,22 @@ export function createCommandRecorder(prefix: string, queue: string): CommandRec
       await act(backend)
       return commands
     },
+  }
+}
+
+/** Position of the current time among the arguments of BullMQ's scripts (redis-queue-backend.js). */
+const TIME_ARGUMENTS: Readonly<Record<string, number>> = {
+  moveToActive: 1,
+  moveToFinished: 1,
+  moveToDelayed: 1,
+  retryJob: 1,
+  moveStalledJobsToWait: 2,
+}
+
+/** Replaces the machine's time, which BullMQ passes to its scripts. */
+export function setTime(commands: BullmqCommand[], nowMs: number): void {
+  for (const { script, list } of commands) {
+    const position = TIME_ARGUMENTS[script]
+    if (position !== undefined) list[bullmqScript(script).keys + position] = nowMs
   }
 }

@@ -4,6 +4,7 @@
  * part of a settle command needs no round trip of its own. It never overtakes pending takes.
  */
 import type { QueueEvents } from '../events/queue-events.ts'
+import type { RedisClock } from '../redis/redis-clock.ts'
 import { reserveCapacity, returnUnused, takeWithinCapacity } from './capacity.ts'
 import { type EmptyTake, INITIAL_DISPATCH_STATE } from './dispatch-state.ts'
 import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
@@ -58,6 +59,7 @@ export function createDispatcher(
   commands: Pick<WorkerCommands, 'take' | 'settle'>,
   events: Pick<QueueEvents, 'subscribe' | 'feed'>,
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>,
+  clock: Pick<RedisClock, 'nowMs'>,
 ): Dispatcher {
   const giveBack = createGiveBack(commands)
   const queues = new Map<string, QueueDispatcher>()
@@ -69,6 +71,7 @@ export function createDispatcher(
       commands,
       events,
       stalled,
+      clock,
       giveBack,
       lingerMs: () => (queues.size > LINGERING_QUEUES_MAX || isClosing ? 0 : LINGER_MS),
       onPending: (change) => {

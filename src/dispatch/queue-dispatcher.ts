@@ -7,6 +7,7 @@
  *   closed   all pending takes have been resolved without jobs
  */
 import type { QueueEvent, QueueEvents } from '../events/queue-events.ts'
+import type { RedisClock } from '../redis/redis-clock.ts'
 import { takeWithinCapacity } from './capacity.ts'
 import {
   afterEmptyTake,
@@ -47,6 +48,7 @@ export interface QueueDispatcherDeps {
   commands: Pick<WorkerCommands, 'take'>
   events: Pick<QueueEvents, 'subscribe' | 'feed'>
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>
+  clock: Pick<RedisClock, 'nowMs'>
   /** Called with jobs that were taken for a worker that has left meanwhile. */
   giveBack(request: TakeRequest, jobs: LeasedJob[]): void
   /** How long to keep a queue without pending takes, ms; 0: close it now. */
@@ -58,7 +60,7 @@ export interface QueueDispatcherDeps {
 }
 
 export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps): QueueDispatcher {
-  const { commands, events, stalled, giveBack, lingerMs, onPending, onClose } = deps
+  const { commands, events, stalled, clock, giveBack, lingerMs, onPending, onClose } = deps
   const pending = createPendingTakes({ giveBack, onChange: onPendingChange })
   let state = INITIAL_DISPATCH_STATE
   let isServing = false
@@ -75,7 +77,7 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
 
   function onEvent(event: QueueEvent): void {
     if (event.event === 'active') stalled.noteActive(queue)
-    const next = afterEvent(state, event, performance.now(), Date.now())
+    const next = afterEvent(state, event, performance.now(), clock.nowMs())
     if (next !== state) update(next)
   }
 
@@ -132,7 +134,7 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
   }
 
   function noteEmptyTake(emptyTake: EmptyTake): void {
-    state = afterEmptyTake(state, emptyTake, subscription.isLive(), performance.now(), Date.now())
+    state = afterEmptyTake(state, emptyTake, subscription.isLive(), performance.now(), clock.nowMs())
   }
 
   function end(): void {

@@ -8,6 +8,7 @@
 import { createCommandBuilder } from '../bullmq/command-builder.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
+import type { RedisClock } from '../redis/redis-clock.ts'
 import { recoverStalledJobs, type StalledReport } from '../redis/scripts/recover-stalled.ts'
 
 export interface StalledRecovery {
@@ -46,14 +47,16 @@ export interface StalledRecoveryDeps {
   gateway: RedisGateway
   /** How often a job may stall before it fails. */
   maxStalledCount: number
+  clock: Pick<RedisClock, 'nowMs'>
 }
 
 export function createStalledRecovery({
   keyspace,
   gateway,
   maxStalledCount,
+  clock,
 }: StalledRecoveryDeps): StalledRecovery {
-  const bullmq = createCommandBuilder(keyspace.prefix)
+  const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
   const watches = new Map<string, Watch>()
   let isClosed = false
 
@@ -75,14 +78,14 @@ export function createStalledRecovery({
     if (isClosed || atMs >= watch.checkAtMs) return
     clearTimeout(watch.timer)
     watch.checkAtMs = atMs
-    watch.timer = setTimeout(() => void check(queue, watch), Math.max(0, atMs - Date.now()))
+    watch.timer = setTimeout(() => void check(queue, watch), Math.max(0, atMs - clock.nowMs()))
   }
 
   async function check(queue: string, watch: Watch): Promise<void> {
     watch.checkAtMs = Number.POSITIVE_INFINITY
     const recheckMs = await recover(queue).then(recheckDelay, () => RECHECK_MS)
-    const isNeeded = watch.watchers > 0 || watch.leasedUntilMs + RECHECK_MAX_MS > Date.now()
-    if (recheckMs !== undefined && isNeeded) checkAt(queue, watch, Date.now() + recheckMs)
+    const isNeeded = watch.watchers > 0 || watch.leasedUntilMs + RECHECK_MAX_MS > clock.nowMs()
+    if (recheckMs !== undefined && isNeeded) checkAt(queue, watch, clock.nowMs() + recheckMs)
     else forgetUnused(queue, watch)
   }
 
@@ -101,7 +104,7 @@ export function createStalledRecovery({
       const watch = watchOf(queue)
       watch.watchers++
       // A process that has ended may have left active jobs behind.
-      checkAt(queue, watch, Date.now())
+      checkAt(queue, watch, clock.nowMs())
       return () => {
         watch.watchers--
         forgetUnused(queue, watch)
@@ -115,7 +118,8 @@ export function createStalledRecovery({
     noteActive(queue) {
       const watch = watchOf(queue)
       // A check that is due covers this job.
-      if (watch.checkAtMs === Number.POSITIVE_INFINITY) checkAt(queue, watch, Date.now() + FOREIGN_LEASE_MS)
+      if (watch.checkAtMs === Number.POSITIVE_INFINITY)
+        checkAt(queue, watch, clock.nowMs() + FOREIGN_LEASE_MS)
     },
     close() {
       isClosed = true

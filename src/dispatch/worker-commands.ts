@@ -10,6 +10,7 @@ import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import { asSluiceError, type SluiceError } from '../errors.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
+import type { RedisClock } from '../redis/redis-clock.ts'
 import { type ConcurrencyCheck, runBullmqCommands } from '../redis/scripts/run-bullmq-commands.ts'
 import type { ConcurrencyLimit, LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
@@ -56,6 +57,7 @@ export interface WorkerCommandsDeps {
   keyspace: Keyspace
   gateway: RedisGateway
   scheduleNext: ScheduleNext
+  clock: Pick<RedisClock, 'nowMs'>
 }
 
 /** How often a take is repeated while it returns only jobs that must not be worked. */
@@ -70,8 +72,9 @@ export function createWorkerCommands({
   keyspace,
   gateway,
   scheduleNext,
+  clock,
 }: WorkerCommandsDeps): WorkerCommands {
-  const bullmq = createCommandBuilder(keyspace.prefix)
+  const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
 
   const send = (
     queue: string,
@@ -84,7 +87,7 @@ export function createWorkerCommands({
     const { queue, concurrencyLimit, leaseMs } = request
     const token = createToken()
     const command = await bullmq.take(toTakeOptions(request), token)
-    const [runs] = await send(queue, TAKE, [command], toCheck(concurrencyLimit, leaseMs, []))
+    const [runs] = await send(queue, TAKE, [command], toCheck(clock.nowMs(), concurrencyLimit, leaseMs, []))
     const reply = parseTakeReply(queue, token, runs!)
     reply.jobs = await selectWorkable(request, reply)
     const isDone = reply.jobs.length > 0 || reply.rejected.length === 0 || round === ROUNDS_MAX
@@ -129,7 +132,12 @@ export function createWorkerCommands({
     const token = createToken()
     if (next) commands.push(await bullmq.take(toTakeOptions(next), token))
     const freed = items.map(({ lease }) => lease.key)
-    const replies = await send(queue, SETTLE, commands, toCheck(limit, next?.leaseMs ?? 0, freed))
+    const replies = await send(
+      queue,
+      SETTLE,
+      commands,
+      toCheck(clock.nowMs(), limit, next?.leaseMs ?? 0, freed),
+    )
     const refused = commandIndexes.map((at) =>
       typeof at === 'number' ? settleErrorOf(replies[at]![0]!) : at,
     )
@@ -185,12 +193,12 @@ function settleOrder(items: Settlement[]): number[] {
 
 /** `freed`: keys of the jobs that no longer count against the limit. */
 function toCheck(
+  nowMs: number,
   limit: ConcurrencyLimit | undefined,
   leaseMs: number,
   freed: string[],
 ): ConcurrencyCheck | undefined {
   if (!limit) return undefined
-  const nowMs = Date.now()
   return {
     key: limit.key,
     owner: limit.owner,

@@ -13,7 +13,7 @@ export interface Feed {
   readonly isClosed: boolean
   /** Id of the last event that was delivered. */
   readonly position: string
-  /** Ms since 1970. Set it when serving a response that relies on this feed. */
+  /** In the time of performance.now(). Set it when serving a response that relies on this feed. */
   usedAtMs: number
 }
 

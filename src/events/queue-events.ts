@@ -91,7 +91,7 @@ const READ_POSITION: RedisOperation = { label: 'jobView', priority: 'read', isWr
 const WHOLE_QUEUE = ''
 
 export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
-  const { keyspace, maxQueues, connections, gateway, log, now = Date.now } = deps
+  const { keyspace, maxQueues, connections, gateway, log, now = () => performance.now() } = deps
   const reader = createStreamReader({
     connections,
     log,

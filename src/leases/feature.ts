@@ -8,7 +8,7 @@ import { leaseRoutes } from './routes.ts'
 export const leaseFeature: FeatureDefinition = {
   name: 'leases',
   isOptional: true,
-  create({ secrets, dispatcher, workerCommands, stalledRecovery, statusCache }) {
+  create({ secrets, redisClock, dispatcher, workerCommands, stalledRecovery, statusCache }) {
     const sealer = createLeaseSealer(secrets)
     return {
       async routes(http) {
@@ -20,6 +20,7 @@ export const leaseFeature: FeatureDefinition = {
             sealer,
             onWrite: statusCache.forget,
           }),
+          clock: redisClock,
           renderLease: createLeaseRenderer(sealer, stalledRecovery.noteLeased),
         })
       },

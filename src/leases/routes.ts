@@ -13,6 +13,7 @@ import {
   REDIS_PROBLEMS,
   toProblem,
 } from '../errors.ts'
+import type { RedisClock } from '../redis/redis-clock.ts'
 import type { RenderLease } from './lease-response.ts'
 import type { ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
@@ -31,13 +32,14 @@ export interface LeaseRoutesDeps {
   dispatcher: Pick<Dispatcher, 'take' | 'giveBack' | 'isClosing'>
   settler: LeaseSettler
   renderLease: RenderLease
+  clock: Pick<RedisClock, 'nowMs'>
 }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
 
 export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDeps): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { dispatcher, settler } = deps
+  const { dispatcher, settler, clock } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
@@ -121,7 +123,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
         lease,
         extension: { leaseMs, progress, log },
       }))
-      const nowMs = Date.now()
+      const nowMs = clock.nowMs()
       const results = await settler.extend(extensions, request.access)
       setStatus(reply, results)
       return {

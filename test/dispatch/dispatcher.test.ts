@@ -66,7 +66,7 @@ function open() {
     feed: () => ({ isLive: true }) as never,
   }
   const stalled = { watch: () => () => {}, noteActive: () => {} }
-  const dispatcher = createDispatcher(commands, events, stalled)
+  const dispatcher = createDispatcher(commands, events, stalled, { nowMs: Date.now })
   /** Resolves when the queue was found empty after the subscription began, so that only an event leads to another take. */
   const untilQuiet = async () => {
     await eventually(() => listener !== undefined)

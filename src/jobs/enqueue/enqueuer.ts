@@ -11,6 +11,7 @@ import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Confirm } from '../../redis/gateway/replication.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
+import type { RedisClock } from '../../redis/redis-clock.ts'
 import { fromRedisError } from '../../redis/redis-errors.ts'
 import { type EnqueueItem, enqueueJobs } from '../../redis/scripts/enqueue.ts'
 import { createUuidv7 } from '../job-id.ts'
@@ -45,7 +46,7 @@ export interface EnqueuerDeps {
   onWrite(queue: string, key: string): void
   /** Called when jobs have been stored, so that local pending takes need not wait for the event. */
   onStored(queue: string): void
-  now?: () => number
+  clock: Pick<RedisClock, 'nowMs'>
 }
 
 /** A job of `addMany`: `index` is its position in the call. */
@@ -62,9 +63,9 @@ const QUEUES_AT_ONCE = 50
 const ENQUEUE: RedisOperation = { label: 'enqueue', priority: 'enqueue', isWrite: true, commands: 1 }
 
 export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
-  const { config, keyspace, registry, gateway, admit, confirm, onWrite, onStored, now = Date.now } = deps
+  const { config, keyspace, registry, gateway, admit, confirm, onWrite, onStored, clock } = deps
   const uuidv7 = createUuidv7()
-  const prepareJob = createPrepareJob({ config, keyspace, admit, newKey: uuidv7, now })
+  const prepareJob = createPrepareJob({ config, keyspace, admit, newKey: uuidv7, now: clock.nowMs })
   const coalescer = createCoalescer<EnqueueItem, EnqueuedJob>({
     batchMax: config.ENQUEUE_BATCH_MAX,
     batchSoon: config.ENQUEUE_BATCH_SOON,
@@ -141,7 +142,7 @@ export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
   }
 
   return {
-    newKey: () => uuidv7(now()),
+    newKey: () => uuidv7(clock.nowMs()),
     add,
     addMany,
     stats: coalescer.stats,

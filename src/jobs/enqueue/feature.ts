@@ -15,7 +15,17 @@ import { batchEnvelope, type NewJobBody } from './schemas.ts'
 export const enqueueFeature: FeatureDefinition = {
   name: 'enqueue',
   isOptional: false,
-  create({ config, keyspace, registry, gateway, statusCache, waiters, dispatcher, createBodyValidator }) {
+  create({
+    config,
+    keyspace,
+    registry,
+    gateway,
+    redisClock,
+    statusCache,
+    waiters,
+    dispatcher,
+    createBodyValidator,
+  }) {
     const { admit } = createMemoryGuard(config.REDIS_MEMORY_WATERMARK, gateway)
     const enqueuer = createEnqueuer({
       config,
@@ -26,6 +36,7 @@ export const enqueueFeature: FeatureDefinition = {
       confirm: createConfirm(config, gateway),
       onWrite: statusCache.forget,
       onStored: dispatcher.notify,
+      clock: redisClock,
     })
     const toNewJob = createDefaults(config)
     return {

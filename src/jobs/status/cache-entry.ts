@@ -87,10 +87,10 @@ export function toCachedJob(resource: JobResource): CachedJob {
   }
 }
 
-/** Until when the entry is served from memory, ms since 1970; 0 if it must not be. */
+/** Until when the entry is served from memory, in the time of performance.now(); negative infinity if it must not be. */
 export function freshUntil({ feed, epoch, filledAtMs, ttlMs }: CacheEntry): number {
   if (feed?.isLive && !feed.isClosed && feed.epoch === epoch) return filledAtMs + ttlMs
-  if (feed && (feed.isClosed || feed.epoch !== epoch)) return 0
+  if (feed && (feed.isClosed || feed.epoch !== epoch)) return Number.NEGATIVE_INFINITY
   return filledAtMs + Math.min(ttlMs, DEGRADED_TTL_MS)
 }
 

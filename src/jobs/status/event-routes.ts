@@ -55,7 +55,7 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
   async function readSnapshot({ queue, key }: JobRef, subscribedAt: string): Promise<Snapshot> {
     const include = { data: false, logs: false }
     const { job, position } =
-      statusCache.peek(`${queue}:${key}`, include, Date.now()) ??
+      statusCache.peek(`${queue}:${key}`, include, performance.now()) ??
       (await statusCache.fetch({ queue, key }, include))
     if (!job) throw new SluiceError('JOB_NOT_FOUND')
     return {

@@ -8,7 +8,7 @@ import { statusRoutes } from './routes.ts'
 export const statusFeature: FeatureDefinition = {
   name: 'status',
   isOptional: false,
-  create: ({ config, registry, gateway, statusCache, waiters }) => ({
+  create: ({ config, registry, gateway, redisClock, statusCache, waiters }) => ({
     async routes(http) {
       await http.register(statusRoutes, {
         defaultQueue: config.DEFAULT_QUEUE,
@@ -16,6 +16,7 @@ export const statusFeature: FeatureDefinition = {
         waiters,
         getMany: createGetMany(statusCache),
         jobLister: createJobLister(registry, gateway),
+        clock: redisClock,
       })
     },
     stats: {

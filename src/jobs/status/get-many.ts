@@ -22,7 +22,7 @@ export type GetMany = (refs: (JobRef | undefined)[], include: Include, bypass: b
 
 export function createGetMany(statusCache: StatusCache): GetMany {
   return async function getMany(refs, include, bypass) {
-    const nowMs = Date.now()
+    const nowMs = performance.now()
     const get = (ref: JobRef | undefined) => {
       if (!ref) return undefined
       const cached = bypass ? undefined : statusCache.peek(`${ref.queue}:${ref.key}`, include, nowMs)

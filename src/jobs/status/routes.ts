@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Access, assertQueueAccess } from '../../auth/access.ts'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../../errors.ts'
+import type { RedisClock } from '../../redis/redis-clock.ts'
 import { type JobRef, parseJobId } from '../job-id.ts'
 import type { Found } from './cache-entry.ts'
 import type { GetMany, ManyJobs } from './get-many.ts'
@@ -20,6 +21,7 @@ export interface StatusRoutes {
   waiters: Waiters
   getMany: GetMany
   jobLister: JobLister
+  clock: Pick<RedisClock, 'nowMs'>
 }
 
 const header = (description: string) => ({ type: 'string', description })
@@ -36,7 +38,7 @@ const jsonOf = (schema: object) => ({ content: { 'application/json': { schema } 
 
 export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { defaultQueue, statusCache, waiters, getMany, jobLister } = deps
+  const { defaultQueue, statusCache, waiters, getMany, jobLister, clock } = deps
 
   app.get('/jobs/:id', {
     config: { scope: 'read' },
@@ -64,16 +66,20 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       const wait = waitOf(request, reply)
       if (wait) return waitFor(request, reply, { ref, include, ...wait })
       const bypass = wantsReadThrough(request.headers)
-      const found = bypass ? undefined : statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now())
-      if (found) return sendJob(request, reply, found)
-      return statusCache.fetch(ref, include, { bypass }).then((fetched) => sendJob(request, reply, fetched))
+      const found = bypass
+        ? undefined
+        : statusCache.peek(`${ref.queue}:${ref.key}`, include, performance.now())
+      if (found) return sendJob(request, reply, found, clock)
+      return statusCache
+        .fetch(ref, include, { bypass })
+        .then((fetched) => sendJob(request, reply, fetched, clock))
     },
   })
 
   function waitFor(request: FastifyRequest, reply: FastifyReply, wait: WaitRequest): Promise<void> {
     const { result, leave } = waiters.wait({ ...wait, etag: request.headers['if-none-match'] })
     reply.raw.on('close', leave)
-    return result.then((found) => sendJob(request, reply, found))
+    return result.then((found) => sendJob(request, reply, found, clock))
   }
 
   app.get('/jobs', {
@@ -103,7 +109,8 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       if (ids === undefined) return jobLister.page(parsePage(request, defaultQueue))
       const refs = parseIds(request, defaultQueue)
       const include = parseInclude(request.query.include)
-      return sendMany(request, reply, await getMany(refs, include, wantsReadThrough(request.headers)))
+      const many = await getMany(refs, include, wantsReadThrough(request.headers))
+      return sendMany(request, reply, many, clock)
     },
   })
 }
@@ -140,16 +147,27 @@ function invalid(name: string, detail: string): SluiceError {
   return new SluiceError('INVALID_REQUEST', { errors: [{ pointer: `?${name}`, detail }] })
 }
 
-function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): void {
+function sendJob(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  found: Found,
+  clock: StatusRoutes['clock'],
+): void {
   const { job, source, ttlMs, degraded } = found
   if (!job) throw new SluiceError('JOB_NOT_FOUND')
   setCacheStatus(reply, source, ttlMs, degraded)
-  if (!job.finished) reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, Date.now()))
+  if (!job.finished)
+    reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, clock.nowMs()))
   send(request, reply, job)
 }
 
-function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyJobs): void {
-  const nowMs = Date.now()
+function sendMany(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  many: ManyJobs,
+  clock: StatusRoutes['clock'],
+): void {
+  const nowMs = clock.nowMs()
   const retriesS = many.found.flatMap(({ job }) =>
     job && !job.finished ? [retryAfterS(job.createdAtMs, job.delayedUntilMs, nowMs)] : [],
   )

@@ -66,7 +66,7 @@ export function createStatusCache(
   config: Config,
   reader: JobReader,
   events: Pick<QueueEvents, 'feed' | 'follow' | 'onAnyEvent'>,
-  now: () => number = Date.now,
+  now: () => number = () => performance.now(),
 ): StatusCache {
   const ttls = ttlsOf(config)
   const enabled = ttls.unfinishedMs + ttls.finishedMs + ttls.missingMs > 0

@@ -25,7 +25,7 @@ export interface WatchedStream extends KnownPosition {
 export type StreamGap = Gap | 'flushed'
 
 export interface GapReport {
-  /** Our clock minus Redis' clock, ms. */
+  /** performance.now() minus Redis' clock, ms. */
   clockOffsetMs: number
   gaps: [stream: string, gap: StreamGap][]
 }
@@ -50,9 +50,9 @@ export function createGapDetector(
     let lastEpoch = epoch
     // All streams are inspected before the first is changed.
     for (let from = 0; from < watched.length; from += STREAMS_PER_INSPECTION) {
-      const sentAt = Date.now()
+      const sentAt = performance.now()
       const inspection = await inspect(watched.slice(from, from + STREAMS_PER_INSPECTION).map(([key]) => key))
-      clockOffsetMs = (sentAt + Date.now()) / 2 - inspection.redisMs
+      clockOffsetMs = (sentAt + performance.now()) / 2 - inspection.redisMs
       facts.push(...inspection.streams)
       if (inspection.epoch === undefined) continue
       flushed ||= lastEpoch !== undefined && inspection.epoch !== lastEpoch

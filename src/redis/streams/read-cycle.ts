@@ -117,7 +117,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
   function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
     reads++
     cycle.state = replyArrived(cycle.state)
-    const redisNow = Date.now() - clockOffsetMs
+    const redisNow = performance.now() - clockOffsetMs
     for (const [key, entries] of reply) {
       const stream = readable.get(key)
       // The stream was removed during the read, and may have been added again at another position.

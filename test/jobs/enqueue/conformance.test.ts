@@ -75,7 +75,7 @@ async function withOurs(
     registry,
     gateway,
     confirm: undefined,
-    now: () => TIMESTAMP,
+    clock: { nowMs: () => TIMESTAMP },
     admit: () => {},
     onWrite: () => {},
     onStored: () => {},

@@ -69,13 +69,13 @@ t.test('a detached entry is not served', async (t) => {
   const gap = liveFeed()
   const afterGap = entryOf(job(), gap)
   gap.epoch++
-  t.equal(freshUntil(afterGap), 0)
+  t.equal(freshUntil(afterGap), Number.NEGATIVE_INFINITY)
   const closed = liveFeed()
   const afterClose = entryOf(job(), closed)
   closed.isClosed = true
-  t.equal(freshUntil(afterClose), 0)
+  t.equal(freshUntil(afterClose), Number.NEGATIVE_INFINITY)
   closed.isLive = false
-  t.equal(freshUntil(afterClose), 0, 'nor as a degraded one')
+  t.equal(freshUntil(afterClose), Number.NEGATIVE_INFINITY, 'nor as a degraded one')
 })
 
 t.test('a stale entry is served for the time that it is kept, unless its feed had a gap', async (t) => {

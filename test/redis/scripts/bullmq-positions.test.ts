@@ -4,8 +4,10 @@ import { createCommandBuilder } from '../../../src/bullmq/command-builder.ts'
 import { bullmqScript } from '../../../src/bullmq/script-source.ts'
 import { loadScript } from '../../../src/redis/scripts/run-script.ts'
 
-const bullmq = createCommandBuilder('p')
 const BASE = 'p:q:'
+/** What the builder takes for the time on Redis' clock. */
+const NOW = 1_234_567
+const bullmq = createCommandBuilder('p', () => NOW)
 
 t.test('the table of scripts has the order of the includes', async (t) => {
   const { text, bullmqScripts } = loadScript('run-bullmq-commands')
@@ -34,6 +36,13 @@ t.test('every command that is sent has its script in the table', async (t) => {
     await bullmq.log(lease, 'x'),
     ...(await bullmq.extend(lease, { leaseMs: 1, progress: 1, log: 'x' })),
   ]
+  const dated = ['moveToActive', 'moveToFinished', 'moveToDelayed', 'retryJob']
+  for (const { script, list } of commands) {
+    const { keys } = bullmqScript(script)
+    t.equal(list.slice(keys).includes(NOW), dated.includes(script), `${script} has the time of Redis`)
+    const isRecent = (value: unknown) => Math.abs(Number(value) - Date.now()) < 3_600_000
+    t.notOk(list.some(isRecent), `${script} has no time of the machine`)
+  }
   const names = new Set(commands.map(({ script }) => script))
   t.same([...names].sort(), [...bullmqScripts].sort())
 })
@@ -55,4 +64,5 @@ t.test('moveStalledJobsToWait has the base as its second argument, and a clock o
   t.notOk(list.includes(`${BASE}stalled-check`), 'native workers set that key')
   const [, position] = /KEYS\[(\d+)\] 'stalled-check'/.exec(content) ?? []
   t.equal(list[Number(position) - 1], 'own')
+  t.equal(list[keys + 2], NOW)
 })

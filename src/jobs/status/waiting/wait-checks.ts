@@ -49,7 +49,10 @@ export function createWaitChecks<Waiter>(
   }
 
   async function read({ ref, include }: WaitGroup<Waiter>): Promise<Found> {
-    return statusCache.peek(`${ref.queue}:${ref.key}`, include, Date.now()) ?? statusCache.fetch(ref, include)
+    return (
+      statusCache.peek(`${ref.queue}:${ref.key}`, include, performance.now()) ??
+      statusCache.fetch(ref, include)
+    )
   }
 
   return { check, read }
