@@ -76,7 +76,9 @@ export function jsonWithin(text: string, maxBytes: number): string | undefined {
   if (text.length > maxBytes) return undefined
   if (isJson(text))
     return text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes ? text : undefined
-  return text.length * 6 + 2 <= maxBytes || jsonStringBytes(text) <= maxBytes ? JSON.stringify(text) : undefined
+  return text.length * 6 + 2 <= maxBytes || jsonStringBytes(text) <= maxBytes
+    ? JSON.stringify(text)
+    : undefined
 }
 
 /** Bytes of `JSON.stringify(text)` in UTF-8, without making it. */

@@ -1,8 +1,16 @@
 /** Parses frames as a browser does (WHATWG HTML, §9.2.6), to compare what clients receive. */
 import t from 'tap'
 import { jobStates } from '../../src/bullmq/job-states.ts'
-import { frameOf, frameOfEvent, frameOfGap, stateOf } from '../../src/events/event-frames.ts'
+import {
+  type FollowedEvent,
+  frameOf,
+  frameOfGap,
+  frameOfEvent as frameWithin,
+  stateOf,
+} from '../../src/events/event-frames.ts'
 import { parseEntry, type QueueEvent } from '../../src/events/queue-events.ts'
+
+const frameOfEvent = (event: FollowedEvent, maxBytes = 1_000_000) => frameWithin(event, maxBytes)
 
 const ID = '1790000000123-4'
 const at = '2026-09-21T14:13:20.123Z'

@@ -6,6 +6,7 @@ import { createEventHistory } from '../../src/events/event-history.ts'
 import type { QueueEvent } from '../../src/events/queue-events.ts'
 import { computeConnectionBudget } from '../../src/redis/connection/connection-budget.ts'
 import { createRedisConnections } from '../../src/redis/connection/connections.ts'
+import { createByteBudget } from '../../src/redis/gateway/byte-budget.ts'
 import { createRedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
 import { createKeyspace } from '../../src/redis/keyspace.ts'
@@ -21,7 +22,7 @@ const PAGE = 500
 /** After every position that a stream has here. */
 const END = '999999999999999-0'
 
-async function setUp(t: Test) {
+async function setUp(t: Test, maxEventBytes = 8_388_608) {
   const config = testConfig()
   const prefix = config.QUEUE_PREFIX
   const connections = createRedisConnections(
@@ -36,7 +37,9 @@ async function setUp(t: Test) {
     gateway.close()
   })
   await eventually(() => connections.all.every(({ ready }) => ready))
-  const history = createEventHistory(createKeyspace(prefix), gateway)
+  const byteBudget = createByteBudget(maxEventBytes, 100)
+  const keyspace = createKeyspace(prefix)
+  const history = createEventHistory({ keyspace, gateway, byteBudget, maxEventBytes })
   const stream = `${prefix}:q:events`
 
   /** The ids of each page; `between` runs before each page is read. */

@@ -10,6 +10,7 @@ import { createQueueRegistry } from '../../../src/queues/queue-registry.ts'
 import { createSharedBackends } from '../../../src/queues/shared-backend.ts'
 import { computeConnectionBudget } from '../../../src/redis/connection/connection-budget.ts'
 import { createRedisConnections } from '../../../src/redis/connection/connections.ts'
+import { createByteBudget } from '../../../src/redis/gateway/byte-budget.ts'
 import { createRedisGateway } from '../../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../../src/redis/gateway/semaphore.ts'
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
@@ -21,7 +22,7 @@ t.teardown(() => redis.stop())
 
 type Query = Omit<ListRequest, 'queue'>
 
-async function setUp(t: Test, prefix = uniquePrefix()) {
+async function setUp(t: Test, prefix = uniquePrefix(), maxBytes = 8_388_608) {
   const config = testConfig({ QUEUE_PREFIX: prefix })
   const connections = createRedisConnections(
     config,
@@ -44,7 +45,8 @@ async function setUp(t: Test, prefix = uniquePrefix()) {
     await connections.close()
     gateway.close()
   })
-  const lister = createJobLister(registry, gateway)
+  const byteBudget = createByteBudget(maxBytes, 100)
+  const lister = createJobLister({ registry, gateway, byteBudget, maxBytes })
   const base = `${prefix}:q:`
   const page = (query: Query) => lister.page({ queue: 'q', ...query })
 

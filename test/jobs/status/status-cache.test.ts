@@ -22,9 +22,12 @@ function job(state: JobResource['state'] = 'waiting'): JobResource {
 function setUp(settings: Record<string, string> = {}, { follows = true } = {}) {
   let nowMs = 1_000_000
   const reads: { resolve(reading: Reading): void; reject(error: Error): void }[] = []
+  const small: { resolve(reading: Reading | undefined): void; reject(error: Error): void }[] = []
+  const many: { resolve(readings: Reading[]): void; reject(error: Error): void }[] = []
   const reader = {
     read: () => new Promise<Reading>((resolve, reject) => reads.push({ resolve, reject })),
-    close: async () => {},
+    readSmall: () => new Promise<Reading | undefined>((resolve, reject) => small.push({ resolve, reject })),
+    readMany: () => new Promise<Reading[]>((resolve, reject) => many.push({ resolve, reject })),
   }
   const feed = { queue: 'q', isLive: true, epoch: 0, isClosed: false, position: '0-0', usedAtMs: 0 }
   let followed: Feed | undefined
@@ -52,6 +55,8 @@ function setUp(settings: Record<string, string> = {}, { follows = true } = {}) {
   return {
     cache,
     reads,
+    small,
+    many,
     feed,
     fill,
     happens,
