@@ -87,3 +87,22 @@ t.test('completed, failed and removed are the last events of a job', async (t) =
   for (const event of ['completed', 'failed', 'removed']) t.ok(isLastEvent(eventAt('1-0', event)), event)
   for (const event of ['active', 'delayed', 'stalled', '']) t.notOk(isLastEvent(eventAt('1-0', event)), event)
 })
+
+t.test('a client whose buffered events are too large needs a snapshot', async (t) => {
+  const state = startCatchingUp(1_000)
+  const large = (id: string) => ({
+    queue: 'q',
+    id,
+    event: 'completed',
+    key: 'a',
+    fields: { returnvalue: 'x'.repeat(400) },
+  })
+  t.equal(receiveEvent(state, large('1-0')), false)
+  t.equal(receiveEvent(state, large('2-0')), false)
+  t.equal(state.gap, undefined)
+  t.equal(receiveEvent(state, large('3-0')), false)
+  t.equal(state.gap, 'expired')
+  t.same(state.buffered, [])
+  t.equal(receiveEvent(state, large('4-0')), false)
+  t.equal(state.buffered?.length, 1, 'it counts anew')
+})
