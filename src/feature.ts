@@ -13,12 +13,14 @@ import type { Dispatcher } from './dispatch/dispatcher.ts'
 import type { StalledRecovery } from './dispatch/stalled-recovery.ts'
 import type { WorkerCommands } from './dispatch/worker-commands.ts'
 import type { QueueEvents } from './events/queue-events.ts'
+import type { JobReader } from './jobs/status/job-reader.ts'
 import type { StatusCache } from './jobs/status/status-cache.ts'
 import type { Waiters } from './jobs/status/waiting/waiters.ts'
 import type { Lifecycle } from './lifecycle.ts'
 import type { QueueRegistry } from './queues/queue-registry.ts'
 import type { ConnectionBudget } from './redis/connection/connection-budget.ts'
 import type { RedisConnections } from './redis/connection/connections.ts'
+import type { ByteBudget } from './redis/gateway/byte-budget.ts'
 import type { RedisGateway } from './redis/gateway/redis-gateway.ts'
 import type { Semaphore } from './redis/gateway/semaphore.ts'
 import type { Keyspace } from './redis/keyspace.ts'
@@ -39,9 +41,12 @@ export interface SharedParts {
   semaphore: Semaphore
   gateway: RedisGateway
   redisClock: RedisClock
+  /** Bounds the bytes of large reads, of all features together. */
+  byteBudget: ByteBudget
   keyspace: Keyspace
   registry: QueueRegistry
   queueEvents: QueueEvents
+  jobReader: JobReader
   statusCache: StatusCache
   waiters: Waiters
   workerCommands: WorkerCommands

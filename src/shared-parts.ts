@@ -24,6 +24,7 @@ import { createSharedBackends } from './queues/shared-backend.ts'
 import { computeConnectionBudget, maxWaitingOperations } from './redis/connection/connection-budget.ts'
 import { createRedisConnections } from './redis/connection/connections.ts'
 import type { RedisAddress } from './redis/connection/redis-address.ts'
+import { createByteBudget } from './redis/gateway/byte-budget.ts'
 import { createRedisGateway, type RedisOperation } from './redis/gateway/redis-gateway.ts'
 import { createSemaphore } from './redis/gateway/semaphore.ts'
 import { createKeyspace } from './redis/keyspace.ts'
@@ -63,9 +64,10 @@ export async function createSharedParts(
     isUrgent: () => dispatcher.pendingCount() > 0,
   })
   onClose(queueEvents.close)
-  const reader = createJobReader(registry, gateway)
-  onClose(reader.close)
-  const statusCache = createStatusCache(config, reader, queueEvents)
+  const byteBudget = createByteBudget(config.READ_MAX_BYTES, config.READ_MAX_WAITING)
+  const jobReader = createJobReader({ registry, gateway, byteBudget, maxBytes: config.MAX_ANSWER_BYTES })
+  onClose(jobReader.close)
+  const statusCache = createStatusCache(config, jobReader, queueEvents)
   onClose(statusCache.close)
   const waiters = createWaiters(statusCache, queueEvents)
   onStop(waiters.close)
@@ -88,9 +90,11 @@ export async function createSharedParts(
     semaphore,
     gateway,
     redisClock,
+    byteBudget,
     keyspace,
     registry,
     queueEvents,
+    jobReader,
     statusCache,
     waiters,
     workerCommands,

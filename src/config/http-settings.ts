@@ -23,6 +23,13 @@ export const httpSettings = {
     65_536,
     268_435_456,
   ),
+  READ_MAX_BYTES: integer(
+    'Most bytes that large reads of jobs and events may hold at once; each takes MAX_ANSWER_BYTES, and the others wait.',
+    33_554_432,
+    65_536,
+    17_179_869_184,
+  ),
+  READ_MAX_WAITING: integer('Most large reads that may wait; above it, 503 OVERLOADED.', 1_000, 0, 1_000_000),
   REQUEST_TIMEOUT: integer(
     'Time within which a request must have arrived completely, ms; then it is refused with 408.',
     30_000,

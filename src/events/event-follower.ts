@@ -7,9 +7,17 @@
  * It subscribes first and knows the position of each snapshot, so that no event is missed or sent twice. follow-state.ts
  * has the states in between.
  */
-import { frameOf, frameOfEvent, frameOfGap } from './event-frames.ts'
+import { type FollowedEvent, frameOf, frameOfEvent, frameOfGap, isNamed } from './event-frames.ts'
 import type { EventHistory } from './event-history.ts'
-import { goLive, isLastEvent, receiveEvent, receiveGap, startCatchingUp, takeGap } from './follow-state.ts'
+import {
+  clearBuffer,
+  goLive,
+  isLastEvent,
+  receiveEvent,
+  receiveGap,
+  startCatchingUp,
+  takeGap,
+} from './follow-state.ts'
 import type { EventSubscription, QueueEvent, QueueEvents, QueueListener } from './queue-events.ts'
 
 /** The response to which frames are sent. */
@@ -53,21 +61,23 @@ export interface EventFollower {
 export function createEventFollower(
   events: Pick<QueueEvents, 'subscribe'>,
   history: EventHistory,
+  /** Most bytes of the values in a frame, and of the events that are buffered for a client. */
+  maxBytes: number,
 ): EventFollower {
   let lastEvent: QueueEvent | undefined
   let lastFrame = ''
 
   /** Clients that follow the same job or queue share the frame of an event. */
-  function toFrame(event: QueueEvent): string {
+  function toFrame(event: FollowedEvent): string {
     if (event !== lastEvent) {
       lastEvent = event
-      lastFrame = frameOfEvent(event)
+      lastFrame = frameOfEvent(event, maxBytes)
     }
     return lastFrame
   }
 
   async function follow(request: FollowRequest): Promise<'following' | 'over'> {
-    const session = createSession(request, history, toFrame)
+    const session = createSession(request, history, toFrame, maxBytes)
     const subscription = await events.subscribe(request.queue, session.listener, request.key)
     return session.start(subscription)
   }
@@ -83,10 +93,11 @@ interface Session {
 function createSession(
   request: FollowRequest,
   history: EventHistory,
-  toFrame: (event: QueueEvent) => string,
+  toFrame: (event: FollowedEvent) => string,
+  maxBytes: number,
 ): Session {
   const { queue, key, lastEventId } = request
-  const state = startCatchingUp()
+  const state = startCatchingUp(maxBytes)
   const client = createClient(request, toFrame, () => subscription.close())
   let subscription!: EventSubscription
 
@@ -117,7 +128,7 @@ function createSession(
       if (state.gap === undefined) {
         for (const event of goLive(state, upTo)) client.sendEvent(event)
       } else {
-        state.buffered = []
+        clearBuffer(state)
         upTo = await sendSnapshot()
       }
     }
@@ -185,14 +196,14 @@ interface Client {
   isClosed(): boolean
   send(frame: string): void
   /** Does nothing unless it is open. Ends the response after the last event of a job that is followed. */
-  sendEvent(event: QueueEvent): void
+  sendEvent(event: FollowedEvent): void
   drained(): Promise<void> | undefined
   end(): void
 }
 
 function createClient(
   request: FollowRequest,
-  toFrame: (event: QueueEvent) => string,
+  toFrame: (event: FollowedEvent) => string,
   onClose: () => void,
 ): Client {
   let sink: FrameSink | undefined
@@ -206,7 +217,7 @@ function createClient(
     isClosed: () => sink?.isClosed ?? false,
     send: (frame) => sink?.send(frame),
     sendEvent(event) {
-      if (!sink || sink.isClosed) return
+      if (!sink || sink.isClosed || !isNamed(event)) return
       sink.send(toFrame(event))
       if (request.key !== undefined && isLastEvent(event)) sink.end()
     },

@@ -6,7 +6,7 @@
  *   live         events are sent as they arrive
  *
  *   catching up ─ goLive → live ─ receiveGap → in a gap ─ takeGap → catching up
- *              └ receiveGap, or more than BUFFERED_MAX events → in a gap
+ *              └ receiveGap, or more events than it may buffer → in a gap
  */
 import { isAfter } from '../redis/streams/stream-position.ts'
 import type { GapReason, QueueEvent } from './queue-events.ts'
@@ -17,6 +17,9 @@ export type FollowGap = GapReason | 'expired'
 export interface FollowState {
   /** Events received while catching up; `undefined` when live. */
   buffered: QueueEvent[] | undefined
+  /** UTF-16 units of the buffered events. */
+  bufferedUnits: number
+  readonly maxBufferedUnits: number
   /** `undefined`: no events are missing. */
   gap: FollowGap | undefined
 }
@@ -24,18 +27,26 @@ export interface FollowState {
 /** Beyond this many buffered events a snapshot costs less than sending them. */
 export const BUFFERED_MAX = 10_000
 
-export function startCatchingUp(): FollowState {
-  return { buffered: [], gap: undefined }
+/** `maxBufferedUnits`: most UTF-16 units of the events that may be buffered. */
+export function startCatchingUp(maxBufferedUnits: number): FollowState {
+  return { buffered: [], bufferedUnits: 0, maxBufferedUnits, gap: undefined }
 }
 
 /** Whether to send the event now; otherwise it is buffered. */
 export function receiveEvent(state: FollowState, event: QueueEvent): boolean {
   if (!state.buffered) return true
-  if (state.buffered.push(event) > BUFFERED_MAX) {
+  for (const value of Object.values(event.fields)) state.bufferedUnits += value.length
+  if (state.buffered.push(event) > BUFFERED_MAX || state.bufferedUnits > state.maxBufferedUnits) {
     state.gap = 'expired'
-    state.buffered = []
+    clearBuffer(state)
   }
   return false
+}
+
+/** The client catches up with a snapshot, and from there on with the events to come. */
+export function clearBuffer(state: FollowState): void {
+  state.buffered = []
+  state.bufferedUnits = 0
 }
 
 /** Whether the client was live and has to catch up from now on. */
@@ -44,7 +55,7 @@ export function receiveGap(state: FollowState, reason: GapReason): boolean {
   if (reason === 'reconnected') return false
   state.gap = reason
   if (state.buffered) return false
-  state.buffered = []
+  clearBuffer(state)
   return true
 }
 

@@ -124,7 +124,7 @@ export function createQueueEvents(deps: QueueEventsDeps): QueueEvents {
     const ofQueue = listeners.get(feed.queue)
     for (const listener of ofQueue?.get(WHOLE_QUEUE) ?? []) listener.onEvent(event)
     if (event.event === 'cleaned' && event.fields['count'] !== '0') reportGap(feed, 'cleaned')
-    if (event.key === undefined) return
+    if (event.key === undefined || event.key === WHOLE_QUEUE) return
     for (const listener of ofQueue?.get(event.key) ?? []) listener.onEvent(event)
   }
 

@@ -1,8 +1,17 @@
 /** Parses frames as a browser does (WHATWG HTML, §9.2.6), to compare what clients receive. */
 import t from 'tap'
 import { jobStates } from '../../src/bullmq/job-states.ts'
-import { frameOf, frameOfEvent, frameOfGap, stateOf } from '../../src/events/event-frames.ts'
+import {
+  type FollowedEvent,
+  frameOf,
+  frameOfGap,
+  frameOfEvent as frameWithin,
+  isNamed,
+  stateOf,
+} from '../../src/events/event-frames.ts'
 import { parseEntry, type QueueEvent } from '../../src/events/queue-events.ts'
+
+const frameOfEvent = (event: FollowedEvent, maxBytes = 1_000_000) => frameWithin(event, maxBytes)
 
 const ID = '1790000000123-4'
 const at = '2026-09-21T14:13:20.123Z'
@@ -212,4 +221,50 @@ t.test('a delay that no Date can hold is left out, and nothing is thrown', async
     t.match(frame, /"state":"delayed"/)
     t.notMatch(frame, 'delayedUntil')
   }
+})
+
+t.test(
+  'an entry as nothing of BullMQ writes it becomes a frame, or none, and nothing is thrown',
+  async (t) => {
+    const nested = '['.repeat(200_000) + ']'.repeat(200_000)
+    t.hasStrict(dataOf(eventOf('completed', { returnvalue: nested })), { result: nested })
+    t.hasStrict(dataOf(eventOf('progress', { data: nested })), { progress: nested })
+    t.strictSame(dataOf(eventOf('cleaned', { count: 'many' }, null)), { queue: 'emails', at })
+    const late = { queue: 'q', id: '18446744073709551615-0', event: 'active', key: 'k', fields: {} }
+    t.strictSame(dataOf(late), { id: 'q:k', queue: 'q', at: null, state: 'active', previous: null })
+    t.hasStrict(dataOf(eventOf('delayed', { delay: '1e18' })), { state: 'delayed' })
+    t.strictSame(dataOf(eventOf('completed', { returnvalue: '{\n  "a":\r\n1 }' })), {
+      ...about,
+      state: 'completed',
+      previous: null,
+      result: { a: 1 },
+    })
+    for (const [name, expected] of [
+      ['completed', true],
+      ['', false],
+      ['x'.repeat(101), false],
+    ] as const) {
+      t.equal(isNamed(eventOf(name)), expected)
+    }
+  },
+)
+
+t.test('a value that is too long is left out and named', async (t) => {
+  const within = (event: FollowedEvent, maxBytes: number) => read(frameOfEvent(event, maxBytes))[0]!.data
+  const long = JSON.stringify('x'.repeat(998))
+  const end = { ...about, state: 'completed', previous: 'active' }
+  const completed = eventOf('completed', { prev: 'active', returnvalue: long })
+  t.strictSame(within(completed, 1_100), { ...end, result: 'x'.repeat(998) })
+  t.strictSame(within(completed, 999), { ...end, omitted: ['result'] })
+  t.strictSame(within({ ...eventOf('completed', { prev: 'active' }), tooLong: ['returnvalue'] }, 999), {
+    ...end,
+    omitted: ['result'],
+  })
+  t.hasStrict(within(eventOf('failed', { failedReason: '\u0001'.repeat(200) }), 1_000), {
+    omitted: ['error'],
+  })
+  t.hasStrict(within({ ...eventOf('failed'), tooLong: ['failedReason'] }, 1_000), { omitted: ['error'] })
+  t.hasStrict(within(eventOf('progress', { data: long }), 500), { omitted: ['progress'] })
+  t.hasStrict(within(eventOf('added', { name: long }), 500), { omitted: ['name'] })
+  t.hasStrict(within({ ...eventOf('added'), tooLong: ['name'] }, 500), { omitted: ['name'] })
 })

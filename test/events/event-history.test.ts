@@ -2,10 +2,12 @@
 import { Queue } from 'bullmq'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import type { FollowedEvent } from '../../src/events/event-frames.ts'
 import { createEventHistory } from '../../src/events/event-history.ts'
 import type { QueueEvent } from '../../src/events/queue-events.ts'
 import { computeConnectionBudget } from '../../src/redis/connection/connection-budget.ts'
 import { createRedisConnections } from '../../src/redis/connection/connections.ts'
+import { createByteBudget } from '../../src/redis/gateway/byte-budget.ts'
 import { createRedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
 import { createSemaphore } from '../../src/redis/gateway/semaphore.ts'
 import { createKeyspace } from '../../src/redis/keyspace.ts'
@@ -21,7 +23,7 @@ const PAGE = 500
 /** After every position that a stream has here. */
 const END = '999999999999999-0'
 
-async function setUp(t: Test) {
+async function setUp(t: Test, maxEventBytes = 8_388_608) {
   const config = testConfig()
   const prefix = config.QUEUE_PREFIX
   const connections = createRedisConnections(
@@ -36,7 +38,9 @@ async function setUp(t: Test) {
     gateway.close()
   })
   await eventually(() => connections.all.every(({ ready }) => ready))
-  const history = createEventHistory(createKeyspace(prefix), gateway)
+  const byteBudget = createByteBudget(maxEventBytes, 100)
+  const keyspace = createKeyspace(prefix)
+  const history = createEventHistory({ keyspace, gateway, byteBudget, maxEventBytes })
   const stream = `${prefix}:q:events`
 
   /** The ids of each page; `between` runs before each page is read. */
@@ -239,4 +243,51 @@ t.test('a key that is not a stream is reported as a damaged queue', async (t) =>
   const { stream, pagesSince } = await setUp(t)
   await client.set(stream, 'x')
   await t.rejects(pagesSince('5-0'), { code: 'QUEUE_DAMAGED' })
+})
+
+t.test('a page ends early when its events are large, and no event is lost or repeated', async (t) => {
+  const { stream, pagesSince } = await setUp(t)
+  const large = 'x'.repeat(100_000)
+  const ids: string[] = []
+  for (let i = 0; i < 40; i++) {
+    const value = i % 4 === 0 ? '1' : large
+    ids.push((await client.xadd(stream, '*', 'event', 'completed', 'jobId', `${i}`, 'returnvalue', value))!)
+  }
+  const pages = (await pagesSince(ids[0]!)) as string[][]
+  t.strictSame(pages.flat(), ids.slice(1))
+  t.ok(pages.length >= 10, `${pages.length} pages`)
+  t.ok(
+    pages.every(({ length }) => length >= 1 && length <= 4),
+    'at most 262,144 bytes a page',
+  )
+})
+
+t.test('an event larger than a page is a page, and a value that is too long is not read', async (t) => {
+  const { stream, history } = await setUp(t, 400_000)
+  const first = (await client.xadd(stream, '*', 'event', 'added'))!
+  for (const bytes of [350_000, 500_000, 10])
+    await client.xadd(
+      stream,
+      '*',
+      'event',
+      'completed',
+      'jobId',
+      'a',
+      'returnvalue',
+      'x'.repeat(bytes),
+      'prev',
+      'active',
+    )
+  const before = Number(/total_net_output_bytes:(\d+)/.exec(await client.info('stats'))?.[1])
+  const events: FollowedEvent[] = []
+  for await (const page of (await history.since('q', first, END))!) if (page !== 'gap') events.push(...page)
+  const sent = Number(/total_net_output_bytes:(\d+)/.exec(await client.info('stats'))?.[1]) - before
+  t.same(
+    events.map(({ fields }) => fields['returnvalue']?.length),
+    [350_000, undefined, 10],
+  )
+  t.strictSame(events[1]!.tooLong, ['returnvalue'])
+  t.match(events[1], { event: 'completed', key: 'a', fields: { prev: 'active' } })
+  t.notOk('tooLong' in events[0]!)
+  t.ok(sent < 400_000, `Redis sent ${sent} bytes: no event twice`)
 })

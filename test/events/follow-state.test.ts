@@ -21,7 +21,7 @@ const eventAt = (id: string, event = 'progress'): QueueEvent => ({
 const idsOf = (events: QueueEvent[]) => events.map(({ id }) => id)
 
 function live() {
-  const state = startCatchingUp()
+  const state = startCatchingUp(1_000_000)
   goLive(state, '0-0')
   return state
 }
@@ -29,7 +29,7 @@ function live() {
 t.test(
   'events are buffered while catching up, and sent in order after the position of the client',
   async (t) => {
-    const state = startCatchingUp()
+    const state = startCatchingUp(1_000_000)
     for (const id of ['5-0', '5-1', '10-0']) t.notOk(receiveEvent(state, eventAt(id)))
     t.strictSame(idsOf(goLive(state, '5-0')), ['5-1', '10-0'])
   },
@@ -52,7 +52,7 @@ t.test('a gap makes a live client catch up again, once', async (t) => {
 })
 
 t.test('a gap while the client catches up is reported before it is live', async (t) => {
-  const state = startCatchingUp()
+  const state = startCatchingUp(1_000_000)
   t.notOk(receiveGap(state, 'vanished'))
   t.equal(state.gap, 'vanished')
   t.ok(state.buffered, 'it is still catching up')
@@ -66,7 +66,7 @@ t.test('a reconnect is no gap', async (t) => {
 })
 
 t.test('a gap during the snapshot needs another snapshot', async (t) => {
-  const state = startCatchingUp()
+  const state = startCatchingUp(1_000_000)
   receiveGap(state, 'trimmed')
   takeGap(state)
   receiveGap(state, 'reset')
@@ -74,7 +74,7 @@ t.test('a gap during the snapshot needs another snapshot', async (t) => {
 })
 
 t.test('more events than the buffer holds are dropped and become a gap', async (t) => {
-  const state = startCatchingUp()
+  const state = startCatchingUp(1_000_000)
   for (let i = 0; i < BUFFERED_MAX; i++) receiveEvent(state, eventAt(`${i}-0`))
   t.equal(state.gap, undefined)
   t.notOk(receiveEvent(state, eventAt('10000-0')))
@@ -86,4 +86,23 @@ t.test('more events than the buffer holds are dropped and become a gap', async (
 t.test('completed, failed and removed are the last events of a job', async (t) => {
   for (const event of ['completed', 'failed', 'removed']) t.ok(isLastEvent(eventAt('1-0', event)), event)
   for (const event of ['active', 'delayed', 'stalled', '']) t.notOk(isLastEvent(eventAt('1-0', event)), event)
+})
+
+t.test('a client whose buffered events are too large needs a snapshot', async (t) => {
+  const state = startCatchingUp(1_000)
+  const large = (id: string) => ({
+    queue: 'q',
+    id,
+    event: 'completed',
+    key: 'a',
+    fields: { returnvalue: 'x'.repeat(400) },
+  })
+  t.equal(receiveEvent(state, large('1-0')), false)
+  t.equal(receiveEvent(state, large('2-0')), false)
+  t.equal(state.gap, undefined)
+  t.equal(receiveEvent(state, large('3-0')), false)
+  t.equal(state.gap, 'expired')
+  t.same(state.buffered, [])
+  t.equal(receiveEvent(state, large('4-0')), false)
+  t.equal(state.buffered?.length, 1, 'it counts anew')
 })

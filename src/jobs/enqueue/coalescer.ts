@@ -27,8 +27,11 @@ export interface CoalescerOptions<Item, Result> extends LaneLimits {
   waitingMax: number
   /** Follows the number of items in that error's text: `jobs wait to be written to Redis`. */
   waitingFor: string
-  /** Sends a batch and resolves with the result or error of each item, in order. A rejection fails every item. */
-  send(lane: string, items: Item[]): Promise<(Result | Error)[]>
+  /**
+   * Sends a batch and resolves with the result or error of each item, in order; a promise for an item whose result comes
+   * later. A rejection fails every item.
+   */
+  send(lane: string, items: Item[]): Promise<(Result | Promise<Result> | Error)[]>
 }
 
 export interface Coalescer<Item, Result> {
@@ -56,7 +59,7 @@ export interface CoalescerStats {
 
 interface Entry<Item, Result> {
   item: Item
-  resolve(result: Result): void
+  resolve(result: Result | Promise<Result>): void
   reject(error: unknown): void
 }
 
@@ -166,7 +169,10 @@ function openLane<E>(lanes: Map<string, Lane<E>>, name: string): Lane<E> {
   return lane
 }
 
-function settleEach<Item, Result>(entries: Entry<Item, Result>[], results: (Result | Error)[]): void {
+function settleEach<Item, Result>(
+  entries: Entry<Item, Result>[],
+  results: (Result | Promise<Result> | Error)[],
+): void {
   for (let i = 0; i < entries.length; i++) {
     const result = results[i]!
     if (result instanceof Error) entries[i]!.reject(result)

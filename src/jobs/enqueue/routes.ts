@@ -10,7 +10,7 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
-import { etagOfNewJob, rfc3339 } from '../status/job-resource.ts'
+import { etagOfNewJob, timeWithin } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
 import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
 import type { AddBatch } from './add-batch.ts'
@@ -158,5 +158,12 @@ function describeEnqueued(reply: FastifyReply, enqueued: EnqueuedJob, job: NewJo
     reply.header('etag', etagOfNewJob(resourceOfEnqueued(enqueued, job.opts)))
     reply.code(201)
   }
-  return { id, queue, name, state, createdAt: timestamp === null ? null : rfc3339(timestamp), deduplicated }
+  return {
+    id,
+    queue,
+    name,
+    state,
+    createdAt: timestamp === null ? null : timeWithin(timestamp),
+    deduplicated,
+  }
 }

@@ -10,11 +10,17 @@
  */
 import type { Feed } from '../../events/feed-registry.ts'
 import { isAfter } from '../../redis/streams/stream-position.ts'
+import { toBrief } from './answer-size.ts'
 import type { Reading } from './job-reader.ts'
 import { type JobResource, type Representation, represent } from './job-resource.ts'
 
 export interface CachedJob extends Representation {
+  /** Of the body in UTF-8. */
+  bytes: number
+  /** Without long fields; `undefined`: the job has none. */
+  brief: Representation | undefined
   finished: boolean
+  /** 0: unknown. */
   createdAtMs: number
   /** 0: the job is not delayed. */
   delayedUntilMs: number
@@ -33,6 +39,8 @@ export interface CacheEntry {
   ttlMs: number
   /** A client has asked for it since the read. */
   used: boolean
+  /** Fields were left out for the sake of one request only: it must not be served to another. */
+  isCut: boolean
 }
 
 export interface Found {
@@ -59,7 +67,7 @@ const DEGRADED_TTL_MS = 1_000
 const UNFOLLOWED_MISSING_TTL_MS = 100
 
 export function createEntry(
-  { job, position }: Reading,
+  { job, position, isCut = false }: Reading,
   feed: Feed | undefined,
   ttls: Ttls,
   nowMs: number,
@@ -73,18 +81,29 @@ export function createEntry(
     filledAtMs: nowMs,
     ttlMs: ttlOf(job, feed !== undefined, ttls),
     used: false,
+    isCut,
   }
 }
 
 export function toCachedJob(resource: JobResource): CachedJob {
   const { body, etag } = represent(resource)
+  const brief = toBrief(resource)
   return {
     body,
     etag,
+    bytes: Buffer.byteLength(body),
+    brief: brief === resource ? undefined : represent(brief),
     finished: isFinished(resource),
-    createdAtMs: Date.parse(resource.createdAt),
+    createdAtMs: resource.createdAt === null ? 0 : Date.parse(resource.createdAt),
     delayedUntilMs: resource.delayedUntil === null ? 0 : Date.parse(resource.delayedUntil),
   }
+}
+
+/** The job in its brief form, which is never large. */
+export function briefJob(job: CachedJob): CachedJob {
+  const { brief } = job
+  if (brief === undefined) return job
+  return { ...job, ...brief, bytes: Buffer.byteLength(brief.body), brief: undefined }
 }
 
 /** Until when the entry is served from memory, in the time of performance.now(); negative infinity if it must not be. */

@@ -9,8 +9,10 @@ export const eventFeature: FeatureDefinition = {
   name: 'events',
   isOptional: true,
   usesEventStreams: true,
-  create({ config, registry, gateway, keyspace, queueEvents, statusCache }) {
-    const follower = createEventFollower(queueEvents, createEventHistory(keyspace, gateway))
+  create({ config, registry, gateway, byteBudget, keyspace, queueEvents, statusCache }) {
+    const { MAX_ANSWER_BYTES: maxEventBytes } = config
+    const history = createEventHistory({ keyspace, gateway, byteBudget, maxEventBytes })
+    const follower = createEventFollower(queueEvents, history, maxEventBytes)
     return {
       async routes(http) {
         await http.register(jobEventRoutes, { defaultQueue: config.DEFAULT_QUEUE, statusCache, follower })

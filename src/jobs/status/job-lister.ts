@@ -5,10 +5,13 @@
  */
 import type { JobState } from '../../bullmq/job-states.ts'
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
+import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import { listJobs } from '../../redis/scripts/list-jobs.ts'
+import { toBrief } from './answer-size.ts'
 import { decodeCursor, encodeCursor } from './job-cursor.ts'
-import { type JobResource, resourceFromRecord } from './job-resource.ts'
+import { bodyOf, type JobResource } from './job-resource.ts'
+import { resourceFromRecord } from './stored-job.ts'
 
 export interface ListRequest {
   queue: string
@@ -21,7 +24,10 @@ export interface ListRequest {
 }
 
 export interface JobPage {
-  /** May hold fewer jobs than `limit`, even none, because ids without a job are skipped. Only `cursor` marks the end. */
+  /**
+   * May hold fewer jobs than `limit`: it ends early when the next job does not fit into the response, and ids without a
+   * job are skipped. Only `cursor` marks the end.
+   */
   jobs: JobResource[]
   /** `null`: this is the last page. */
   cursor: string | null
@@ -33,6 +39,16 @@ export interface JobLister {
    * for an invalid cursor, or the gateway's.
    */
   page(request: ListRequest): Promise<JobPage>
+  /** The page as JSON text. Rejects also with OVERLOADED when too many large reads wait. */
+  pageText(request: ListRequest): Promise<string>
+}
+
+export interface JobListerDeps {
+  registry: QueueRegistry
+  gateway: RedisGateway
+  byteBudget: ByteBudget
+  /** MAX_ANSWER_BYTES. */
+  maxBytes: number
 }
 
 /** In the order in which jobs pass through them: a job that moves on between two pages is listed twice, not missed. */
@@ -48,7 +64,7 @@ export const LISTED_STATES: readonly JobState[] = [
 
 const LIST: RedisOperation = { label: 'listJobs', priority: 'list', isWrite: false, commands: 1 }
 
-export function createJobLister(registry: QueueRegistry, gateway: RedisGateway): JobLister {
+export function createJobLister({ registry, gateway, byteBudget, maxBytes }: JobListerDeps): JobLister {
   async function page(request: ListRequest): Promise<JobPage> {
     const { queue, state, limit, cursor } = request
     const all = (state === undefined ? LISTED_STATES : [state]).flatMap(collectionsOf)
@@ -56,16 +72,31 @@ export function createJobLister(registry: QueueRegistry, gateway: RedisGateway):
     const collections = start === undefined ? all : all.slice(all.indexOf(start.collection))
     const base = registry.base(queue)
     const { jobs, next } = await gateway.onAdmin(LIST, (client) =>
-      listJobs(client, { base, collections, limit, bookmark: start?.bookmark }),
+      listJobs(client, { base, collections, limit, maxBytes, bookmark: start?.bookmark }),
     )
     if (jobs.length > 0) registry.remember(queue)
     return {
-      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job)),
+      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes)),
       cursor: next === undefined ? null : encodeCursor(request, next),
     }
   }
 
-  return { page }
+  return {
+    page,
+    pageText: (request) => byteBudget.hold(maxBytes, async () => textOfPage(await page(request), maxBytes)),
+  }
+}
+
+/** A value may be longer in the response than in Redis, where the page was measured; then the last jobs are brief. */
+function textOfPage({ jobs, cursor }: JobPage, maxBytes: number): string {
+  let leftBytes = maxBytes
+  const bodies = jobs.map((job, index) => {
+    let body = bodyOf(job)
+    if (index > 0 && Buffer.byteLength(body) > leftBytes) body = bodyOf(toBrief(job))
+    leftBytes -= Buffer.byteLength(body)
+    return body
+  })
+  return `{"jobs":[${bodies.join(',')}],"cursor":${JSON.stringify(cursor)}}`
 }
 
 /** BullMQ's collections for a state. Old versions kept the waiting jobs of a paused queue in `paused`. */

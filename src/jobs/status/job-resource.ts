@@ -1,41 +1,85 @@
 /**
- * The resource of `GET /jobs/:id` and its representation (bytes and ETag). It is built from BullMQ's hash or, for a job
- * that was just stored, from the request; both give the same bytes.
+ * The resource of `GET /jobs/:id` and its representation (bytes and ETag). It is built from BullMQ's hash
+ * (stored-job.ts) or, for a job that was just stored, from the request; both give the same bytes. JSON values of the job
+ * are passed through as text: parsing and serialising one MiB would block the event loop for a tenth of a second.
  */
 import { hash } from 'node:crypto'
 import type { JobState } from '../../bullmq/job-states.ts'
-import { jsonText, parseJsonText } from '../../bullmq/json-text.ts'
+import { jsonWithin } from '../../bullmq/json-syntax.ts'
 import type { QueueEvent } from '../../events/queue-events.ts'
-import type { JobRecord } from '../../redis/scripts/job-hash.ts'
 import { millisecondsOf } from '../../redis/streams/stream-position.ts'
 import type { JobRef } from '../job-id.ts'
 
-/** Times are RFC 3339 with milliseconds, UTC. */
+/**
+ * Times are RFC 3339 with milliseconds, UTC. `undefined`: left out, and named in `omitted` unless it is `data` or `logs`
+ * that were not requested. `null` with its name in `malformed`: the stored value does not fit the schema.
+ */
 export interface JobResource {
   id: string
   queue: string
-  name: string
+  name: string | undefined
   state: JobState
-  progress: unknown
-  priority: number
-  attemptsMade: number
-  attempts: number
-  createdAt: string
+  progress: JsonText | undefined
+  priority: number | null
+  attemptsMade: number | null
+  attempts: number | null | undefined
+  createdAt: string | null
   delayedUntil: string | null
   startedAt: string | null
   finishedAt: string | null
-  result: unknown
-  error: { message: string; stacktrace: string[] } | null
-  parent: string | null
-  deduplicationId: string | null
-  data?: JsonText
-  logs?: string[]
+  result: JsonText | undefined
+  error: JobError | null | undefined
+  parent: string | null | undefined
+  deduplicationId: string | null | undefined
+  data: JsonText | undefined
+  logs: string[] | null | undefined
+  omitted: OmittedField[] | undefined
+  malformed: MalformedField[] | undefined
 }
 
 /** A value that is passed through: the response contains its text unchanged. */
 export interface JsonText {
   json: string
 }
+
+export interface JobError {
+  message: string
+  /** An array of strings; `undefined`: left out. */
+  stacktrace: JsonText | undefined
+}
+
+/** Fields that may be too large. */
+export const omittedFields = [
+  'name',
+  'progress',
+  'attempts',
+  'result',
+  'error',
+  'stacktrace',
+  'parent',
+  'deduplicationId',
+  'data',
+  'logs',
+] as const
+export type OmittedField = (typeof omittedFields)[number]
+
+/** Fields whose stored value may be something that BullMQ does not write. */
+export const malformedFields = [
+  'progress',
+  'priority',
+  'attemptsMade',
+  'attempts',
+  'createdAt',
+  'delayedUntil',
+  'startedAt',
+  'finishedAt',
+  'result',
+  'stacktrace',
+  'parent',
+  'data',
+  'logs',
+] as const
+export type MalformedField = (typeof malformedFields)[number]
 
 export interface Representation {
   body: string
@@ -47,11 +91,37 @@ export function represent(resource: JobResource): Representation {
   return { body: bodyOf(resource), etag: etagOf(resource) }
 }
 
-/** Does not parse and serialise `data` again: for one MiB that would block the event loop for a tenth of a second. */
-function bodyOf(resource: JobResource): string {
-  if (resource.data === undefined) return JSON.stringify(resource)
-  const { data, ...rest } = resource
-  return `${JSON.stringify(rest).slice(0, -1)},"data":${data.json}}`
+export function bodyOf(r: JobResource): string {
+  const name = r.name === undefined ? '' : `,"name":${JSON.stringify(r.name)}`
+  const attempts = r.attempts === undefined ? '' : `,"attempts":${r.attempts}`
+  return (
+    `{"id":${JSON.stringify(r.id)},"queue":${JSON.stringify(r.queue)}${name},"state":"${r.state}"` +
+    `${member('progress', r.progress)},"priority":${r.priority},"attemptsMade":${r.attemptsMade}${attempts}` +
+    `,"createdAt":${quoted(r.createdAt)},"delayedUntil":${quoted(r.delayedUntil)}` +
+    `,"startedAt":${quoted(r.startedAt)},"finishedAt":${quoted(r.finishedAt)}` +
+    `${member('result', r.result)}${r.error === undefined ? '' : `,"error":${errorText(r.error)}`}` +
+    `${texts('parent', r.parent)}${texts('deduplicationId', r.deduplicationId)}` +
+    `${texts('omitted', r.omitted)}${texts('malformed', r.malformed)}` +
+    `${texts('logs', r.logs)}${member('data', r.data)}}`
+  )
+}
+
+function member(name: string, value: JsonText | undefined): string {
+  return value === undefined ? '' : `,"${name}":${value.json}`
+}
+
+function texts(name: string, value: string | readonly string[] | null | undefined): string {
+  return value === undefined ? '' : `,"${name}":${JSON.stringify(value)}`
+}
+
+/** Of a time, which needs no escapes. */
+function quoted(time: string | null): string {
+  return time === null ? 'null' : `"${time}"`
+}
+
+function errorText(error: JobError | null): string {
+  if (error === null) return 'null'
+  return `{"message":${JSON.stringify(error.message)}${member('stacktrace', error.stacktrace)}}`
 }
 
 /**
@@ -61,7 +131,8 @@ function bodyOf(resource: JobResource): string {
 export function etagOf(r: JobResource): string {
   const changing =
     `${r.state} ${r.createdAt} ${r.attemptsMade} ${r.attempts} ${r.priority} ${r.delayedUntil} ${r.startedAt} ` +
-    `${r.finishedAt} ${JSON.stringify(r.progress)} ${JSON.stringify(r.result)} ${r.error === null ? '' : JSON.stringify(r.error)} ` +
+    `${r.finishedAt} ${r.omitted || r.malformed ? `omitted:${r.omitted} malformed:${r.malformed} ` : ''}` +
+    `${r.progress?.json} ${r.result?.json} ${r.error ? errorText(r.error) : ''} ` +
     // Values that a client chose come last and in quotes, so that no text can pass for another value.
     `${JSON.stringify(r.name)} ${JSON.stringify(r.deduplicationId)} ${JSON.stringify(r.parent)} ` +
     `${r.data === undefined ? '' : r.data.json}${r.logs === undefined ? '' : JSON.stringify(r.logs)}`
@@ -93,95 +164,89 @@ function createNewJobEtag(): (r: JobResource) => string {
   }
 }
 
-export function resourceFromRecord(ref: JobRef, stored: JobRecord): JobResource {
-  const { hash: fields, delayedUntilMs } = stored
-  const opts = (parseJsonText(fields.opts) ?? {}) as { attempts?: number }
-  // Assigned field by field: objects built by spreading each get a hidden class that is larger than the object.
-  const job = blank(ref, stored.state as JobState, fields.name ?? '', Number(fields.timestamp))
-  job.progress = parseJsonText(fields.progress) ?? 0
-  job.priority = Number(fields.priority ?? 0)
-  job.attemptsMade = Number(fields.atm ?? 0)
-  job.attempts = attemptsOf(opts)
-  job.delayedUntil = timeOf(delayedUntilMs)
-  job.startedAt = timeOf(fields.processedOn)
-  job.finishedAt = timeOf(fields.finishedOn)
-  job.result = parseJsonText(fields.returnvalue) ?? null
-  if (fields.failedReason !== undefined) {
-    job.error = {
-      message: fields.failedReason,
-      stacktrace: (parseJsonText(fields.stacktrace) ?? []) as string[],
-    }
-  }
-  if (fields.parentKey !== undefined) job.parent = parentId(fields.parentKey)
-  job.deduplicationId = fields.deid ?? null
-  if (fields.data !== undefined) job.data = { json: jsonText(fields.data) }
-  return job
-}
-
-/** Equals what {@link resourceFromRecord} returns until something changes the job. */
+/** Equals what `resourceFromRecord` returns until something changes the job. */
 export function resourceOfNewJob(
   ref: JobRef,
   job: { name: string; state: JobState; timestamp: number },
   opts: { delay?: number; priority?: number; attempts?: number; deduplication?: { id: string } },
 ): JobResource {
-  const resource = blank(ref, job.state, job.name, job.timestamp)
+  const resource = blankResource(ref, job.state, job.name, rfc3339(job.timestamp))
   resource.priority = opts.priority ?? 0
-  resource.attempts = attemptsOf(opts)
-  if (job.state === 'delayed') resource.delayedUntil = timeOf(job.timestamp + (opts.delay ?? 0))
+  // BullMQ stores 0 where the client gave none, and runs the job once.
+  resource.attempts = Math.max(1, opts.attempts ?? 1)
+  if (job.state === 'delayed') resource.delayedUntil = rfc3339(job.timestamp + (opts.delay ?? 0))
   resource.deduplicationId = opts.deduplication?.id ?? null
   return resource
 }
 
 /**
  * Reconstructs a job that finished and was not kept (removeOnComplete) from its last known body and its final event.
- * `finishedAt` is the time of the event, by Redis' clock.
+ * `finishedAt` is the time of the event, by Redis' clock. A result of more than `maxBytes` is left out.
  */
-export function finishedBy(lastBody: string, { id, event, fields }: QueueEvent): JobResource {
-  const job = JSON.parse(lastBody) as JobResource
-  const { returnvalue, failedReason = '' } = fields
-  if (event === 'completed') {
-    job.state = 'completed'
-    job.result = parseJsonText(returnvalue) ?? null
-  } else {
-    job.state = 'failed'
-    job.error = { message: failedReason, stacktrace: job.error?.stacktrace ?? [] }
+export function finishedBy(
+  lastBody: string,
+  { id, event, fields }: QueueEvent,
+  maxBytes: number,
+): JobResource {
+  const last = JSON.parse(lastBody) as Omit<JobResource, 'progress' | 'result' | 'data' | 'error'> & {
+    progress?: unknown
+    result?: unknown
+    data?: unknown
+    error?: { message: string; stacktrace?: unknown } | null
   }
-  job.finishedAt = rfc3339(millisecondsOf(id))
-  job.delayedUntil = null
-  job.attemptsMade++
-  if (job.data !== undefined) job.data = { json: JSON.stringify(job.data) }
-  return job
+  const asText = (value: unknown) => (value === undefined ? undefined : { json: JSON.stringify(value) })
+  const { returnvalue, failedReason = '' } = fields
+  const isCompleted = event === 'completed'
+  const result = isCompleted ? jsonWithin(returnvalue ?? 'null', maxBytes) : JSON.stringify(last.result)
+  const omitted = (last.omitted ?? []).filter((name) => name !== (isCompleted ? 'result' : 'error'))
+  if (isCompleted && result === undefined) omitted.push('result')
+  const error = isCompleted ? last.error : { message: failedReason, stacktrace: last.error?.stacktrace ?? [] }
+  return {
+    ...last,
+    state: isCompleted ? 'completed' : 'failed',
+    progress: asText(last.progress),
+    result: result === undefined ? undefined : { json: result },
+    error: error ? { message: error.message, stacktrace: asText(error.stacktrace) } : error,
+    finishedAt: timeWithin(millisecondsOf(id)),
+    delayedUntil: null,
+    attemptsMade: last.attemptsMade === null ? null : last.attemptsMade + 1,
+    data: asText(last.data),
+    omitted: omitted.length > 0 ? omitted : undefined,
+  }
 }
 
-function blank(ref: JobRef, state: JobState, name: string, timestamp: number): JobResource {
+const ZERO: JsonText = { json: '0' }
+const NULL: JsonText = { json: 'null' }
+
+/** Assigned field by field from here on: objects built by spreading each get a hidden class that is larger than the object. */
+export function blankResource(
+  ref: JobRef,
+  state: JobState,
+  name: string,
+  createdAt: string | null,
+): JobResource {
   return {
     id: `${ref.queue}:${ref.key}`,
     queue: ref.queue,
     name,
     state,
-    progress: 0,
+    progress: ZERO,
     priority: 0,
     attemptsMade: 0,
     attempts: 1,
-    createdAt: rfc3339(timestamp),
+    createdAt,
     delayedUntil: null,
     startedAt: null,
     finishedAt: null,
-    result: null,
+    result: NULL,
     error: null,
     parent: null,
     deduplicationId: null,
+    data: undefined,
+    logs: undefined,
+    omitted: undefined,
+    malformed: undefined,
   }
-}
-
-/** BullMQ stores 0 where the client gave none, and runs the job once. */
-function attemptsOf(opts: { attempts?: number }): number {
-  return Math.max(1, opts.attempts ?? 1)
-}
-
-/** `bull:emails:42` → `emails:42`; the prefix holds no colon. */
-function parentId(parentKey: string): string {
-  return parentKey.slice(parentKey.indexOf(':') + 1)
 }
 
 /** The time as RFC 3339 with milliseconds, UTC. */
@@ -200,9 +265,11 @@ function createRfc3339(): (ms: number) => string {
   }
 }
 
-/** The latest time that a Date can hold (ECMA-262 §21.4.1.1); BullMQ accepts any delay. */
-const MAX_TIME_MS = 8.64e15
+/** The years 0 to 9999, which RFC 3339 can express; BullMQ accepts any number, and text. */
+const MIN_TIME_MS = -62_167_219_200_000
+const MAX_TIME_MS = 253_402_300_799_999
 
-function timeOf(ms: string | number | undefined): string | null {
-  return ms === undefined ? null : rfc3339(Math.min(Number(ms), MAX_TIME_MS))
+/** `null`: RFC 3339 cannot express the time. */
+export function timeWithin(ms: number): string | null {
+  return ms >= MIN_TIME_MS && ms <= MAX_TIME_MS ? rfc3339(ms) : null
 }

@@ -106,7 +106,8 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
     },
     handler: async (request, reply) => {
       const { ids } = request.query
-      if (ids === undefined) return jobLister.page(parsePage(request, defaultQueue))
+      if (ids === undefined)
+        return sendPage(reply, await jobLister.pageText(parsePage(request, defaultQueue)))
       const refs = parseIds(request, defaultQueue)
       const include = parseInclude(request.query.include)
       const many = await getMany(refs, include, wantsReadThrough(request.headers))
@@ -177,6 +178,11 @@ function sendMany(
   const isDegraded = many.found.some(({ degraded }) => degraded)
   setCacheStatus(reply, source, ttlMs, isDegraded)
   send(request, reply, many)
+}
+
+function sendPage(reply: FastifyReply, body: string): void {
+  reply.header('content-type', 'application/json; charset=utf-8')
+  reply.send(body)
 }
 
 /** Sends the body, or 304 if the client has it already. */

@@ -2,6 +2,7 @@
 import { type Static, type TSchema, Type } from 'typebox'
 import { jobStates } from '../../bullmq/job-states.ts'
 import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
+import { malformedFields, omittedFields } from './job-resource.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
@@ -29,30 +30,44 @@ export const Job = Type.Object(
   {
     id: Type.String({ description: 'Job id: `queue:key`.' }),
     queue: Type.String({ description: 'Queue of the job.' }),
-    name: Type.String({ description: 'Name of the job, which tells workers what kind it is.' }),
+    name: optional(Type.String({ description: 'Name of the job, which tells workers what kind it is.' })),
     state: State,
-    progress: Type.Unknown({
-      description: 'Progress as last reported by the worker; 0 before the first report.',
-    }),
-    priority: Type.Integer({ description: 'Priority, 1 is the highest; 0 means none.' }),
-    attemptsMade: Type.Integer({ description: 'Number of attempts that have ended.' }),
-    attempts: Type.Integer({ description: 'Maximum number of attempts.' }),
-    createdAt: Time('When the job was stored.'),
+    progress: optional(
+      Type.Unknown({ description: 'Progress as last reported by the worker; 0 before the first report.' }),
+    ),
+    priority: nullable(Type.Integer(), 'Priority, 1 is the highest; 0 means none.'),
+    attemptsMade: nullable(Type.Integer(), 'Number of attempts that have ended.'),
+    attempts: optional(nullable(Type.Integer(), 'Maximum number of attempts.')),
+    createdAt: nullable(Time(''), 'When the job was stored.'),
     delayedUntil: nullable(Time(''), 'When a delayed job is due; null unless delayed.'),
     startedAt: nullable(Time(''), 'When the last attempt began; null before the first.'),
     finishedAt: nullable(Time(''), 'When the job completed or failed; null before.'),
-    result: Type.Unknown({ description: 'Value that the worker returned; null before.' }),
-    error: nullable(
-      Type.Object({ message: Type.String(), stacktrace: Type.Array(Type.String()) }),
-      'Why the last attempt failed; null if none has.',
+    result: optional(Type.Unknown({ description: 'Value that the worker returned; null before.' })),
+    error: optional(
+      nullable(
+        Type.Object({ message: Type.String(), stacktrace: optional(Type.Array(Type.String())) }),
+        'Why the last attempt failed; null if none has.',
+      ),
     ),
-    parent: nullable(Type.String(), 'Id of the parent job in a flow; null if none.'),
-    deduplicationId: nullable(Type.String(), 'Value of opts.deduplication.id; null if none.'),
+    parent: optional(nullable(Type.String(), 'Id of the parent job in a flow; null if none.')),
+    deduplicationId: optional(nullable(Type.String(), 'Value of opts.deduplication.id; null if none.')),
+    omitted: optional(
+      Type.Array(Type.Enum([...omittedFields]), {
+        description:
+          'Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. ' +
+          'In a response with several jobs, get the job alone to see them.',
+      }),
+    ),
+    malformed: optional(
+      Type.Array(Type.Enum([...malformedFields]), {
+        description:
+          'Fields whose stored value is not what BullMQ writes. They are null; `data`, `result` and `progress` are the stored ' +
+          'text, and `stacktrace` is empty.',
+      }),
+    ),
     data: optional(Type.Unknown({ description: 'Payload of the job, with include=data.' })),
     logs: optional(
-      Type.Array(Type.String(), {
-        description: 'The newest thousand log lines, oldest first, with include=logs.',
-      }),
+      nullable(Type.Array(Type.String()), 'The newest thousand log lines, oldest first, with include=logs.'),
     ),
   },
   { title: 'Job' },
@@ -110,7 +125,9 @@ export const JobsQuery = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: 16_384,
-        description: 'Up to 200 job ids, separated by commas. Only include=data may be combined with it.',
+        description:
+          'Up to 200 job ids, separated by commas. Only include=data may be combined with it. An id that is repeated is ' +
+          'answered again without its long fields.',
         examples: ['emails:welcome-42,emails:welcome-43'],
       }),
     ),
@@ -144,7 +161,7 @@ export const JobList = Type.Object(
     cursor: optional(
       nullable(
         Type.String(),
-        'Cursor of the next page of a queue; null at the end. A page may be short before the end.',
+        'Cursor of the next page of a queue; null at the end. A page may be short before the end, for example because its jobs are large.',
       ),
     ),
   },

@@ -23,7 +23,7 @@ import {
   type Ttls,
   toCachedJob,
 } from './cache-entry.ts'
-import type { Include, JobReader, Reading } from './job-reader.ts'
+import type { Allowance, Include, JobReader, Reading } from './job-reader.ts'
 import { createSingleFlight, type Flight } from './single-flight.ts'
 
 export interface StatusCache {
@@ -34,6 +34,20 @@ export interface StatusCache {
    * entry is left.
    */
   fetch(ref: JobRef, include: Include, options?: { bypass?: boolean }): Promise<Found>
+  /** Like `fetch`, but resolves with `undefined` for a job that is too large for a small reply of Redis. */
+  fetchSmall(ref: JobRef, include: Include, options?: { bypass?: boolean }): Promise<Found | undefined>
+  /**
+   * Reads jobs of one queue within the allowance of a request (see `JobReader.readMany`). A job of which fields were left
+   * out for that reason is not kept.
+   */
+  fetchMany(
+    queue: string,
+    refs: JobRef[],
+    include: Include,
+    options: { allowance: Allowance; bypass: boolean },
+  ): Promise<Found[]>
+  /** MAX_ANSWER_BYTES. */
+  readonly maxAnswerBytes: number
   /** This process wrote the job: nothing read before now is served again. */
   forget(queue: string, key: string): void
   stats(): CacheStats
@@ -64,7 +78,7 @@ const DATA_VARIANT = ' data'
 
 export function createStatusCache(
   config: Config,
-  reader: JobReader,
+  reader: Pick<JobReader, 'read' | 'readSmall' | 'readMany'>,
   events: Pick<QueueEvents, 'feed' | 'follow' | 'onAnyEvent'>,
   now: () => number = () => performance.now(),
 ): StatusCache {
@@ -74,7 +88,7 @@ export function createStatusCache(
     maxSize: config.CACHE_MAX_BYTES,
     sizeCalculation: sizeOf,
   })
-  const reads = createSingleFlight<CacheEntry>()
+  const reads = createSingleFlight<CacheEntry | undefined>()
   let hits = 0
   let misses = 0
   const sweep = () => removeExpired(entries, now() - config.CACHE_STALE_KEEP)
@@ -82,20 +96,26 @@ export function createStatusCache(
   // A gap needs no listener: an entry of an earlier epoch is not served.
   if (enabled) events.onAnyEvent({ onEvent, onGap() {} })
 
-  function fill(cacheKey: string, ref: JobRef, include: Include): Flight<CacheEntry> {
-    const before = events.feed(ref.queue)
+  /** `read` resolves with `undefined` for a job that it could not read. */
+  function fill(
+    cacheKey: string,
+    queue: string,
+    read: () => Promise<Reading | undefined>,
+  ): Flight<CacheEntry | undefined> {
+    const before = events.feed(queue)
     const epochBefore = before?.epoch
-    const complete = (reading: Reading, flight: Flight<CacheEntry>) => {
+    const complete = (reading: Reading | undefined, flight: Flight<CacheEntry | undefined>) => {
+      if (!reading) return undefined
       const { job, position } = reading
       // Clients may ask for any name: a queue that never had a job is not followed.
       const exists = job !== undefined || position !== STREAM_START
-      const feed = exists ? events.follow(ref.queue, position) : events.feed(ref.queue)
+      const feed = exists ? events.follow(queue, position) : events.feed(queue)
       const entry = createEntry(reading, feed, ttls, now())
       const isCurrent = flight.isUpToDate(position) && hasReceivedAll(entry, before, epochBefore)
-      if (isCurrent && entry.ttlMs > 0) entries.set(cacheKey, entry)
+      if (isCurrent && entry.ttlMs > 0 && !entry.isCut) entries.set(cacheKey, entry)
       return entry
     }
-    return reads.begin(cacheKey, () => reader.read(ref, include), complete)
+    return reads.begin(cacheKey, read, complete)
   }
 
   function onEvent({ queue, key, id: eventId }: QueueEvent): void {
@@ -111,7 +131,7 @@ export function createStatusCache(
     if (!entry || !isInvalidatedBy(eventId, entry)) return
     entries.delete(cacheKey)
     // Clients that poll for the job find it in memory again. Events of a job that no client asks for cost no read.
-    if (entry.used) fill(cacheKey, ref, include).promise.catch(() => {})
+    if (entry.used) fill(cacheKey, ref.queue, () => reader.read(ref, include)).promise.catch(() => {})
   }
 
   function peek(id: string, include: Include, nowMs: number): Found | undefined {
@@ -127,17 +147,65 @@ export function createStatusCache(
   }
 
   async function fetch(ref: JobRef, include: Include, { bypass = false } = {}): Promise<Found> {
-    const source = bypass ? 'bypass' : 'miss'
-    // No event announces a log line, so logs are always read.
-    if (!enabled || include.logs) {
-      const { job, position } = await reader.read(ref, include)
-      return { job: job && toCachedJob(job), source, position, ttlMs: 0, degraded: false }
+    const read = () => reader.read(ref, include)
+    if (isUncacheable(include)) return uncached(await read(), bypass)
+    const cacheKey = cacheKeyOf(`${ref.queue}:${ref.key}`, include)
+    return orStale(cacheKey, async () => {
+      // A bypass must not share a read that began before the request.
+      for (let shared = bypass ? undefined : reads.joinable(cacheKey); shared; ) {
+        const entry = await shared.promise
+        if (entry && !entry.isCut) return foundIn(entry, 'miss', now())
+        // That read was for a request which bounds its size.
+        shared = reads.joinable(cacheKey)
+      }
+      const entry = await fill(cacheKey, ref.queue, read).promise
+      return foundIn(entry!, bypass ? 'bypass' : 'miss', now())
+    })
+  }
+
+  async function fetchSmall(ref: JobRef, include: Include, { bypass = false } = {}) {
+    const read = () => reader.readSmall(ref, include)
+    if (isUncacheable(include)) {
+      const reading = await read()
+      return reading && uncached(reading, bypass)
     }
     const cacheKey = cacheKeyOf(`${ref.queue}:${ref.key}`, include)
-    // A bypass must not share a read that began before the request.
-    const flight = (bypass ? undefined : reads.joinable(cacheKey)) ?? fill(cacheKey, ref, include)
+    return orStale(cacheKey, async () => {
+      const flight = (bypass ? undefined : reads.joinable(cacheKey)) ?? fill(cacheKey, ref.queue, read)
+      const entry = await flight.promise
+      return entry && !entry.isCut ? foundIn(entry, bypass ? 'bypass' : 'miss', now()) : undefined
+    })
+  }
+
+  async function fetchMany(
+    queue: string,
+    refs: JobRef[],
+    include: Include,
+    { allowance, bypass }: { allowance: Allowance; bypass: boolean },
+  ): Promise<Found[]> {
+    const readings = reader.readMany(queue, refs, include, allowance)
+    if (isUncacheable(include)) return (await readings).map((reading) => uncached(reading, bypass))
+    return Promise.all(
+      refs.map(async ({ key }, index) => {
+        const cacheKey = cacheKeyOf(`${queue}:${key}`, include)
+        const read = () => readings.then((all) => all[index])
+        return orStale(cacheKey, async () => {
+          const entry = await fill(cacheKey, queue, read).promise
+          return foundIn(entry!, bypass ? 'bypass' : 'miss', now())
+        })
+      }),
+    )
+  }
+
+  /** No event announces a log line, so logs are always read. */
+  function isUncacheable({ logs }: Include): boolean {
+    return !enabled || logs
+  }
+
+  /** The last known status of a job that cannot be read. */
+  async function orStale<F>(cacheKey: string, find: () => Promise<F>): Promise<F | Found> {
     try {
-      return foundIn(await flight.promise, source, now())
+      return await find()
     } catch (error) {
       const entry = error instanceof SluiceError ? entries.peek(cacheKey) : undefined
       const stale = entry && staleIn(entry, config.CACHE_STALE_KEEP, now())
@@ -155,7 +223,21 @@ export function createStatusCache(
   }
 
   const stats = () => statsOf(entries, { hits, misses, enabled }, now())
-  return { peek, fetch, forget, stats, close: () => clearInterval(sweeper) }
+  return {
+    peek,
+    fetch,
+    fetchSmall,
+    fetchMany,
+    maxAnswerBytes: config.MAX_ANSWER_BYTES,
+    forget,
+    stats,
+    close: () => clearInterval(sweeper),
+  }
+}
+
+function uncached({ job, position }: Reading, bypass: boolean): Found {
+  const source = bypass ? 'bypass' : 'miss'
+  return { job: job && toCachedJob(job), source, position, ttlMs: 0, degraded: false }
 }
 
 function removeExpired(entries: LRUCache<string, CacheEntry>, beforeMs: number): void {
@@ -169,7 +251,9 @@ function ttlsOf({ CACHE_TTL_LONG, CACHE_TTL_SHORT, CACHE_TTL_MISSING }: Config):
 }
 
 function sizeOf({ job }: CacheEntry, cacheKey: string): number {
-  return ENTRY_OVERHEAD_BYTES + cacheKey.length + 2 * (job?.body.length ?? 0)
+  return (
+    ENTRY_OVERHEAD_BYTES + cacheKey.length + 2 * ((job?.body.length ?? 0) + (job?.brief?.body.length ?? 0))
+  )
 }
 
 function cacheKeyOf(id: string, include: Include): string {

@@ -5,7 +5,7 @@
 
 /** Fields of BullMQ's job hash, by BullMQ's names (job.js, `rawToJobJson`). */
 export interface JobHash {
-  timestamp: string
+  timestamp?: string
   name?: string
   opts?: string
   progress?: string
@@ -27,40 +27,85 @@ export interface JobRecord {
   hash: JobHash
   /** Ms since 1970, from the delayed set, which alone knows when a retry is due; `undefined` unless delayed. */
   delayedUntilMs: number | undefined
+  /** Fields that exist but were too long to be read. */
+  tooLong?: (keyof JobHash)[]
 }
 
-/** In the order in which scripts fetch them. job-fields.lua names the first two, which scripts read themselves. */
+/**
+ * In the order in which scripts fetch them: where not all fit, the last are left out. job-fields.lua names the first two,
+ * which scripts read themselves.
+ */
 export const JOB_FIELDS: readonly (keyof JobHash)[] = [
   'finishedOn',
   'timestamp',
   'name',
   'opts',
-  'progress',
   'priority',
   'atm',
   'processedOn',
-  'returnvalue',
-  'failedReason',
-  'stacktrace',
   'parentKey',
   'deid',
+  'progress',
+  'failedReason',
+  'returnvalue',
+  'stacktrace',
 ]
 
 /** `data` comes last, so that a reply without it is decoded by the same positions. */
 export const JOB_FIELDS_AND_DATA: readonly (keyof JobHash)[] = [...JOB_FIELDS, 'data']
 
-/** One job in a raw reply: its state, the values of {@link JOB_FIELDS} (and data), its score in the delayed set. */
-export type JobReply = [state: string, values: (string | null)[], score?: string | null]
+/** No valid number or time is longer. */
+const NUMBER_BYTES = 64
+/** No field of this kind that BullMQ or a person writes is longer. The options are parsed, at up to twenty times their size. */
+const SHORT_BYTES = 65_536
+const BRIEF_OPTIONS_BYTES = 4_096
+/** Longer values are left out of a brief job. */
+export const BRIEF_BYTES = 256
+
+const kinds: Partial<Record<keyof JobHash, 'number' | 'options' | 'short'>> = {
+  finishedOn: 'number',
+  timestamp: 'number',
+  priority: 'number',
+  atm: 'number',
+  processedOn: 'number',
+  opts: 'options',
+  name: 'short',
+  parentKey: 'short',
+  deid: 'short',
+}
+
+/** The longest value of each of {@link JOB_FIELDS_AND_DATA} that scripts read, bytes. */
+export const FIELD_LIMITS = JOB_FIELDS_AND_DATA.map((field) => {
+  const kind = kinds[field]
+  return kind === 'number' ? NUMBER_BYTES : kind === undefined ? Number.MAX_SAFE_INTEGER : SHORT_BYTES
+})
+
+/** As {@link FIELD_LIMITS}, of a brief job. */
+export const BRIEF_FIELD_LIMITS = JOB_FIELDS_AND_DATA.map((field) => {
+  const kind = kinds[field]
+  return kind === 'number' ? NUMBER_BYTES : kind === 'options' ? BRIEF_OPTIONS_BYTES : BRIEF_BYTES
+})
+
+/**
+ * One job in a raw reply: its state, the values of {@link JOB_FIELDS} (and data), its score in the delayed set. A number is
+ * the size of a value that was too long to be read.
+ */
+export type JobReply = [state: string, values: (string | number | null)[], score?: string | null]
 
 /** BullMQ shifts the due time left by twelve bits to make the score of a delayed job (getDelayedScore). */
 const SCORE_PER_MS = 0x1000
 
-export function toJobRecord(state: string, values: (string | null)[], score?: string | null): JobRecord {
+export function toJobRecord(state: string, values: JobReply[1], score?: string | null): JobRecord {
   const hash: Partial<JobHash> = {}
+  let tooLong: (keyof JobHash)[] | undefined
   for (let index = 0; index < values.length; index++) {
     const value = values[index]
-    if (value !== null && value !== undefined) hash[JOB_FIELDS_AND_DATA[index]!] = value
+    const field = JOB_FIELDS_AND_DATA[index]!
+    if (typeof value === 'string') hash[field] = value
+    else if (typeof value === 'number') tooLong = [...(tooLong ?? []), field]
   }
   const delayedUntilMs = typeof score === 'string' ? Math.floor(Number(score) / SCORE_PER_MS) : undefined
-  return { state, hash: hash as JobHash, delayedUntilMs }
+  const record: JobRecord = { state, hash: hash as JobHash, delayedUntilMs }
+  if (tooLong !== undefined) record.tooLong = tooLong
+  return record
 }

@@ -2,10 +2,14 @@
 --   KEYS    the collections (lists and sorted sets of ids) to read in order ("bull:emails:wait"); a bookmark applies to
 --           the first
 --   ARGV[1] key base of the queue ("bull:emails:")   ARGV[2] most jobs to return
---   ARGV[3] ids that a bookmark keeps on either side of the end of a page of a list   ARGV[4] number of fields
---   ARGV[5…] the fields, those of job-fields.lua first, then the bookmark of the previous page, if any
+--   ARGV[3] ids that a bookmark keeps on either side of the end of a page of a list   ARGV[4] most bytes of the page
+--   ARGV[5] number of fields   ARGV[6…] the fields, those of job-fields.lua first, then the longest value of each, then
+--   the bookmark of the previous page, if any
 -- Returns {jobs} at the end, else {jobs, collection, bookmark}; a job is {id, state, {field values}, score if delayed}.
--- The bookmark of a sorted set is {last id read, its score}. The bookmark of a list is
+-- A page ends early when the next job does not fit. The first job is there even so: the size of a field stands for the
+-- value of one that does not fit.
+-- The bookmark is empty if the next page starts with the collection. In a sorted set it is {last id read, its score}, in a
+-- list
 --   {index of the last id read, length of the list, ids read before it, n, the first of those, the last n ids read,
 --    the ids that follow}
 --@include job-fields
@@ -18,9 +22,14 @@ local SKIPPED_MAX = 500
 local NEAR = 1000
 local FAR = 25000
 
-local base, limit, neighbours, fieldCount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local fields = {unpack(ARGV, 5, 4 + fieldCount)}
-local bookmark = {unpack(ARGV, 5 + fieldCount)}
+local base, limit, neighbours = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local left, fieldCount = tonumber(ARGV[4]), tonumber(ARGV[5])
+local fields = {unpack(ARGV, 6, 5 + fieldCount)}
+local limits = {}
+for i = 1, fieldCount do
+  limits[i] = tonumber(ARGV[5 + fieldCount + i])
+end
+local bookmark = {unpack(ARGV, 6 + 2 * fieldCount)}
 
 -- Compares bytes, as Redis does to order members; Lua's own comparison depends on the server's locale.
 local function isGreater(a, b)
@@ -111,10 +120,12 @@ local function read(key, isList, from, count)
 end
 
 -- `false` for an id without a job: a marker that an old version of BullMQ left in the list, or an id without a hash.
-local function valuesOf(id, isList)
+-- `nil` if the job does not fit. The first job of a page is read in any case.
+local function valuesOf(id, isList, isFirst)
   if isList and id:sub(1, 2) == '0:' then return false end
-  local values = redis.pcall('HMGET', base .. id, unpack(fields))
-  return not values.err and values[TIMESTAMP] and values
+  local values, bytes = readFields(base .. id, fields, limits, left - #id, isFirst)
+  if values then left = left - #id - bytes end
+  return values
 end
 
 local function bookmarkInList(key, at, idsRead)
@@ -138,7 +149,7 @@ local jobs, skipped = {}, 0
 for keyIndex, key in ipairs(KEYS) do
   local name = key:sub(#base + 1)
   local isList, state = LISTS[name], STATES[name] or name
-  local index, idsRead = 0, {}
+  local index, idsRead, lastScore = 0, {}, nil
   if keyIndex == 1 and #bookmark > 0 then
     if isList then
       local offset, length, span, lastCount = unpack(bookmark, 1, 4)
@@ -157,7 +168,12 @@ for keyIndex, key in ipairs(KEYS) do
   repeat
     local ids, scores = read(key, isList, index, limit - #jobs + skipped)
     for i, id in ipairs(ids) do
-      local values = valuesOf(id, isList)
+      local values = valuesOf(id, isList, #jobs == 0)
+      if values == nil then
+        -- Only a page that has jobs ends here, so a bookmark from which it started is not needed again.
+        if #idsRead == 0 then return {jobs, name, {}} end
+        return {jobs, name, isList and bookmarkInList(key, index - 1, idsRead) or {idsRead[#idsRead], lastScore}}
+      end
       if values then
         jobs[#jobs + 1] = {id, state, values, name == 'delayed' and scores[i] or nil}
       else
@@ -165,6 +181,7 @@ for keyIndex, key in ipairs(KEYS) do
       end
       index = index + 1
       idsRead[#idsRead + 1] = id
+      lastScore = scores and scores[i]
       if #jobs == limit or skipped == SKIPPED_MAX then
         if not hasMore(keyIndex, index, isList) then return {jobs} end
         return {jobs, name, isList and bookmarkInList(key, index - 1, idsRead) or {id, scores[i]}}

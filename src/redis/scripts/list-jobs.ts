@@ -3,7 +3,7 @@
  * script returned about the end of the page before, opaque to everything but these two files.
  */
 import type { Redis } from 'ioredis'
-import { JOB_FIELDS, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
+import { FIELD_LIMITS, JOB_FIELDS, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 const listJobsScript = loadScript('list-jobs')
@@ -15,6 +15,8 @@ export interface ListJobsRequest {
   collections: readonly string[]
   /** Most jobs in the page, at least 1. */
   limit: number
+  /** Most bytes of their fields. The first job is there in any case, without the fields that do not fit. */
+  maxBytes: number
   /** Where the page starts within the first collection; its start if missing. */
   bookmark?: Bookmark | undefined
 }
@@ -39,9 +41,10 @@ const NEIGHBOURS = 3
 
 /** Sends one command; rejects as Redis does. */
 export async function listJobs(client: Redis, request: ListJobsRequest): Promise<ListedPage> {
-  const { base, collections, limit, bookmark = [] } = request
+  const { base, collections, limit, maxBytes, bookmark = [] } = request
   const keys = collections.map((collection) => base + collection)
-  const args = [base, limit, NEIGHBOURS, JOB_FIELDS.length, ...JOB_FIELDS, ...bookmark]
+  const limits = FIELD_LIMITS.slice(0, JOB_FIELDS.length)
+  const args = [base, limit, NEIGHBOURS, maxBytes, JOB_FIELDS.length, ...JOB_FIELDS, ...limits, ...bookmark]
   const [replies, collection, end] = (await runScript(client, listJobsScript, keys, args)) as Reply
   return {
     jobs: replies.map(([key, state, values, score]) => ({ key, job: toJobRecord(state, values, score) })),
@@ -56,8 +59,9 @@ const SCORE = /^-?(\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?|inf)$/
 /** More ids than Redis keeps in a list, and few enough that sums of them stay exact. */
 const LENGTH_MAX = 2 ** 40
 
-/** Whether the script can process these values; its header describes the two shapes. */
+/** Whether the script can process these values; its header describes the shapes. */
 export function isBookmark(collection: string, values: unknown[]): values is Bookmark {
+  if (values.length === 0) return true
   if (!LISTS.includes(collection)) {
     const [id, score, ...rest] = values
     return typeof id === 'string' && typeof score === 'string' && SCORE.test(score) && rest.length === 0

@@ -1,30 +1,86 @@
 -- Reads jobs of one queue and the position of the queue's event stream as of one instant: the reply reflects every
--- event up to that position and no later one. The cost does not grow with the backlog.
+-- event up to that position and no later one. The cost does not grow with the backlog, nor the reply beyond its limit.
 --   KEYS[1] the queue's event stream
---   ARGV[1] key base of the queue ("bull:emails:")   ARGV[2] number of fields
---   ARGV[3…] the fields: those of job-fields.lua first, data last
---   ARGV[…] for each job a flag and its key: 0 plain, 1 with data, 2 with logs, 3 with both
--- Returns {position, {for each job false or {state, {field values}, score in the delayed set or false, {logs}}}}.
+--   ARGV[1] key base of the queue ("bull:emails:")   ARGV[2] most bytes of the reply
+--   ARGV[3] 1: the first job is read even if it does not fit, without the fields that do not
+--   ARGV[4] number of fields   ARGV[5…] the fields: those of job-fields.lua first, data last
+--   ARGV[…] the longest value of each, then the longest value of each in a brief job
+--   ARGV[…] for each job a flag and its key; the flag is 1 with data + 2 with logs + 4 brief
+-- Returns {position, {for each job
+--   false                              it does not exist
+--   0                                  it did not fit, or follows one that did not: read it with another command
+--   {state, {field values}, score in the delayed set or false, logs, 1 if logs were left out}}}.
+-- The size of a field stands for the value of one that was left out. `logs` are lines, newest first; -1: not a list.
 --@include job-fields
 --@include job-state
 --@include stream-position
-local base = ARGV[1]
-local lastField = 2 + ARGV[2]
+local UNREAD = 0
+-- A line counts with its quotes and comma.
+local LINE_OVERHEAD = 3
+local LINES_MAX = 1000
+-- Nothing measures a line but reading it, so lines are read a few at a time: at most this many of the largest seen.
+local SLICE_FIRST, SLICE_MAX = 4, 256
 
-local function readJob(flag, id)
-  local withData = flag == '1' or flag == '3'
-  local fields = redis.pcall('HMGET', base .. id, unpack(ARGV, 3, withData and lastField or lastField - 1))
-  -- An id may spell another key of the queue (`42:lock`): only a hash with a timestamp is a job.
-  if fields.err and not string.find(fields.err, 'WRONGTYPE', 1, true) then error(fields.err, 0) end
-  if fields.err or not fields[TIMESTAMP] then return false end
-  local state, score = jobState(base, id, fields[FINISHED_ON])
-  if flag == '0' or flag == '1' then return {state, fields, score or false} end
-  -- The newest thousand lines: a job with an endless log must not block Redis.
-  return {state, fields, score or false, redis.call('LRANGE', base .. id .. ':logs', -1000, -1)}
+local base, left, fieldCount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+
+local function argumentsFrom(first, count)
+  local list = {}
+  for i = 1, count do
+    list[i] = tonumber(ARGV[first + i - 1]) or ARGV[first + i - 1]
+  end
+  return list
+end
+
+local withData = argumentsFrom(5, fieldCount)
+local plain = argumentsFrom(5, fieldCount - 1)
+local limits = argumentsFrom(5 + fieldCount, fieldCount)
+local briefLimits = argumentsFrom(5 + 2 * fieldCount, fieldCount)
+local firstJob = 5 + 3 * fieldCount
+
+-- Returns the newest lines that fit, their bytes, and 1 if older ones of the newest thousand do not.
+local function readLogs(key, room)
+  local length = redis.pcall('LLEN', key)
+  if type(length) ~= 'number' then return -1, 0, 0 end
+  local lines, bytes, largest, slice = {}, 0, 1, SLICE_FIRST
+  local last, first = length - 1, math.max(0, length - LINES_MAX)
+  while last >= first do
+    local from = math.max(first, last - slice + 1)
+    local found = redis.call('LRANGE', key, from, last)
+    for i = #found, 1, -1 do
+      bytes = bytes + #found[i] + LINE_OVERHEAD
+      if bytes > room then return lines, bytes - #found[i] - LINE_OVERHEAD, 1 end
+      lines[#lines + 1] = found[i]
+      largest = math.max(largest, #found[i])
+    end
+    last = from - 1
+    slice = math.max(1, math.min(2 * slice, SLICE_MAX, math.floor((room - bytes) / largest)))
+  end
+  return lines, bytes, 0
+end
+
+local function readJob(flag, id, mustRead)
+  local names = flag % 2 == 1 and withData or plain
+  local values, bytes = readFields(base .. id, names, flag >= 4 and briefLimits or limits, left, mustRead)
+  if values == nil then return UNREAD end
+  if not values then return false end
+  local logs, logBytes, isCut
+  if flag % 4 >= 2 then
+    logs, logBytes, isCut = readLogs(base .. id .. ':logs', left - bytes)
+    if isCut == 1 and not mustRead then return UNREAD end
+    bytes = bytes + logBytes
+  end
+  left = left - bytes
+  -- The size of finishedOn in place of its value counts as a value.
+  local state, score = jobState(base, id, values[FINISHED_ON])
+  return {state, values, score or false, logs, isCut}
 end
 
 local jobs = {}
-for i = lastField + 1, #ARGV do
-  jobs[#jobs + 1] = readJob(string.sub(ARGV[i], 1, 1), string.sub(ARGV[i], 2))
+local isFull = false
+for i = firstJob, #ARGV do
+  local flag, id = tonumber(string.sub(ARGV[i], 1, 1)), string.sub(ARGV[i], 2)
+  local job = isFull and UNREAD or readJob(flag, id, i == firstJob and ARGV[3] == '1')
+  isFull = job == UNREAD
+  jobs[#jobs + 1] = job
 end
 return {streamPosition(KEYS[1]), jobs}

@@ -1,6 +1,13 @@
 /** Reads jobs of one queue, and the position of the queue's event stream, as of one instant (read-jobs.lua). */
 import type { Redis } from 'ioredis'
-import { JOB_FIELDS_AND_DATA, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
+import {
+  BRIEF_FIELD_LIMITS,
+  FIELD_LIMITS,
+  JOB_FIELDS_AND_DATA,
+  type JobRecord,
+  type JobReply,
+  toJobRecord,
+} from './job-hash.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 const readJobsScript = loadScript('read-jobs')
@@ -10,6 +17,15 @@ export interface JobRequest {
   key: string
   withData: boolean
   withLogs: boolean
+  /** Leave out what is longer than BRIEF_BYTES. */
+  isBrief?: boolean
+}
+
+export interface ReplyLimit {
+  /** Most bytes of the fields in the reply. */
+  maxBytes: number
+  /** Read the first job even if it does not fit, without the fields that do not. */
+  mustReadFirst: boolean
 }
 
 export interface JobsAtPosition {
@@ -18,30 +34,49 @@ export interface JobsAtPosition {
    * later one.
    */
   position: string
-  /** In the order of the requests; `undefined` for a job that does not exist. */
-  jobs: (JobRecordWithLogs | undefined)[]
+  /**
+   * In the order of the requests. `undefined`: the job does not exist. `unread`: it did not fit, or follows one that did
+   * not; read it with another command.
+   */
+  jobs: (JobRecordWithLogs | undefined | 'unread')[]
 }
 
-/** `logs`: the newest thousand lines, oldest first; `undefined` unless requested. */
-export type JobRecordWithLogs = JobRecord & { logs?: string[] }
+export interface JobRecordWithLogs extends JobRecord {
+  /** The newest thousand lines, oldest first; `undefined` unless requested, `null` if the logs are not a list. */
+  logs?: string[] | null
+  /** Older ones of these lines did not fit. */
+  areLogsCut?: boolean
+}
 
-type Reply = [position: string, jobs: ([...JobReply] | [...JobReply, logs: string[]] | null)[]]
+type LoggedReply = [
+  state: string,
+  values: JobReply[1],
+  score: string | null,
+  logs: string[] | -1,
+  isCut: number,
+]
+
+type Reply = [position: string, jobs: (Required<JobReply> | LoggedReply | 0 | null)[]]
 
 /** `base` is what every key of the queue starts with (`bull:emails:`). Sends one command; rejects as Redis does. */
 export async function readJobs(
   client: Redis,
   base: string,
   requests: readonly JobRequest[],
+  { maxBytes, mustReadFirst }: ReplyLimit,
 ): Promise<JobsAtPosition> {
-  const args = [base, JOB_FIELDS_AND_DATA.length, ...JOB_FIELDS_AND_DATA, ...requests.map(toArgument)]
+  const args = [base, maxBytes, mustReadFirst ? 1 : 0, ...FIELD_ARGUMENTS, ...requests.map(toArgument)]
   const [position, replies] = (await runScript(client, readJobsScript, keysOf(base), args)) as Reply
   return {
     position,
     jobs: replies.map((reply) => {
       if (reply === null) return undefined
-      const [state, values, score, logs] = reply
+      if (reply === 0) return 'unread'
+      const [state, values, score, logs, isCut] = reply
       const job: JobRecordWithLogs = toJobRecord(state, values, score)
-      if (logs !== undefined) job.logs = logs
+      if (logs === undefined) return job
+      job.logs = logs === -1 ? null : logs.reverse()
+      job.areLogsCut = isCut === 1
       return job
     }),
   }
@@ -49,7 +84,7 @@ export async function readJobs(
 
 /** Id of the newest entry of the queue's event stream; `0-0` if there is none. Sends one command. */
 export async function readStreamPosition(client: Redis, base: string): Promise<string> {
-  const [position] = (await runScript(client, readJobsScript, keysOf(base), [base, 0])) as Reply
+  const [position] = (await runScript(client, readJobsScript, keysOf(base), [base, 0, 0, 0])) as Reply
   return position
 }
 
@@ -57,7 +92,14 @@ function keysOf(base: string): string[] {
   return [`${base}events`]
 }
 
-/** A flag (0 plain, 1 with data, 2 with logs, 3 with both), then the key. */
-function toArgument({ key, withData, withLogs }: JobRequest): string {
-  return `${(withData ? 1 : 0) + (withLogs ? 2 : 0)}${key}`
+const FIELD_ARGUMENTS = [
+  JOB_FIELDS_AND_DATA.length,
+  ...JOB_FIELDS_AND_DATA,
+  ...FIELD_LIMITS,
+  ...BRIEF_FIELD_LIMITS,
+]
+
+/** A flag (1 with data + 2 with logs + 4 brief), then the key. */
+function toArgument({ key, withData, withLogs, isBrief }: JobRequest): string {
+  return `${(withData ? 1 : 0) + (withLogs ? 2 : 0) + (isBrief ? 4 : 0)}${key}`
 }

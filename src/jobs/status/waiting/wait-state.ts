@@ -9,7 +9,7 @@
 import type { Feed } from '../../../events/feed-registry.ts'
 import type { QueueEvent } from '../../../events/queue-events.ts'
 import { isAfter } from '../../../redis/streams/stream-position.ts'
-import { type CachedJob, type Found, toCachedJob } from '../cache-entry.ts'
+import { briefJob, type CachedJob, type Found, toCachedJob } from '../cache-entry.ts'
 import { finishedBy } from '../job-resource.ts'
 import { isNotModified, type Until } from '../polling.ts'
 
@@ -41,9 +41,17 @@ export function outcomeOf(
   return feed?.isLive && isAfter(found.position, feed.position) ? 'unexplained' : 'missing'
 }
 
-/** The result for a departed job. */
-export function departedJob({ last, finalEvent }: KnownJob): CachedJob | undefined {
-  return last && finalEvent && toCachedJob(finishedBy(last.body, finalEvent))
+/** The result for a departed job, without a value of more than `maxBytes`. */
+export function departedJob({ last, finalEvent }: KnownJob, maxBytes: number): CachedJob | undefined {
+  return last && finalEvent && toCachedJob(finishedBy(last.body, finalEvent, maxBytes))
+}
+
+/** Larger bodies are not kept while requests wait. */
+const KEPT_BYTES = 65_536
+
+/** What to keep of a job as it was seen: its brief form if it is large. */
+export function lastSeen(job: CachedJob | undefined): CachedJob | undefined {
+  return job && job.bytes > KEPT_BYTES ? briefJob(job) : job
 }
 
 /** Whether a wait ends with this job. `etag`: what a wait for a change compares with. `job`: `undefined` if missing. */

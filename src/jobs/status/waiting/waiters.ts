@@ -20,7 +20,7 @@ import type { StatusCache } from '../status-cache.ts'
 import { createTimerWheel } from './timer-wheel.ts'
 import { createWaitChecks } from './wait-checks.ts'
 import { createWaitGroups, type WaitGroup } from './wait-groups.ts'
-import { departedJob, isDone, noteEvent, outcomeOf } from './wait-state.ts'
+import { departedJob, isDone, lastSeen, noteEvent, outcomeOf } from './wait-state.ts'
 
 export interface WaitRequest {
   ref: JobRef
@@ -89,9 +89,10 @@ export function createWaiters(
 
   function onRead(group: Group, reading: Found): void {
     const outcome = outcomeOf(reading, group, events.feed(group.ref.queue))
-    const found = outcome === 'departed' ? { ...reading, job: departedJob(group) } : reading
+    const found =
+      outcome === 'departed' ? { ...reading, job: departedJob(group, statusCache.maxAnswerBytes) } : reading
     const { job } = found
-    if (outcome === 'present') group.last = job
+    if (outcome === 'present') group.last = lastSeen(job)
     if (outcome === 'unexplained') unexplained.add(group)
     for (const waiter of group.waiters) {
       waiter.isChecked = true

@@ -52,7 +52,7 @@ t.test('a job that is gone after its final event is departed, with the result of
   known.last = job()
   noteEvent(known, eventOf('completed', { returnvalue: '{"sum":3}' }))
   t.equal(outcomeOf(missing, known, liveAt('5-0')), 'departed')
-  const departed = departedJob(known)
+  const departed = departedJob(known, 1_000_000)
   t.equal(departed?.finished, true)
   t.match(JSON.parse(departed!.body), {
     state: 'completed',
@@ -61,7 +61,11 @@ t.test('a job that is gone after its final event is departed, with the result of
     finishedAt: '2026-09-21T14:13:20.123Z',
   })
   noteEvent(known, eventOf('failed', { failedReason: 'no' }))
-  t.match(JSON.parse(departedJob(known)!.body), { state: 'failed', error: { message: 'no' }, result: null })
+  t.match(JSON.parse(departedJob(known, 1_000_000)!.body), {
+    state: 'failed',
+    error: { message: 'no' },
+    result: null,
+  })
 })
 
 t.test('an event after the final one, such as a retry, takes it back', async (t) => {
@@ -69,7 +73,7 @@ t.test('an event after the final one, such as a retry, takes it back', async (t)
   known.last = job()
   noteEvent(known, eventOf('failed'))
   noteEvent(known, eventOf('waiting'))
-  t.equal(departedJob(known), undefined)
+  t.equal(departedJob(known, 1_000_000), undefined)
   t.ok(known.last)
 })
 
