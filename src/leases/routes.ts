@@ -64,12 +64,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       const watch = wait === 0 ? reply.beginDelivery({ queue }) : reply.beginWait({ queue })
       const { jobs } = await dispatcher.take({ queue, max, leaseMs, worker }, wait * 1_000, watch.signal)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
-      const rendered = handOut(reply, watch, jobs, leaseMs, deps)
-      const refusal = watch.refusal()
-      if (refusal) throw refusal
-      if (jobs.length === 0 || watch.signal.aborted) return reply.code(204).send(null)
-      if (rendered === undefined) throw new SluiceError('OVERLOADED', { outcome: 'not_executed' })
-      return sendJson(reply, `{"jobs":[${rendered}]}`)
+      return sendTaken(reply, watch, jobs, leaseMs, deps)
     },
   })
 
@@ -142,13 +137,31 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
   })
 }
 
+type ClientWatch = ReturnType<FastifyReply['beginWait']>
+
+/** Throws what `watch` refuses, or OVERLOADED. */
+function sendTaken(
+  reply: FastifyReply,
+  watch: ClientWatch,
+  jobs: LeasedJob[],
+  leaseMs: number,
+  deps: LeaseRoutesDeps,
+): FastifyReply {
+  const rendered = handOut(reply, watch, jobs, leaseMs, deps)
+  const refusal = watch.refusal()
+  if (refusal) throw refusal
+  if (jobs.length === 0 || watch.signal.aborted) return reply.code(204).send(null)
+  if (rendered === undefined) throw new SluiceError('OVERLOADED', { outcome: 'not_executed' })
+  return sendJson(reply, `{"jobs":[${rendered}]}`)
+}
+
 /**
  * The jobs as JSON, without brackets. `undefined`, and the jobs are given back: the client has gone, its key no longer
  * permits them, or too many bytes wait for clients. They are also given back if the client does not receive them whole.
  */
 function handOut(
   reply: FastifyReply,
-  watch: ReturnType<FastifyReply['beginWait']>,
+  watch: ClientWatch,
   jobs: LeasedJob[],
   leaseMs: number,
   { dispatcher, renderLease }: LeaseRoutesDeps,

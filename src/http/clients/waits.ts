@@ -4,11 +4,12 @@
  * sent: a response that is queued behind another one on its connection emits no 'close', so the connection is watched.
  */
 import type { Socket } from 'node:net'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Access, Scope } from '../../auth/access.ts'
+import { type Access, anonymous } from '../../auth/access.ts'
 import { REPEAT_LATER, SluiceError } from '../../errors.ts'
 import type { ClientSocket, ClientSockets } from './client-sockets.ts'
+import { createKeyWatches, type WatchedFor, type WatchedRequest } from './key-watches.ts'
 
 export interface ClientWatch {
   /** Aborted once the client cannot receive the answer, or may not: see `refusal`. Never after the answer was sent. */
@@ -22,13 +23,6 @@ export interface ClientWatch {
    * client has gone. `leave` is called when `result` is no longer needed.
    */
   until<T>(result: Promise<T>, leave: () => void): Promise<T>
-}
-
-export interface WatchedFor {
-  /** The queue that the key must be able to see. */
-  queue?: string
-  /** The scope that the key must have; by default that of the route. */
-  scope?: Scope
 }
 
 declare module 'fastify' {
@@ -61,64 +55,13 @@ export interface Waits {
   close(): void
 }
 
-interface Watched {
-  request: FastifyRequest
-  watchedFor: WatchedFor
-  isWait: boolean
-  abort(refusal?: SluiceError): void
-}
-
-interface OfKey {
-  watches: Set<Watched>
-  waits: number
-}
-
-/** Together with the poll of API_KEYS_FILE, 1 s, a revoked key loses its waits within two seconds. */
-const SWEEP_MS = 500
-
 export function createWaits(options: WaitsOptions): Waits {
-  const { sockets, isInForce, max } = options
-  const byAccess = new Map<Access, OfKey>()
+  const { sockets, max, maxPerConnection, maxPerKey } = options
+  const keyWatches = createKeyWatches(options.isInForce)
   let open = 0
   let refused = 0
-  const timer = setInterval(sweep, SWEEP_MS)
 
-  /** Looks at keys, not at waits: ten thousand waits of one key cost nothing while the key is in force. */
-  function sweep(): void {
-    for (const [access, { watches }] of byAccess) {
-      if (isInForce(access)) continue
-      for (const watched of [...watches]) review(watched)
-    }
-  }
-
-  /** Moves a request to the changed key, or ends it. */
-  function review(watched: Watched): boolean {
-    const { request, watchedFor } = watched
-    remove(watched)
-    const isPermitted = request.mayContinue(watchedFor.scope, watchedFor.queue)
-    add(watched)
-    if (!isPermitted) watched.abort(keyChanged())
-    return isPermitted
-  }
-
-  function add(watched: Watched): void {
-    const { access } = watched.request
-    const ofKey = byAccess.get(access) ?? { watches: new Set(), waits: 0 }
-    if (ofKey.watches.size === 0) byAccess.set(access, ofKey)
-    ofKey.watches.add(watched)
-    if (watched.isWait) ofKey.waits++
-  }
-
-  function remove(watched: Watched): void {
-    const { access } = watched.request
-    const ofKey = byAccess.get(access)
-    if (!ofKey?.watches.delete(watched)) return
-    if (watched.isWait) ofKey.waits--
-    if (ofKey.watches.size === 0) byAccess.delete(access)
-  }
-
-  function assertBounds({ keyId }: Access, ofKey: OfKey | undefined, client: ClientSocket): void {
-    const { maxPerConnection, maxPerKey } = options
+  function assertBounds(access: Access, client: ClientSocket): void {
     const refuse = (code: 'TOO_MANY_WAITS' | 'OVERLOADED', detail: string) => {
       refused++
       throw new SluiceError(code, {
@@ -128,13 +71,10 @@ export function createWaits(options: WaitsOptions): Waits {
       })
     }
     if (client.waits >= maxPerConnection)
-      refuse(
-        'TOO_MANY_WAITS',
-        `This connection has ${client.waits} requests that wait. Use more connections.`,
-      )
-    // Without a key there is no one to protect the others from: the bound on all requests applies.
-    if (keyId !== '' && (ofKey?.waits ?? 0) >= maxPerKey)
-      refuse('TOO_MANY_WAITS', `The API key ${keyId} has ${maxPerKey} requests that wait.`)
+      refuse('TOO_MANY_WAITS', `This connection has ${client.waits} requests that wait. Use more of them.`)
+    // Callers without a key cannot be told apart: only the bound on all requests applies.
+    if (access !== anonymous && keyWatches.waitsOf(access) >= maxPerKey)
+      refuse('TOO_MANY_WAITS', `The API key ${access.keyId} has ${maxPerKey} requests that wait.`)
     if (open >= max) refuse('OVERLOADED', `${max} requests wait (MAX_WAITS).`)
   }
 
@@ -142,15 +82,15 @@ export function createWaits(options: WaitsOptions): Waits {
     const { request, raw } = reply
     const { socket } = request.raw
     const client = sockets.of(socket)
-    if (isWait) assertBounds(request.access, byAccess.get(request.access), client)
+    if (isWait) assertBounds(request.access, client)
     const controller = new AbortController()
     let refusal: SluiceError | undefined
     let hasEnded = false
-    const watched: Watched = {
+    const watched: WatchedRequest = {
       request,
       watchedFor,
       isWait,
-      abort(reason) {
+      refuse(reason) {
         refusal ??= reason
         controller.abort()
       },
@@ -158,7 +98,7 @@ export function createWaits(options: WaitsOptions): Waits {
     const end = () => {
       if (hasEnded) return
       hasEnded = true
-      remove(watched)
+      keyWatches.remove(watched)
       client.onClose.delete(leave)
       if (!isWait) return
       client.waits--
@@ -166,9 +106,9 @@ export function createWaits(options: WaitsOptions): Waits {
     }
     const leave = () => {
       end()
-      watched.abort()
+      controller.abort()
     }
-    add(watched)
+    keyWatches.add(watched)
     client.onClose.add(leave)
     if (isWait) {
       client.waits++
@@ -180,7 +120,7 @@ export function createWaits(options: WaitsOptions): Waits {
 
     const canDeliver = () => {
       if (controller.signal.aborted || raw.writableEnded) return false
-      if (isWritable(socket)) return isInForce(request.access) || review(watched)
+      if (isWritable(socket)) return keyWatches.isPermitted(watched)
       leave()
       return false
     }
@@ -195,15 +135,8 @@ export function createWaits(options: WaitsOptions): Waits {
   return {
     begin,
     stats: () => ({ open, max, refused }),
-    close: () => clearInterval(timer),
+    close: keyWatches.close,
   }
-}
-
-function keyChanged(): SluiceError {
-  return new SluiceError('UNAUTHORIZED', {
-    detail:
-      'The API key was revoked or changed while the request waited, and no longer permits it. Send a valid key.',
-  })
 }
 
 /** False once either side has ended the connection. The socket of an injected request has none of these properties. */

@@ -63,7 +63,7 @@ t.test('forty clients that read nothing are refused or disconnected; one that re
   const last = reader.responses().at(-1)!
   t.equal(last.status, 200)
   t.ok(last.body.length > JOB_BYTES)
-  t.match((await connections()).disconnected, { buffered: (count: number) => count > 0 })
+  t.ok((await connections()).disconnected.buffered > 0)
   t.ok(
     peak - startedAt < 300 * 1_048_576,
     `${Math.round((peak - startedAt) / 1_048_576)} MB more at the peak`,

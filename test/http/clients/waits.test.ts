@@ -1,7 +1,11 @@
 /** Requests that wait are bounded on every route, and end when their client or the rights of their key have gone. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import {
+  addKey,
   addSecret,
   createApiKeySecret,
   type KeyFile,
@@ -181,11 +185,11 @@ t.test('an event stream queued behind a wait ends with its connection', async (t
   const client = await openRawClient(t, await listen(app))
   client.send(take(30), { path: '/queues/q/events' })
   const followers = async () => (await call(app, { path: '/health/redis' })).body.events.subscribers as number
-  await eventually(async () => (await openWaits()) === 2)
+  await eventually(async () => (await openWaits()) === 2 && (await followers()) === 2)
   client.socket.destroy()
   await eventually(async () => (await openWaits()) === 0)
-  await call(app, { path: '/jobs', body: { queue: 'q', name: 'n' } })
-  await eventually(async () => (await followers()) === 0)
+  // The dispatcher keeps following a queue that had a take.
+  await eventually(async () => (await followers()) === 1)
 })
 
 /** A key that may do everything, another one, and every kind of wait of the first. */
@@ -248,6 +252,26 @@ t.test('a revoked key loses its waits within two seconds, and gets nothing more'
   t.notMatch(queue.text(), /secret/)
   const { body } = await call(app, { path: '/queues/q/leases', body: {}, secret: secrets.ops })
   t.equal(body.jobs.length, 1, 'the job was not handed to the revoked key')
+})
+
+t.test('the only wait of a revoked key ends too', async (t) => {
+  const { app, secrets, path } = await startAppWithKeys(t, redis, { a: { scopes: [...ALL] } })
+  const waiting = call(app, { ...take(30), secret: secrets.a })
+  await sleep(50)
+  await writeKeyFile(path, revoke((await readKeyFile(path))!, 'a', undefined, now()))
+  t.equal((await waiting).status, 401)
+})
+
+t.test('waits without a key end when the service gets its first key', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-waits-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'keys.json')
+  const { app, openWaits } = await start(t, { API_KEYS_FILE: path })
+  const waiting = call(app, take(30))
+  await eventually(async () => (await openWaits()) === 1)
+  const key = { id: 'a', scopes: [...ALL], queues: ['*'], rate: null }
+  await writeKeyFile(path, addKey({ version: 1, keys: [] }, key, createApiKeySecret('a'), now()))
+  t.equal((await waiting).status, 401)
 })
 
 t.test('a key that gets a second secret keeps its waits', async (t) => {
