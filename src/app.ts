@@ -8,6 +8,7 @@ import type { Config } from './config/schema.ts'
 import { type Feature, type FeatureDefinition, type SharedParts, selectFeatures } from './feature.ts'
 import { healthFeature } from './health/feature.ts'
 import { createHttpServer, registerHttpPlugins } from './http/http-server.ts'
+import { createHttpStats } from './http/http-stats.ts'
 import { enqueueFeature } from './jobs/enqueue/feature.ts'
 import { eventFeature } from './jobs/status/event-feature.ts'
 import { statusFeature } from './jobs/status/feature.ts'
@@ -39,15 +40,16 @@ export interface App {
 export async function createApp(config: Config, address: RedisAddress, log: Logger): Promise<App> {
   const definitions = selectFeatures(featureDefinitions, config.FEATURES_DISABLED)
   const lifecycle = createLifecycle()
-  const http = createHttpServer(config, log)
+  const { http, guards } = createHttpServer(config, log)
   http.addHook('preClose', () => lifecycle.stop())
   http.addHook('onClose', () => lifecycle.close())
   try {
     const parts = await createSharedParts(config, address, log, lifecycle)
     const { keyRing, version } = parts
-    const features = createFeatures(definitions, parts, lifecycle)
     const usesEventStreams = definitions.some((definition) => definition.usesEventStreams)
-    await registerHttpPlugins(http, { config, log, keyRing, version, usesEventStreams })
+    const options = { ...guards, config, log, keyRing, version, usesEventStreams }
+    const waits = await registerHttpPlugins(http, options)
+    const features = createFeatures(definitions, parts, lifecycle, { stats: createHttpStats(guards, waits) })
     for (const feature of features) await feature.routes?.(http)
     startWhenReady(http, features, parts)
     return { http, requiresKey: keyRing.requiresKey, drain: lifecycle.drain }
@@ -57,12 +59,14 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   }
 }
 
+/** `server`: what the HTTP server reports, as the first feature. */
 function createFeatures(
   definitions: readonly FeatureDefinition[],
   parts: SharedParts,
   { onStop, onClose }: Lifecycle,
+  server: Feature,
 ): Feature[] {
-  const features: Feature[] = []
+  const features: Feature[] = [server]
   for (const { create } of definitions) {
     const feature = create(parts, [...features])
     if (feature.stop) onStop(feature.stop)

@@ -53,11 +53,7 @@ export const errorTable = {
   INVALID_JSON: row(400, 'The body is not valid JSON', 'Send one JSON value in UTF-8.'),
   EMPTY_BODY: row(400, 'The body is empty', 'Send a JSON object with `Content-Type: application/json`.'),
   JSON_TOO_DEEP: row(400, 'The JSON is nested too deeply', 'Nest at most 64 levels.'),
-  FORBIDDEN_KEY: row(
-    400,
-    'The JSON contains a forbidden key',
-    'Rename `__proto__` or `constructor.prototype`.',
-  ),
+  FORBIDDEN_KEY: row(400, 'The JSON has a forbidden key', 'Rename `__proto__` or `constructor.prototype`.'),
   INVALID_REQUEST: row(400, 'The request does not match the schema', FIX_FIELDS),
   BAD_HTTP: row(400, 'The request is not valid HTTP', 'Check the request line, headers and Content-Length.'),
   INVALID_NAME: row(422, 'A name or id is not allowed', 'Choose another; `errors` says what is allowed.'),
@@ -86,6 +82,7 @@ export const errorTable = {
     'The content type is not supported',
     'Send `Content-Type: application/json`.',
   ),
+  MISDIRECTED_REQUEST: row(421, 'The Host is not served', 'Operator: name it in ALLOWED_HOSTS, or use keys.'),
   HEADERS_TOO_LARGE: row(
     431,
     'The headers are too large',
@@ -96,6 +93,7 @@ export const errorTable = {
   UNAUTHORIZED: row(401, 'A valid API key is required', 'Send `Authorization: Bearer <key>`.'),
   MISSING_SCOPE: row(403, 'The API key lacks the required scope', 'Use a key that has the scope.'),
   RATE_LIMITED: row(429, 'The API key exceeded its rate limit', REPEAT_LATER, true),
+  TOO_MANY_WAITS: row(429, 'Too many requests wait at once', REPEAT_LATER, true),
 
   // The resource
   QUEUE_NOT_FOUND: row(404, 'The queue does not exist', 'Check its name, and the queues of the API key.'),
@@ -235,7 +233,7 @@ export const Problem = Type.Object(
 export type Problem = Static<typeof Problem>
 
 /** Problems of every route. */
-const EVERYWHERE: ErrorCode[] = ['INVALID_REQUEST', 'INTERNAL', 'UNAUTHORIZED']
+const EVERYWHERE: ErrorCode[] = ['INVALID_REQUEST', 'INTERNAL', 'UNAUTHORIZED', 'MISDIRECTED_REQUEST']
 /** Problems of every route with a scope. */
 export const GUARD_PROBLEMS: ErrorCode[] = ['MISSING_SCOPE', 'RATE_LIMITED', 'OVERLOADED']
 /** Problems of every route that uses Redis. */

@@ -95,7 +95,7 @@ t.test('after SIGTERM a request in flight is served before the process exits', a
   const socket = connect(Number(port), '127.0.0.1')
   const body = '{"queue":"q","name":"n"}'
   socket.write(
-    `POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    `POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   )
   // The batch is held open for 400 ms: the signal comes while the job has not left yet.
   await new Promise((resolve) => setTimeout(resolve, 150))

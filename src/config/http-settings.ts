@@ -43,8 +43,48 @@ export const httpSettings = {
     60_000,
   ),
   MAX_CONNECTIONS: integer('Most client connections open at once; 0: no limit.', 10_000, 0, 1_000_000),
+  WRITE_TIMEOUT: integer(
+    'A client that takes no byte of its answer or event stream for this long is disconnected, ms. Idle connections are not ' +
+      'affected.',
+    30_000,
+    1_000,
+    600_000,
+  ),
+  MAX_BUFFERED_BYTES: integer(
+    'Most bytes that wait to be sent to all clients together. Above it, clients that read nothing are disconnected, those with ' +
+      'the most bytes first, and large answers are refused with 503 OVERLOADED.',
+    134_217_728,
+    1_048_576,
+    8_589_934_592,
+  ),
+  MAX_PIPELINED_REQUESTS: integer(
+    'Most requests that one connection may send before the first of them is answered (HTTP/1.1 pipelining); above it, the ' +
+      'connection is closed.',
+    100,
+    1,
+    10_000,
+  ),
+  MAX_WAITS_PER_CONNECTION: integer(
+    'Most requests of one connection that wait at once (`wait`, event streams); above it, they are refused with 429 ' +
+      'TOO_MANY_WAITS. More than one needs pipelining.',
+    16,
+    1,
+    10_000,
+  ),
+  MAX_WAITS_PER_KEY: integer(
+    'Most requests of one API key that wait at once; above it, they are refused with 429 TOO_MANY_WAITS.',
+    10_000,
+    1,
+    1_000_000,
+  ),
+  MAX_WAITS: integer(
+    'Most requests that wait at once; above it, they are refused with 503 OVERLOADED.',
+    20_000,
+    1,
+    1_000_000,
+  ),
   SSE_HEARTBEAT: integer(
-    'Interval of the comments that keep an event stream open, ms. A revoked API key loses its event streams within it.',
+    'Interval of the comments that keep an event stream open, ms.',
     15_000,
     1_000,
     600_000,

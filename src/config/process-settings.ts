@@ -20,6 +20,12 @@ export const processSettings = {
   ALLOW_ANONYMOUS: flag(
     'Listen on addresses other than loopback without API keys: every client that reaches the port may do everything.',
   ),
+  ALLOWED_HOSTS: text(
+    'Host names, separated by commas, that are served while there are no API keys, besides localhost and loopback addresses; ' +
+      '`*.example.com` names all below it, and `*` every host. Requests for other hosts get 421, since a web page could send them ' +
+      '(DNS rebinding). With ALLOW_ANONYMOUS=true, IP addresses and names without a dot are served too. Not used with API keys.',
+    { default: '' },
+  ),
   SECRET: optional(
     text(
       'Signs leases and encrypts the secrets of webhooks; at least 32 characters, the same on every replica. To replace it, set ' +

@@ -44,7 +44,7 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
   })
 
   app.get('/health/live', {
-    config: { scope: 'none' },
+    config: { scope: 'none', anyHost: true },
     schema: {
       operationId: 'getLiveness',
       summary: 'Liveness of the process; does not use Redis',
@@ -55,7 +55,7 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
   })
 
   app.get('/health/ready', {
-    config: { scope: 'none' },
+    config: { scope: 'none', anyHost: true },
     schema: {
       operationId: 'getReadiness',
       summary: 'Readiness for requests',

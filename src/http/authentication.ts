@@ -11,8 +11,17 @@ import { addRouteGuard } from './route-guard.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Set before any handler runs. */
+    /** Set before any handler runs. A request that waits gets a new one when its key is changed. */
     access: Access
+    /**
+     * Looks the key up again. False if the request may not go on: its key lacks the scope (by default that of the route),
+     * or cannot see the queue.
+     */
+    mayContinue(scope: Scope | undefined, queue: string | undefined): boolean
+  }
+  interface FastifyReply {
+    /** Throws MISSING_SCOPE, for a scope beyond that of the route. */
+    requireScope(scope: Scope): void
   }
 }
 
@@ -28,6 +37,22 @@ const BEARER = /^Bearer +(\S+)$/i
 export const authenticationPlugin = fp<AuthenticationOptions>(async (app, { keyRing }) => {
   // The guard of each route replaces the null before anything reads it.
   app.decorateRequest('access', null as unknown as Access)
+  app.decorateReply('requireScope', function (this: FastifyReply, scope: Scope) {
+    if (!this.request.access.hasScope(scope)) rejectScope(this.request.access, this, scope)
+  })
+  app.decorateRequest('mayContinue', function (this: FastifyRequest, scope, queue) {
+    if (!isInForce(keyRing, this.access)) {
+      const access = accessBy(this.headers.authorization)
+      if (!access) return false
+      this.access = access
+    }
+    const { scope: ofRoute = 'none' } = this.routeOptions.config
+    const wanted = scope ?? ofRoute
+    return (
+      (wanted === 'none' || this.access.hasScope(wanted)) &&
+      (queue === undefined || this.access.canAccessQueue(queue))
+    )
+  })
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
     addRouteGuard(route, (request, reply, done) => {
@@ -46,14 +71,23 @@ export const authenticationPlugin = fp<AuthenticationOptions>(async (app, { keyR
   }
 
   function authenticate(header: string, reply: FastifyReply): Access {
+    const detail = 'The API key is unknown or revoked. Send a valid key as `Authorization: Bearer <key>`.'
+    return accessBy(header) ?? rejectKey(reply, detail, 'invalid_token')
+  }
+
+  function accessBy(header: string | undefined): Access | undefined {
+    if (header === undefined) return undefined
     const secret = header.startsWith(USUAL_PREFIX)
       ? header.slice(USUAL_PREFIX.length).trimStart()
       : BEARER.exec(header)?.[1]
-    const access = secret === undefined ? undefined : keyRing.find(secret)
-    const detail = 'The API key is unknown or revoked. Send a valid key as `Authorization: Bearer <key>`.'
-    return access ?? rejectKey(reply, detail, 'invalid_token')
+    return secret === undefined ? undefined : keyRing.find(secret)
   }
 })
+
+/** Whether the access may be used as it was found. A service that gets its first key stops serving callers without one. */
+export function isInForce(keyRing: Pick<KeyRing, 'requiresKey'>, access: Access): boolean {
+  return access === anonymous ? !keyRing.requiresKey() : access.isLive()
+}
 
 function rejectKey(reply: FastifyReply, detail: string, error?: string): never {
   reply.header('www-authenticate', `Bearer realm="sluice"${error === undefined ? '' : `, error="${error}"`}`)

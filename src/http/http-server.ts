@@ -1,16 +1,23 @@
 /** The Fastify instance and the plugins that every route shares, in the order in which their hooks run. Knows no feature. */
+import { createServer, type RequestListener, type Server } from 'node:http'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { KeyRing } from '../auth/key-ring.ts'
 import type { Config } from '../config/schema.ts'
-import { authenticationPlugin } from './authentication.ts'
+import { authenticationPlugin, isInForce } from './authentication.ts'
+import { type ClientSockets, createClientSockets } from './clients/client-sockets.ts'
+import { createSendBudget, type SendBudget, sendBudgetPlugin } from './clients/send-budget.ts'
+import { createWaits, type Waits, waitsPlugin } from './clients/waits.ts'
 import { eventStreamPlugin } from './event-stream.ts'
 import { gracefulClosePlugin } from './graceful-close.ts'
+import { hostCheckPlugin } from './host-check.ts'
 import { jsonBodyPlugin } from './json-body.ts'
 import { openapiPlugin } from './openapi.ts'
+import { pageHeadersPlugin } from './page-headers.ts'
 import { pressurePlugin } from './pressure.ts'
-import { answerClientError, createFrameworkErrorHandler, problemPlugin } from './problem.ts'
+import { createClientErrorHandler, createFrameworkErrorHandler, problemPlugin } from './problem.ts'
 import { rateLimitPlugin } from './rate-limit.ts'
+import { createRefusals, type Refusals } from './refusals.ts'
 import { createRequestIds, requestLoggingPlugin } from './request-logging.ts'
 import { requestValidationPlugin } from './request-validation.ts'
 import { routeContractPlugin } from './route-contract.ts'
@@ -18,33 +25,75 @@ import { routeContractPlugin } from './route-contract.ts'
 /** Fits the URL of GET /jobs?ids= with 200 generated ids. */
 const MAX_HEADER_BYTES = 16_384
 
-export function createHttpServer(config: Config, log: Logger): FastifyInstance {
+export interface HttpServer {
+  http: FastifyInstance
+  guards: HttpGuards
+}
+
+/** What bounds the clients, and counts what they were refused. Closed with the server. */
+export interface HttpGuards {
+  sockets: ClientSockets
+  sendBudget: SendBudget
+  refusals: Refusals
+}
+
+export function createHttpServer(config: Config, log: Logger): HttpServer {
+  const guards = createGuards(config, log)
+  const { sockets, refusals } = guards
   const http = Fastify({
     // Fastify's own logging would listen to every response. http/problem.ts logs failures.
     logger: false,
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
-    requestTimeout: config.REQUEST_TIMEOUT,
-    http: {
-      headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT),
-      maxHeaderSize: MAX_HEADER_BYTES,
-      // Node checks for timed-out requests every 30 s by default, which would turn a timeout of 5 s into one of 35 s.
-      connectionsCheckingInterval: 500,
-    },
+    serverFactory: (handle) => createGuardedServer(config, sockets, handle),
     routerOptions: { maxParamLength: 700 },
-    clientErrorHandler: answerClientError,
-    frameworkErrors: createFrameworkErrorHandler(failureLogOf(config, log)),
+    clientErrorHandler: createClientErrorHandler(refusals),
+    frameworkErrors: createFrameworkErrorHandler(refusals),
     // During shutdown the listener accepts no more connections, but a request that has arrived is still served.
     return503OnClosing: false,
     // http/graceful-close.ts closes connections, without cutting off responses that are still being written.
     forceCloseConnections: false,
   })
-  http.server.maxConnections =
-    config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
-  return http
+  http.addHook('onClose', async () => {
+    sockets.close()
+    refusals.close()
+  })
+  return { http, guards }
 }
 
-export interface HttpPluginOptions {
+function createGuards(config: Config, log: Logger): HttpGuards {
+  const sockets = createClientSockets({
+    writeTimeoutMs: config.WRITE_TIMEOUT,
+    maxPipelined: config.MAX_PIPELINED_REQUESTS,
+  })
+  return {
+    sockets,
+    sendBudget: createSendBudget(sockets, config.MAX_BUFFERED_BYTES),
+    refusals: createRefusals(config.LOG_REQUESTS === 'none' ? undefined : log),
+  }
+}
+
+function createGuardedServer(config: Config, sockets: ClientSockets, handle: RequestListener): Server {
+  const server = createServer(
+    {
+      requestTimeout: config.REQUEST_TIMEOUT,
+      headersTimeout: Math.min(5_000, config.REQUEST_TIMEOUT),
+      maxHeaderSize: MAX_HEADER_BYTES,
+      // Node checks for timed-out requests every 30 s by default, which would turn a timeout of 5 s into one of 35 s.
+      connectionsCheckingInterval: 500,
+      // As Fastify sets it.
+      keepAliveTimeout: 72_000,
+    },
+    (request, response) => {
+      if (sockets.admit(request, response)) handle(request, response)
+    },
+  )
+  server.maxConnections = config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
+  sockets.watch(server)
+  return server
+}
+
+export interface HttpPluginOptions extends HttpGuards {
   config: Config
   log: Logger
   keyRing: KeyRing
@@ -53,14 +102,31 @@ export interface HttpPluginOptions {
   usesEventStreams: boolean
 }
 
-export async function registerHttpPlugins(http: FastifyInstance, options: HttpPluginOptions): Promise<void> {
-  const { config, log, keyRing, version, usesEventStreams } = options
-  await http.register(problemPlugin, { log: failureLogOf(config, log) })
+/** Returns the waits, which need the keys. */
+export async function registerHttpPlugins(http: FastifyInstance, options: HttpPluginOptions): Promise<Waits> {
+  const { config, log, keyRing, version, usesEventStreams, sockets, sendBudget, refusals } = options
+  const waits = createWaits({
+    sockets,
+    isInForce: (access) => isInForce(keyRing, access),
+    maxPerConnection: config.MAX_WAITS_PER_CONNECTION,
+    maxPerKey: config.MAX_WAITS_PER_KEY,
+    max: config.MAX_WAITS,
+  })
+  http.addHook('onClose', async () => waits.close())
+  await http.register(problemPlugin, { refusals })
   await http.register(routeContractPlugin)
   await http.register(requestLoggingPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
+  await http.register(pageHeadersPlugin)
+  await http.register(sendBudgetPlugin, { sockets, budget: sendBudget })
+  await http.register(hostCheckPlugin, {
+    keyRing,
+    allowedHosts: config.ALLOWED_HOSTS,
+    allowAnonymous: config.ALLOW_ANONYMOUS,
+  })
   await http.register(pressurePlugin, { maxEventLoopDelayMs: config.MAX_EVENT_LOOP_DELAY })
   await http.register(authenticationPlugin, { keyRing })
   await http.register(rateLimitPlugin)
+  await http.register(waitsPlugin, { waits })
   await http.register(jsonBodyPlugin)
   await http.register(requestValidationPlugin)
   await http.register(openapiPlugin, { version })
@@ -68,12 +134,10 @@ export async function registerHttpPlugins(http: FastifyInstance, options: HttpPl
     await http.register(eventStreamPlugin, {
       heartbeatMs: config.SSE_HEARTBEAT,
       maxBufferedBytes: config.SSE_MAX_BUFFERED,
+      sockets,
+      budget: sendBudget,
     })
   }
   await http.register(gracefulClosePlugin)
-}
-
-/** `undefined`: failed requests are not logged. */
-function failureLogOf(config: Config, log: Logger): Logger | undefined {
-  return config.LOG_REQUESTS === 'none' ? undefined : log
+  return waits
 }

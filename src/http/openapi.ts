@@ -2,13 +2,15 @@
  * Generates the OpenAPI 3.1 document from the schemas of the routes. Serves it at /openapi.json, and interactively at
  * /docs. Schemas with a `title` become components, so that a generated client has one type for each.
  */
+import { createHash } from 'node:crypto'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifySchema } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 import fp from 'fastify-plugin'
 import { Type } from 'typebox'
 import type { Scope } from '../auth/access.ts'
 import { type ErrorCode, errorTable, problemResponses, problemType, SluiceError } from '../errors.ts'
+import { DOCS_POLICY } from './page-headers.ts'
 import { DOCS } from './route-contract.ts'
 
 export interface OpenapiOptions {
@@ -57,7 +59,18 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
       ('openapiObject' in document ? hoistTitled(document.openapiObject as Json) : {}) as never,
   })
 
-  await app.register(swaggerUi, { routePrefix: DOCS, uiConfig: { tryItOutEnabled: true } })
+  const documentOf = createSerializedDocument(app)
+  app.addHook('onRoute', (route) => {
+    // The library would serialise the document for each request.
+    if (route.url === `${DOCS}/json`) route.handler = sendJson
+    if (route.url === `${DOCS}/yaml`)
+      route.handler = (_request, reply) => reply.type('application/x-yaml').send(documentOf().yaml())
+  })
+  await app.register(swaggerUi, {
+    routePrefix: DOCS,
+    uiConfig: { tryItOutEnabled: true },
+    staticCSP: DOCS_POLICY,
+  })
 
   app.get('/openapi.json', {
     config: { scope: 'none' },
@@ -65,10 +78,21 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
       operationId: 'getOpenapi',
       summary: 'OpenAPI document',
       tags: ['operations'],
-      response: { 200: Type.Unknown({ description: 'The OpenAPI document.' }), ...problemResponses([]) },
+      response: {
+        200: Type.Unknown({ description: 'The OpenAPI document.' }),
+        304: { type: 'null', description: 'Unchanged since the ETag in If-None-Match.' },
+        ...problemResponses(['OVERLOADED']),
+      },
     },
-    handler: () => app.swagger(),
+    handler: sendJson,
   })
+
+  function sendJson(request: FastifyRequest, reply: FastifyReply) {
+    const { json, etag } = documentOf()
+    reply.header('etag', etag).header('cache-control', 'no-cache')
+    if (request.headers['if-none-match']?.includes(etag)) return reply.code(304).send()
+    return reply.type('application/json; charset=utf-8').send(json)
+  }
 
   app.get('/problems/:name', {
     config: { scope: 'none' },
@@ -87,6 +111,19 @@ export const openapiPlugin = fp<OpenapiOptions>(async (app, { version }) => {
     handler: (request) => problemTypeOf((request.params as { name: string }).name),
   })
 })
+
+/** Serialises the document once, when it is first requested: its routes need no key, and are as cheap as any other. */
+function createSerializedDocument(app: FastifyInstance) {
+  let document: { json: string; etag: string; yaml(): string } | undefined
+  return () => {
+    if (document) return document
+    const json = JSON.stringify(app.swagger())
+    const etag = `"${createHash('sha256').update(json).digest('base64url').slice(0, 22)}"`
+    let yaml: string | undefined
+    document = { json, etag, yaml: () => (yaml ??= app.swagger({ yaml: true })) }
+    return document
+  }
+}
 
 const ProblemType = Type.Object(
   {

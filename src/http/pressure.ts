@@ -1,11 +1,12 @@
 /**
  * Rejects requests with 503 while the event loop lags, before any work is done for them: a client can use an immediate
  * 503, but not a response that arrives after its timeout. Health probes are exempt because they report this condition;
- * the scopes `work` and `manage` are exempt because they reduce the load.
+ * the scopes `work` and `manage` are exempt because they reduce the load. The documentation needs no key, so it comes last.
  */
 import underPressure from '@fastify/under-pressure'
 import fp from 'fastify-plugin'
 import { REPEAT_LATER, SluiceError } from '../errors.ts'
+import { DOCS } from './route-contract.ts'
 import { addRouteGuard } from './route-guard.ts'
 
 export interface PressureOptions {
@@ -32,7 +33,8 @@ export const pressurePlugin = fp<PressureOptions>(async (app, { maxEventLoopDela
 
   app.addHook('onRoute', (route) => {
     const { scope = 'none' } = route.config ?? {}
-    if (scope === 'none' || scope === 'work' || scope === 'manage') return
+    const isDocumentation = route.url.startsWith(DOCS) || route.url === '/openapi.json'
+    if ((scope === 'none' && !isDocumentation) || scope === 'work' || scope === 'manage') return
     addRouteGuard(route, (_request, _reply, done) => {
       if (lagMs <= maxEventLoopDelayMs || performance.now() < enabledAt) return done()
       throw new SluiceError('OVERLOADED', {

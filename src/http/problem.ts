@@ -7,6 +7,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import { asSluiceError, type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
+import type { Refusals } from './refusals.ts'
 import { describeRequest } from './request-logging.ts'
 
 /** The codes of errors that Fastify and Node raise for bad requests. */
@@ -25,35 +26,37 @@ const frameworkErrors: Record<string, ErrorCode> = {
 const LINGER_MS = 500
 
 export interface ProblemOptions {
-  /** Logs failed requests here; `undefined` disables it. */
-  log: Logger | undefined
+  refusals: Refusals
 }
 
-export const problemPlugin = fp<ProblemOptions>(async (app, { log }) => {
+export const problemPlugin = fp<ProblemOptions>(async (app, { refusals }) => {
   const allowedMethods = collectMethods(app)
-  const sendProblem = createProblemSender(log)
+  const sendProblem = createProblemSender(refusals)
   app.setErrorHandler((error, request, reply) => sendProblem(toProblemError(error), request, reply))
 
   app.setNotFoundHandler((request, reply) => {
     const methods = allowedMethods(request.url)
-    if (methods.length === 0) return sendProblem(new SluiceError('ROUTE_NOT_FOUND'), request, reply)
+    // A route that serves files finds none under this path.
+    if (methods.length === 0 || methods.includes(request.method))
+      return sendProblem(new SluiceError('ROUTE_NOT_FOUND'), request, reply)
     reply.header('allow', methods.join(', '))
     return sendProblem(new SluiceError('METHOD_NOT_ALLOWED'), request, reply)
   })
 })
 
 /** For Fastify's `frameworkErrors`, such as a path that cannot be decoded. No route and no hook runs for these. */
-export function createFrameworkErrorHandler(log: Logger | undefined) {
-  const sendProblem = createProblemSender(log)
+export function createFrameworkErrorHandler(refusals: Refusals) {
+  const sendProblem = createProblemSender(refusals)
   return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('x-request-id', request.id)
     void sendProblem(toProblemError(error), request, reply)
   }
 }
 
-function createProblemSender(log: Logger | undefined) {
+function createProblemSender(refusals: Refusals) {
   return (error: SluiceError, request: FastifyRequest, reply: FastifyReply) => {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
+    const log = refusals.note(error.code)
     if (log) logFailure(log, error, problem, request)
     const { retryAfterS = defaultRetryAfterS(problem) } = error.details
     if (retryAfterS !== undefined) reply.header('retry-after', retryAfterS)
@@ -66,20 +69,24 @@ function createProblemSender(log: Logger | undefined) {
  * For Fastify's `clientErrorHandler`: Node could not parse a request, or its headers were too large or too slow. The
  * response has no `instance` and no X-Request-Id, since Fastify has seen no request.
  */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
+export function createClientErrorHandler(refusals: Refusals) {
+  return (error: NodeJS.ErrnoException, socket: Socket): void => {
+    if (error.code === 'ECONNRESET' || !socket.writable) {
+      socket.destroy()
+      return
+    }
+    const problem = toProblem(new SluiceError(frameworkErrors[error.code ?? ''] ?? 'BAD_HTTP'))
+    const { status, code } = problem
+    refusals.note(code as ErrorCode)?.info({ status, code, reason: error.code }, 'Request rejected')
+    const body = JSON.stringify(problem)
+    socket.end(
+      `HTTP/1.1 ${problem.status} ${problem.title}\r\nContent-Type: application/problem+json\r\n` +
+        `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    )
+    // Destroy sockets that the peer leaves open: otherwise a slow sender could keep one forever.
+    const linger = setTimeout(() => socket.destroy(), LINGER_MS)
+    socket.once('close', () => clearTimeout(linger))
   }
-  const problem = toProblem(new SluiceError(frameworkErrors[error.code ?? ''] ?? 'BAD_HTTP'))
-  const body = JSON.stringify(problem)
-  socket.end(
-    `HTTP/1.1 ${problem.status} ${problem.title}\r\nContent-Type: application/problem+json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  )
-  // Destroy sockets that the peer leaves open: otherwise a slow sender could keep one forever.
-  const linger = setTimeout(() => socket.destroy(), LINGER_MS)
-  socket.once('close', () => clearTimeout(linger))
 }
 
 function toProblemError(error: unknown): SluiceError {

@@ -11,6 +11,7 @@ import {
   GUARD_PROBLEMS,
   problemResponses,
   REDIS_PROBLEMS,
+  SluiceError,
   toProblem,
 } from '../errors.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
@@ -55,19 +56,17 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       response: {
         200: { ...LeasedJobs, description: 'The leased jobs.' },
         204: { type: 'null', description: 'No job was available.' },
-        ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
+        ...problemResponses(['QUEUE_NOT_FOUND', 'TOO_MANY_WAITS', ...PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
-      const signal = signalOf(reply)
-      const { jobs } = await dispatcher.take({ queue, max, leaseMs, worker }, wait * 1_000, signal)
+      const watch = wait === 0 ? reply.beginDelivery({ queue }) : reply.beginWait({ queue })
+      const { jobs } = await dispatcher.take({ queue, max, leaseMs, worker }, wait * 1_000, watch.signal)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
-      if (jobs.length === 0) return reply.code(204).send(null)
-      sendJobs(reply, '{', jobs, leaseMs, signal, deps)
-      return reply
+      return sendTaken(reply, watch, jobs, leaseMs, deps)
     },
   })
 
@@ -83,23 +82,25 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       response: {
         200: { ...SettleResponse, description: 'All jobs are settled.' },
         207: { ...SettleResponse, description: 'Some jobs are not settled; see `results`.' },
-        ...problemResponses(['QUEUE_NOT_FOUND', ...PROBLEMS]),
+        ...problemResponses(['QUEUE_NOT_FOUND', 'TOO_MANY_WAITS', ...PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const { items, next } = request.body
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker, queue } = next ?? {}
-      const signal = signalOf(reply)
+      const watched = queue === undefined ? {} : { queue }
+      const watch = wait === 0 ? reply.beginDelivery(watched) : reply.beginWait(watched)
       const { results, jobs } = await settler.settle(
         items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
         next && { request: { queue, max, leaseMs, worker }, waitMs: wait * 1_000 },
         request.access,
-        signal,
+        watch.signal,
       )
       setStatus(reply, results)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
-      sendJobs(reply, `{"results":${JSON.stringify(results.map(toResult))},`, jobs, leaseMs, signal, deps)
-      return reply
+      // The items are settled, so their results are sent even if the jobs may not be.
+      const rendered = handOut(reply, watch, jobs, leaseMs, deps) ?? ''
+      return sendJson(reply, `{"results":${JSON.stringify(results.map(toResult))},"jobs":[${rendered}]}`)
     },
   })
 
@@ -138,39 +139,49 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
   })
 }
 
-/** `prefix`: the beginning of the response. Jobs of a response that the client does not receive whole are given back. */
-function sendJobs(
+type ClientWatch = ReturnType<FastifyReply['beginWait']>
+
+/** Throws what `watch` refuses, or OVERLOADED. */
+function sendTaken(
   reply: FastifyReply,
-  prefix: string,
+  watch: ClientWatch,
   jobs: LeasedJob[],
   leaseMs: number,
-  signal: AbortSignal,
+  deps: LeaseRoutesDeps,
+): FastifyReply {
+  const rendered = handOut(reply, watch, jobs, leaseMs, deps)
+  const refusal = watch.refusal()
+  if (refusal) throw refusal
+  if (jobs.length === 0 || watch.signal.aborted) return reply.code(204).send(null)
+  if (rendered === undefined) throw new SluiceError('OVERLOADED', { outcome: 'not_executed' })
+  return sendJson(reply, `{"jobs":[${rendered}]}`)
+}
+
+/**
+ * The jobs as JSON, without brackets. `undefined`, and the jobs are given back: the client has gone, its key no longer
+ * permits them, or too many bytes wait for clients. They are also given back if the client does not receive them whole.
+ */
+function handOut(
+  reply: FastifyReply,
+  watch: ClientWatch,
+  jobs: LeasedJob[],
+  leaseMs: number,
   { dispatcher, renderLease }: LeaseRoutesDeps,
-): void {
-  const rendered = jobs.map((job) => renderLease(job, leaseMs)).join()
+): string | undefined {
   const [first] = jobs
-  if (first) onAbort(signal, () => dispatcher.giveBack(first, jobs))
-  reply.header('content-type', 'application/json; charset=utf-8').send(`${prefix}"jobs":[${rendered}]}`)
+  if (!first) return ''
+  const mayReceive = watch.canDeliver() && reply.request.access.canAccessQueue(first.queue)
+  const rendered = mayReceive ? jobs.map((job) => renderLease(job, leaseMs)).join() : undefined
+  if (rendered === undefined || !reply.canBuffer(rendered.length)) {
+    dispatcher.giveBack(first, jobs)
+    return undefined
+  }
+  watch.signal.addEventListener('abort', () => dispatcher.giveBack(first, jobs), { once: true })
+  return rendered
 }
 
-/** Calls `act` once, also if the signal was aborted before, which fires no further event. */
-function onAbort(signal: AbortSignal, act: () => void): void {
-  if (signal.aborted) act()
-  else signal.addEventListener('abort', act, { once: true })
-}
-
-/** Aborted when the client disconnects before it has received the whole response. */
-function signalOf({ raw, request }: FastifyReply): AbortSignal {
-  const controller = new AbortController()
-  const abort = () => controller.abort()
-  const { socket } = request.raw
-  raw.once('close', abort)
-  raw.once('finish', () => {
-    // Node also emits 'finish' when the last write failed.
-    if (socket.errored) abort()
-    else raw.removeListener('close', abort)
-  })
-  return controller.signal
+function sendJson(reply: FastifyReply, json: string): FastifyReply {
+  return reply.header('content-type', 'application/json; charset=utf-8').send(json)
 }
 
 function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): JobOutcome {

@@ -31,12 +31,19 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
       headers: EventHeaders,
       response: {
         ...eventStreamResponses,
-        ...problemResponses(['INVALID_NAME', 'QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses([
+          'INVALID_NAME',
+          'QUEUE_NOT_FOUND',
+          'TOO_MANY_WAITS',
+          ...GUARD_PROBLEMS,
+          ...REDIS_PROBLEMS,
+        ]),
       },
     },
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
+      const wait = reply.beginWait({ queue })
       await follower.follow({
         queue,
         lastEventId: request.headers['last-event-id'],
@@ -44,7 +51,7 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
           const counts = await registry.counts(queue)
           return { data: JSON.stringify({ queue, counts }), position, isOver: false }
         },
-        open: () => reply.openEventStream(),
+        open: () => reply.openEventStream(wait),
       })
     },
   })

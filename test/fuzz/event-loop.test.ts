@@ -86,10 +86,10 @@ async function best(request: Buffer, runs = RUNS, enoughMs = 0): Promise<Measure
 const post = (path: string, body: string) => {
   const length = Buffer.byteLength(body)
   return Buffer.from(
-    `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`,
+    `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`,
   )
 }
-const get = (path: string, headers = '') => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`)
+const get = (path: string, headers = '') => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`)
 
 /** As count pieces as fit between `before` and `after` in `limit` bytes. */
 function filled(

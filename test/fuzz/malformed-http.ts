@@ -5,8 +5,8 @@ import type { RawRequest } from './raw-socket.ts'
 const JOB = '{"queue":"raw","name":"n"}'
 
 export const post = (headers: string, body: string) =>
-  `POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n${body}`
-const get = (headers: string, path = '/health/live') => `GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`
+  `POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${headers}\r\n${body}`
+const get = (headers: string, path = '/health/live') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`
 const LENGTH = `Content-Length: ${JOB.length}\r\n`
 const chunked = (body: string, line = 'Transfer-Encoding: chunked\r\n') => post(line, body)
 const CHUNKS = `${JOB.length.toString(16)}\r\n${JOB}\r\n0\r\n\r\n`
@@ -70,10 +70,10 @@ export const malformed: Record<string, Malformed> = {
   'an absolute URL': { bytes: get('', 'http://evil.example/health/live'), statuses: [[200, 400, 404]] },
   'a path that begins with two slashes': { bytes: get('', '//evil.example/health/live'), statuses: [[404]] },
   'a path without a slash': { bytes: get('', 'health/live'), statuses: [[400, 404]] },
-  'the asterisk form': { bytes: 'OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n', statuses: [[404, 405]] },
+  'the asterisk form': { bytes: 'OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n', statuses: [[404, 405]] },
   'the asterisk form of GET': { bytes: get('', '*'), statuses: [[400, 404]] },
-  'CONNECT': { bytes: 'CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\n\r\n', statuses: [] },
-  'TRACE': { bytes: 'TRACE /health/live HTTP/1.1\r\nHost: x\r\n\r\n', statuses: [[404, 405]] },
+  'CONNECT': { bytes: 'CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n', statuses: [] },
+  'TRACE': { bytes: 'TRACE /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n', statuses: [[404, 405]] },
   'a method in small letters': { bytes: get('').replace('GET', 'get'), statuses: [[400]] },
   'a method of 10 kB': { bytes: get('').replace('GET', 'G'.repeat(10_000)), statuses: [[400]] },
   'HTTP/0.9': { bytes: 'GET /health/live\r\n\r\n', statuses: [[200, 400]] },

@@ -36,14 +36,14 @@ interface Slow {
   over?: string
 }
 
-const HEAD = 'POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
+const HEAD = 'POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n'
 
 const kinds: Record<string, Slow> = {
   'never sends anything': {},
   'sends half a line and stops': { first: 'GET /health/li' },
   'sends its first line byte by byte': { over: 'GET /'.padEnd(400, 'x') },
   'sends endless headers byte by byte': {
-    first: 'GET /health/live HTTP/1.1\r\nHost: x\r\n',
+    first: 'GET /health/live HTTP/1.1\r\nHost: localhost\r\n',
     over: 'X: y\r\n',
   },
   'stops before the end of its headers': { first: HEAD },
@@ -54,8 +54,8 @@ const kinds: Record<string, Slow> = {
     over: '1\r\nx\r\n',
   },
   'completes one request and then sends byte by byte': {
-    first: 'GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n',
-    over: 'GET / HTTP/1.1\r\nHost: x\r\n'.padEnd(400, 'X'),
+    first: 'GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n',
+    over: 'GET / HTTP/1.1\r\nHost: localhost\r\n'.padEnd(400, 'X'),
   },
 }
 
@@ -179,7 +179,7 @@ t.test('an event stream stays open for longer than the timeout', async (t) => {
   socket.on('close', () => {
     isOpen = false
   })
-  socket.write('GET /queues/q/events HTTP/1.1\r\nHost: x\r\n\r\n')
+  socket.write('GET /queues/q/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await eventually(() => text.includes('event: snapshot'))
   await sleep(3 * TIMEOUT_MS)
   t.ok(isOpen)

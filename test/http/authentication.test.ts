@@ -172,6 +172,47 @@ t.test('two API keys never share an idempotency key', async (t) => {
 })
 
 t.test(
+  'waiting for a result needs the scope read, which is checked before anything is enqueued',
+  async (t) => {
+    const { app, secrets } = await startAppWithKeys(t, redis, {
+      producer: { scopes: ['enqueue'] },
+      both: { scopes: ['enqueue', 'read'] },
+    })
+    const add = (url: string, jobId: string, headers = {}) => ({
+      ...{ url, headers },
+      body: { queue: 'q', name: 'n', opts: { jobId } },
+    })
+    const theirs = await call(app, secrets.both, add('/jobs', 'theirs'))
+    t.equal(theirs.status, 201)
+    for (const [url, headers] of [
+      ['/jobs?wait=1', {}],
+      ['/jobs', { prefer: 'wait=1' }],
+      ['/jobs', { prefer: 'respond-async, wait=1' }],
+    ] as const) {
+      for (const jobId of ['theirs', 'mine']) {
+        const refused = await call(app, secrets.producer, add(url, jobId, headers))
+        t.match(
+          refused,
+          { status: 403, body: { code: 'MISSING_SCOPE' } },
+          `${url} ${JSON.stringify(headers)}`,
+        )
+        t.match(refused.headers['www-authenticate'], /scope="read"/)
+      }
+    }
+    t.equal(await redis.client.exists(`${app.prefix}:q:mine`), 0, 'nothing was enqueued')
+    t.equal(
+      (await call(app, secrets.producer, add('/jobs?wait=0', 'mine'))).status,
+      201,
+      'without a wait it is',
+    )
+    t.match(await call(app, secrets.both, add('/jobs?wait=1', 'theirs')), {
+      status: 200,
+      body: { state: 'waiting', deduplicated: true },
+    })
+  },
+)
+
+t.test(
   '/health reveals no queue, address or recommendation to a caller without the scope manage',
   async (t) => {
     const { app, secrets } = await startAppWithKeys(t, redis, {

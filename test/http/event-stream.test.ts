@@ -4,6 +4,9 @@ import { connect, type Socket } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type Access, anonymous } from '../../src/auth/access.ts'
+import { createClientSockets } from '../../src/http/clients/client-sockets.ts'
+import { createSendBudget } from '../../src/http/clients/send-budget.ts'
+import { createWaits, waitsPlugin } from '../../src/http/clients/waits.ts'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
 import { eventually } from '../helpers/app.ts'
 
@@ -16,21 +19,40 @@ const GRACE_MS = 1_000
 
 const frameOf = (bytes: number) => `data: ${'x'.repeat(bytes)}\n\n`
 
-/** Replaces http/authentication.ts. */
-function allowAnonymous(app: FastifyInstance): void {
+/** The plugins that event streams need, with an authentication that lets everyone in. */
+async function prepare(
+  t: Test,
+  app: FastifyInstance,
+  options: { heartbeatMs: number; maxBufferedBytes: number },
+) {
   app.decorateRequest('access', null as unknown as Access)
   app.addHook('onRequest', async (request) => {
     request.access = anonymous
   })
+  const sockets = createClientSockets({ writeTimeoutMs: HOUR_MS, maxPipelined: 100 })
+  sockets.watch(app.server)
+  const waits = createWaits({
+    sockets,
+    isInForce: () => true,
+    maxPerConnection: 16,
+    maxPerKey: 1_000,
+    max: 1_000,
+  })
+  t.teardown(() => {
+    sockets.close()
+    waits.close()
+  })
+  await app.register(waitsPlugin, { waits })
+  const budget = createSendBudget(sockets, 4 * FLOOD_BYTES)
+  await app.register(eventStreamPlugin, { ...options, sockets, budget })
 }
 
 async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536 } = {}) {
   const app = Fastify({ logger: false })
-  allowAnonymous(app)
-  await app.register(eventStreamPlugin, { heartbeatMs, maxBufferedBytes })
+  await prepare(t, app, { heartbeatMs, maxBufferedBytes })
   const opened: { stream: EventStream; raw: ServerResponse }[] = []
   app.get('/events', (_, reply) => {
-    opened.push({ stream: reply.openEventStream(), raw: reply.raw })
+    opened.push({ stream: reply.openEventStream(reply.beginWait()), raw: reply.raw })
   })
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as { port: number }
@@ -179,13 +201,14 @@ t.test('onClose reports once that the service has ended the stream', async (t) =
 
 t.test('a stream that opens after its client has gone is closed immediately', async (t) => {
   const app = Fastify({ logger: false })
-  allowAnonymous(app)
-  await app.register(eventStreamPlugin, { heartbeatMs: 20, maxBufferedBytes: 65_536 })
+  await prepare(t, app, { heartbeatMs: 20, maxBufferedBytes: 65_536 })
   let stream: EventStream | undefined
   let arrived = false
   app.get('/events', (request, reply) => {
     arrived = true
-    request.raw.socket.once('close', () => setImmediate(() => (stream = reply.openEventStream())))
+    request.raw.socket.once('close', () =>
+      setImmediate(() => (stream = reply.openEventStream(reply.beginWait()))),
+    )
     reply.hijack()
   })
   await app.listen({ host: '127.0.0.1', port: 0 })

@@ -3,9 +3,10 @@ import Fastify from 'fastify'
 import t from 'tap'
 import { type ErrorCode, errorTable, SluiceError } from '../../src/errors.ts'
 import { problemPlugin } from '../../src/http/problem.ts'
+import { createRefusals } from '../../src/http/refusals.ts'
 
 const app = Fastify()
-await app.register(problemPlugin, { log: undefined })
+await app.register(problemPlugin, { refusals: createRefusals(undefined) })
 app.get('/throw/:code', async (request) => {
   throw new SluiceError((request.params as { code: ErrorCode }).code)
 })

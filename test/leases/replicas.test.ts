@@ -151,7 +151,7 @@ t.test('takes of large data stop early; jobs that do not reach the client whole 
   const body = '{"max":20}'
   const head = [
     'POST /queues/q/leases HTTP/1.1',
-    'Host: x',
+    'Host: localhost',
     'Content-Type: application/json',
     `Content-Length: ${body.length}`,
   ]

@@ -163,7 +163,7 @@ t.test('a client that does not read is disconnected, and others continue', async
   app.http.server.on('connection', (socket) => sockets.push(socket))
   const slow = connect(Number(port), '127.0.0.1')
   slow.on('error', () => {})
-  slow.write('GET /queues/q/events HTTP/1.1\r\nHost: x\r\n\r\n')
+  slow.write('GET /queues/q/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await eventually(async () => (await subscribers(app)) === 2)
   slow.pause()
   const served = sockets.find(({ remotePort }) => remotePort === slow.localPort)!

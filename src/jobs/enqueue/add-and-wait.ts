@@ -3,10 +3,10 @@
  * finishes at once and is removed.
  */
 
-import type { CachedJob } from '../status/cache-entry.ts'
+import type { CachedJob, Found } from '../status/cache-entry.ts'
 import { etagOf, resourceOfNewJob } from '../status/job-resource.ts'
 import type { Until } from '../status/polling.ts'
-import type { Waiters } from '../status/waiting/waiters.ts'
+import type { Wait, Waiters } from '../status/waiting/waiters.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'
@@ -21,15 +21,15 @@ export interface AddAndWaitRequest {
   job: NewJob
   until: Until
   waitMs: number
-  /** Receives the function to call when the client disconnects. It ends the wait; the job stays. */
-  onWait(leave: () => void): void
+  /** Ends the wait, for example when the client disconnects; the job stays. */
+  signal: AbortSignal
 }
 
 /** Rejects as `Enqueuer.add` does; never once the job is stored. */
 export type AddAndWait = (request: AddAndWaitRequest) => Promise<AddAndWaitResult>
 
 export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWait {
-  return async function addAndWait({ job, until, waitMs, onWait }) {
+  return async function addAndWait({ job, until, waitMs, signal }) {
     const key = job.opts.jobId ?? enqueuer.newKey()
     // If Redis is unreachable, the enqueue rejects with a better error, which has an outcome.
     const expected = await waiters.expect({ queue: job.queue, key }).catch(() => undefined)
@@ -44,16 +44,25 @@ export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWa
         known,
         waitMs,
       })
-      onWait(() => {
-        wait.leave()
-        expected?.release()
-      })
-      const found = await wait.result.catch(() => undefined)
+      const found = await resultOf(wait, signal)
       return { enqueued, job: found?.job }
     } finally {
       expected?.release()
     }
   }
+}
+
+/** `undefined`: the job cannot be read, or the wait was ended. */
+function resultOf({ result, leave }: Wait, signal: AbortSignal): Promise<Found | undefined> {
+  return new Promise((resolve) => {
+    const end = () => {
+      leave()
+      resolve(undefined)
+    }
+    if (signal.aborted) return end()
+    signal.addEventListener('abort', end, { once: true })
+    result.then(resolve, () => resolve(undefined))
+  })
 }
 
 /** The resource of a job that was created, not deduplicated. */

@@ -71,7 +71,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       summary: 'Enqueue a job',
       description:
         'Responds after Redis has stored the job. With `wait`, or `Prefer: wait=N`, responds when the job has finished or the ' +
-        'time is up. Disconnecting does not cancel the job.',
+        'time is up; the API key then needs the scope `read` too. Disconnecting does not cancel the job.',
       tags: ['jobs'],
       querystring: AddQuery,
       headers: AddHeaders,
@@ -88,6 +88,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
           'INVALID_NAME',
           'INVALID_OPTION',
           'QUEUE_NOT_FOUND',
+          'TOO_MANY_WAITS',
           ...ENQUEUE_PROBLEMS,
           ...GUARD_PROBLEMS,
           ...BODY_PROBLEMS,
@@ -100,8 +101,16 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       assertQueueAccess(request.access, job.queue)
       const wait = waitOf(request, reply)
       if (!wait) return enqueuer.add(job).then((enqueued) => describeEnqueued(reply, enqueued, job))
-      const onWait = (leave: () => void) => reply.raw.once('close', leave)
-      return addAndWait({ job, ...wait, onWait }).then((result) => sendAfterWait(reply, result, job))
+      reply.requireScope('read')
+      const watch = reply.beginWait({ queue: job.queue, scope: 'read' })
+      return addAndWait({ job, ...wait, signal: watch.signal }).then((result) =>
+        // The job is stored, so a key that was revoked meanwhile gets its id, as without a wait.
+        sendAfterWait(
+          reply,
+          watch.canDeliver() ? result : { enqueued: result.enqueued, job: undefined },
+          job,
+        ),
+      )
     },
   })
 

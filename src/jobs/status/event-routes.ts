@@ -35,17 +35,18 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
       headers: EventHeaders,
       response: {
         ...eventStreamResponses,
-        ...problemResponses(['JOB_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses(['JOB_NOT_FOUND', 'TOO_MANY_WAITS', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
       const ref = parseJobId(request.params.id, defaultQueue)
       if (!ref || !request.access.canAccessQueue(ref.queue)) throw new SluiceError('JOB_NOT_FOUND')
+      const wait = reply.beginWait({ queue: ref.queue })
       const outcome = await follower.follow({
         ...ref,
         lastEventId: request.headers['last-event-id'],
         snapshot: (subscribedAt) => readSnapshot(ref, subscribedAt),
-        open: () => reply.openEventStream(),
+        open: () => reply.openEventStream(wait),
       })
       if (outcome === 'over') return reply.code(204).send(null)
     },

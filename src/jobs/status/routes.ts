@@ -55,7 +55,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       response: {
         200: { description: 'The job.', headers: polled, ...jsonOf(Job) },
         304: { description: 'Unchanged since the ETag in If-None-Match.', headers: polled, type: 'null' },
-        ...problemResponses(['JOB_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
+        ...problemResponses(['JOB_NOT_FOUND', 'TOO_MANY_WAITS', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]),
       },
     },
     // Not async: a cached job is sent without a promise.
@@ -77,9 +77,9 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
   })
 
   function waitFor(request: FastifyRequest, reply: FastifyReply, wait: WaitRequest): Promise<void> {
+    const watch = reply.beginWait({ queue: wait.ref.queue })
     const { result, leave } = waiters.wait({ ...wait, etag: request.headers['if-none-match'] })
-    reply.raw.on('close', leave)
-    return result.then((found) => sendJob(request, reply, found, clock))
+    return watch.until(result, leave).then((found) => sendJob(request, reply, found, clock))
   }
 
   app.get('/jobs', {

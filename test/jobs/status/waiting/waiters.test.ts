@@ -215,8 +215,8 @@ t.test('a request is dropped at once when its client disconnects, and its job go
     const body = '{"queue":"q","name":"n"}'
     socket.write(
       i % 2 === 0
-        ? 'GET /jobs/q:a?wait=25 HTTP/1.1\r\nHost: x\r\n\r\n'
-        : `POST /jobs?wait=25 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+        ? 'GET /jobs/q:a?wait=25 HTTP/1.1\r\nHost: localhost\r\n\r\n'
+        : `POST /jobs?wait=25 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     )
     return socket
   })
