@@ -66,7 +66,7 @@ export function adviseOnSubscriptions(
       queue,
       sentence:
         `The subscription of ${queue} ${reason}. See GET /queues/${queue}/subscription; ` +
-        'repeat its PUT once the endpoint works again.',
+        'repeat its PUT once the cause is removed.',
     }),
   )
   return problem === undefined ? advice : [{ level: 'warn', sentence: problem }, ...advice]

@@ -8,7 +8,7 @@
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
 import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
-import type { SluiceError } from '../../errors.ts'
+import { errorTable, type SluiceError } from '../../errors.ts'
 import type { DeliveryResult, WebhookClient } from '../endpoints/webhook-client.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { createDeliveryIntake } from './delivery-intake.ts'
@@ -26,6 +26,8 @@ import { judge } from './verdict.ts'
 export interface DeliveryWorker {
   readonly subscription: Subscription
   stats(): DeliveryWorkerStats
+  /** Why no jobs can be taken from the queue, for people; `undefined`: they can. */
+  takeError(): string | undefined
   /** Takes nothing more. Resolves when every delivery is settled, or was given back after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
@@ -87,11 +89,19 @@ export function createDeliveryWorker(
     hasCapacity: () => capacity(0) > 0,
     pauseMs: breaker.pauseMs,
     onTaken(taken) {
+      takeError = undefined
       begin(taken.jobs)
       if (taken.isLimitRevised) deps.onChanged(queue)
     },
+    onFailed({ code, message }) {
+      takeError = errorTable[code].retryable ? undefined : message
+      // The key with the wrong type may be that of the subscription.
+      if (code === 'QUEUE_DAMAGED') deps.onChanged(queue)
+    },
   })
   let isStopping = false
+  /** Why the latest take failed for good. */
+  let takeError: string | undefined
   let onIdle = () => {}
 
   const inFlight = () => ongoing.count() + batcher.count()
@@ -149,7 +159,7 @@ export function createDeliveryWorker(
 
   intake.fill()
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
-  return { subscription, stats, stop }
+  return { subscription, stats, takeError: () => takeError, stop }
 }
 
 /** What to settle instead of the deliveries that were refused. */

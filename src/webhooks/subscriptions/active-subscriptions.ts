@@ -110,7 +110,7 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
   function troubles(): SubscriptionTrouble[] {
     return [...known.values()].flatMap((stored) => {
       const { queue } = stored
-      const reason = troubleOf(stored, workers.get(queue)?.stats())
+      const reason = troubleOf(stored, workers.get(queue))
       return reason === undefined ? [] : [{ queue, reason }]
     })
   }
@@ -130,7 +130,7 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
       const { queue } = stored
       // Another process has just written it, and this one has not read it yet.
       if (known.get(queue)?.revision !== stored.revision) return undefined
-      return troubleOf(stored, workers.get(queue)?.stats())
+      return troubleOf(stored, workers.get(queue))
     },
     stats() {
       const malformed = [...known.values()].filter(isMalformed).length

@@ -144,7 +144,7 @@ function existing(stored: StoredSubscription | undefined): Subscription {
   if (!stored) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
   if (!isMalformed(stored)) return stored
   const detail =
-    `The subscription of ${stored.queue} is malformed in Redis, since ${stored.problem}. ` +
+    `The subscription of ${stored.queue} is malformed in Redis: ${stored.problem}. ` +
     'Replace it with PUT, or remove it with DELETE.'
   throw new SluiceError('SUBSCRIPTION_MALFORMED', { detail, outcome: 'not_executed' })
 }

@@ -29,16 +29,21 @@ export function planWorker(
   return { stop: isRunning, start: isServable && next.paused === null && !isStopping }
 }
 
+interface RunningWorker {
+  stats(): Pick<EndpointStats, 'failing' | 'lastError'>
+  takeError(): string | undefined
+}
+
 /**
  * Why a subscription delivers nothing, or fails: a predicate for "The subscription of emails …". `undefined`:
  * it delivers.
  */
-export function troubleOf(
-  stored: StoredSubscription,
-  stats: Pick<EndpointStats, 'failing' | 'lastError'> | undefined,
-): string | undefined {
-  if (isMalformed(stored)) return `sends nothing: it is malformed in Redis, since ${stored.problem}`
+export function troubleOf(stored: StoredSubscription, worker: RunningWorker | undefined): string | undefined {
+  if (isMalformed(stored)) return `sends nothing: it is malformed in Redis: ${stored.problem}`
   if (stored.paused) return `is paused: ${stored.paused.reason}`
+  const takeError = worker?.takeError()
+  if (takeError !== undefined) return `takes no jobs: ${takeError}`
+  const stats = worker?.stats()
   if (stats) return stats.failing ? `fails: ${stats.lastError}` : undefined
   // Only a subscription that could not be unsealed has neither a pause nor a worker.
   if (!hasOldSeals(stored))

@@ -149,6 +149,7 @@ function openIntake(hasCapacity: () => boolean = () => true, pauseMs = () => 0) 
     hasCapacity,
     pauseMs,
     onTaken: (result) => taken.push(result),
+    onFailed: () => {},
   })
   return { intake, takes, taken }
 }

@@ -58,13 +58,19 @@ t.test('while the service stops no worker starts', async (t) => {
 })
 
 t.test('a subscription is reported when it is paused, cannot be unsealed or fails', async (t) => {
-  const healthy = { failing: false, lastError: 'answered 500 in 1 ms' }
+  const stats = { failing: false, lastError: 'answered 500 in 1 ms' }
+  const healthy = { stats: () => stats, takeError: (): string | undefined => undefined }
   t.equal(troubleOf(subscription({ paused }), undefined), 'is paused: answered 410 in 3 ms')
   t.match(troubleOf(subscription(), undefined), /^sends nothing: .* another SECRET/)
   t.match(troubleOf(subscription({ headers: { a: 'old' } }), undefined), /WEBHOOK_OPEN_OLD_SEALS/)
-  t.equal(troubleOf(subscription(), { ...healthy, failing: true }), 'fails: answered 500 in 1 ms')
+  t.equal(
+    troubleOf(subscription(), { ...healthy, stats: () => ({ ...stats, failing: true }) }),
+    'fails: answered 500 in 1 ms',
+  )
   t.equal(troubleOf(subscription(), healthy), undefined)
-  t.equal(troubleOf(malformed, undefined), 'sends nothing: it is malformed in Redis, since it is not JSON')
+  const damaged = { ...healthy, takeError: () => 'A key has the wrong type' }
+  t.equal(troubleOf(subscription(), damaged), 'takes no jobs: A key has the wrong type')
+  t.equal(troubleOf(malformed, undefined), 'sends nothing: it is malformed in Redis: it is not JSON')
 })
 
 t.test('a failed refresh is retried soon; only with other replicas is a good one repeated', async (t) => {
