@@ -1,7 +1,6 @@
 /**
- * The table of every error that a client can see: code, status, whether repeating can help, and what to do.
- * The domain throws `new SluiceError('JOB_NOT_FOUND', …)`; `http/problem.ts` sends it as a problem (RFC 9457). Any other
- * error is a bug and becomes INTERNAL: a 500 without details, and one line in the log.
+ * Every error that a client can see: code, status, whether repeating can help, and what to do. The domain throws it as a
+ * SluiceError; `http/problem.ts` sends it as a problem (RFC 9457). Any other error is a bug: a 500 without details.
  */
 import { type Static, Type } from 'typebox'
 
@@ -107,6 +106,7 @@ export const errorTable = {
     'The queue has no subscription',
     'Create one with PUT /queues/{queue}/subscription.',
   ),
+  SUBSCRIPTION_MALFORMED: row(409, 'The stored subscription is malformed', 'PUT it again, or DELETE it.'),
   TOO_MANY_SUBSCRIPTIONS: row(409, 'The limit of subscriptions is reached', 'Delete one that is not needed.'),
   WRONG_STATE: row(409, 'The state of the job does not allow this', 'Check it with GET /jobs/{id}.'),
   INVALID_LEASE: row(

@@ -1,5 +1,5 @@
 /** Settings of queues, of enqueueing, and of workers over HTTP. */
-import { DAY_MS, integer, text } from './setting-types.ts'
+import { DAY_MS, flag, integer, text } from './setting-types.ts'
 
 export const queueSettings = {
   QUEUE_PREFIX: text(
@@ -89,10 +89,21 @@ export const workerSettings = {
     100_000,
   ),
   WEBHOOK_MAX_RESPONSE: integer(
-    "Most bytes of an endpoint's response that are kept as the job's result. A longer response is cut off; its status still counts.",
+    "Longest body of an endpoint's response that is kept as the job's result, bytes. Of a longer one only the status counts.",
     262_144,
     0,
     16_777_216,
+  ),
+  WEBHOOK_MAX_SUBSCRIPTIONS: integer(
+    'Most subscriptions; a new one above it is refused with TOO_MANY_SUBSCRIPTIONS, and more in Redis are not delivered. ' +
+      'Each follows the events of its queue (EVENTS_MAX_QUEUES).',
+    1_000,
+    1,
+    100_000,
+  ),
+  WEBHOOK_OPEN_OLD_SEALS: flag(
+    'For the upgrade from 0.1.0: open the secrets and header values that it sealed, and seal them again, bound to their queue ' +
+      'and URL. Start once with it, then remove it: while it is set, who can write to Redis can have old seals sent elsewhere.',
   ),
   WEBHOOK_PAUSE_AFTER: integer(
     'A subscription whose deliveries have all failed for this long is paused, ms; 0: never.',

@@ -1,8 +1,10 @@
 /** The feature `webhooks`: delivers the jobs of a queue to the URL of its subscription. Optional. */
 import { Type } from 'typebox'
 import type { Advice, FeatureDefinition, SharedParts } from '../feature.ts'
-import { createAddressGuard } from './delivery/address-guard.ts'
-import { createWebhookClient } from './delivery/webhook-client.ts'
+import type { DeliveryClock } from './delivery/delivery-record.ts'
+import { createAddressGuard } from './endpoints/address-guard.ts'
+import { createNameResolver } from './endpoints/name-resolver.ts'
+import { createWebhookClient, type WebhookClient } from './endpoints/webhook-client.ts'
 import { webhookRoutes } from './subscriptions/routes.ts'
 import { createVault } from './subscriptions/secret-vault.ts'
 import { createSubscriptionCheck } from './subscriptions/subscription-check.ts'
@@ -13,32 +15,38 @@ export const webhookFeature: FeatureDefinition = {
   name: 'webhooks',
   isOptional: true,
   create(parts) {
-    const { config } = parts
-    const guard = createAddressGuard(config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''))
+    const { config, log } = parts
+    const clock = { nowMs: Date.now }
+    const guard = createAddressGuard({
+      allowCidrs: config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''),
+      lookup: createNameResolver().lookup,
+      onRefused: (name, reason) => log.warn({ name, reason }, 'Webhook name refused'),
+    })
     const client = createWebhookClient({ guard, maxResponseBytes: config.WEBHOOK_MAX_RESPONSE })
-    const subscriptions = createSubscriptions(parts, client)
+    const subscriptions = createSubscriptions(parts, client, clock)
     return {
       async routes(http) {
-        await http.register(webhookRoutes, { subscriptions, check: createSubscriptionCheck(guard) })
+        await http.register(webhookRoutes, { subscriptions, check: createSubscriptionCheck(guard), clock })
       },
       start: subscriptions.start,
       stop: subscriptions.stop,
       close: client.close,
       stats: { webhooks: { schema: Webhooks, read: subscriptions.stats } },
-      advice: () => adviseOnSubscriptions(subscriptions.troubles()),
+      advice: () => adviseOnSubscriptions(subscriptions.troubles(), subscriptions.problem()),
     }
   },
 }
 
-function createSubscriptions(parts: SharedParts, client: ReturnType<typeof createWebhookClient>) {
+function createSubscriptions(parts: SharedParts, webhookClient: WebhookClient, clock: DeliveryClock) {
   const { config, keyspace, gateway, dispatcher, stalledRecovery, statusCache } = parts
   return createSubscriptionManager({
     keyspace,
     dispatcher,
-    webhookClient: client,
+    webhookClient,
+    clock,
     log: parts.log,
-    store: createSubscriptionStore(keyspace, gateway),
-    vault: createVault(parts.secrets),
+    store: createSubscriptionStore(keyspace, gateway, config.WEBHOOK_MAX_SUBSCRIPTIONS),
+    vault: createVault(parts.secrets, { opensOldSeals: config.WEBHOOK_OPEN_OLD_SEALS }),
     onLeased: stalledRecovery.noteLeased,
     onWrite: statusCache.forget,
     maxInFlight: config.WEBHOOK_MAX_IN_FLIGHT,
@@ -48,23 +56,35 @@ function createSubscriptions(parts: SharedParts, client: ReturnType<typeof creat
   })
 }
 
-export function adviseOnSubscriptions(troubles: { queue: string; reason: string }[]): Advice[] {
-  return troubles.map(({ queue, reason }) => ({
-    level: 'warn',
-    queue,
-    sentence:
-      `The subscription of ${queue} ${reason}. See GET /queues/${queue}/subscription; ` +
-      'repeat its PUT once the endpoint works again.',
-  }))
+export function adviseOnSubscriptions(
+  troubles: { queue: string; reason: string }[],
+  problem?: string,
+): Advice[] {
+  const advice = troubles.map(
+    ({ queue, reason }): Advice => ({
+      level: 'warn',
+      queue,
+      sentence:
+        `The subscription of ${queue} ${reason}. See GET /queues/${queue}/subscription; ` +
+        'repeat its PUT once the cause is removed.',
+    }),
+  )
+  return problem === undefined ? advice : [{ level: 'warn', sentence: problem }, ...advice]
 }
 
 const Webhooks = Type.Object(
   {
     subscriptions: Type.Integer({ description: 'Queues whose jobs are delivered to a URL.' }),
+    malformed: Type.Integer({ description: 'Subscriptions that are malformed in Redis and not delivered.' }),
+    refused: Type.Integer({ description: 'New subscriptions refused because of WEBHOOK_MAX_SUBSCRIPTIONS.' }),
     inFlight: Type.Integer({ description: 'Deliveries in flight.' }),
     delivered: Type.Integer({ description: 'Deliveries answered with 2xx.' }),
     retried: Type.Integer({
       description: 'Deliveries that failed and are retried by the backoff of their jobs.',
+    }),
+    postponed: Type.Integer({
+      description:
+        'Deliveries that could not start, such as while DNS did not respond; they used no attempt.',
     }),
     failed: Type.Integer({ description: 'Deliveries that failed their jobs for good.' }),
   },

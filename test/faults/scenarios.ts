@@ -45,6 +45,6 @@ export const missing: { id: string; fault: string; why: string }[] = [
   {
     id: 'F3',
     fault: 'webhooks to addresses that are not the public internet (SSRF)',
-    why: 'a test: test/webhooks/delivery/address-guard.test.ts',
+    why: 'a test: test/webhooks/endpoints/address-guard.test.ts',
   },
 ]

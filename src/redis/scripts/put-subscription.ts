@@ -6,13 +6,7 @@ import type { Redis } from 'ioredis'
 import type { Keyspace } from '../keyspace.ts'
 import { loadScript, runScript } from './run-script.ts'
 
-/**
- * Field of the subscription's hash with its JSON; the field beside it, `revision`, is also read by the take
- * script.
- */
-export const SUBSCRIPTION_FIELD = 'subscription'
-
-/** `expected`: the subscription must not exist. */
+/** `expected`: the subscription must not exist, or have no revision. */
 export const NO_REVISION = ''
 /** `expected`: write in any case. */
 export const ANY_REVISION = '*'

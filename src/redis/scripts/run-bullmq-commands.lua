@@ -33,7 +33,8 @@ if KEYS[2] then
   for i = 5, #check do redis.call('ZREM', limit.key, check[i]) end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', '(' .. check[1])
   limit.capacity = tonumber(check[3]) - redis.call('ZCARD', limit.key)
-  limit.isRevised = redis.call('HGET', KEYS[3], 'revision') ~= check[4]
+  -- Also true for a key of another type, whose error differs from any revision.
+  limit.isRevised = redis.pcall('HGET', KEYS[3], 'revision') ~= check[4]
 end
 
 local function run(fn, keys, args)

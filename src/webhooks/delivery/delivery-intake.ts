@@ -6,7 +6,9 @@
  *   paused  → idle when the timer fires
  *   stopped final
  */
+
 import type { TakeResult } from '../../dispatch/leased-job.ts'
+import { asSluiceError, type SluiceError } from '../../errors.ts'
 
 export interface DeliveryIntake {
   /** Takes jobs if the worker has capacity and no take is in progress. */
@@ -25,6 +27,7 @@ export interface DeliveryIntakeDeps {
   pauseMs(): number
   /** Called with the result of each take, also with one that arrives after `stop`. */
   onTaken(taken: TakeResult): void
+  onFailed(error: SluiceError): void
 }
 
 /** Delay after a failed take, or one that found its subscription changed. */
@@ -35,6 +38,7 @@ export function createDeliveryIntake({
   hasCapacity,
   pauseMs,
   onTaken,
+  onFailed,
 }: DeliveryIntakeDeps): DeliveryIntake {
   let taking: AbortController | undefined
   let timer: NodeJS.Timeout | undefined
@@ -52,8 +56,9 @@ export function createDeliveryIntake({
       const taken = await take(taking.signal)
       onTaken(taken)
       if (taken.isLimitRevised) pause(RETRY_MS)
-    } catch {
+    } catch (error) {
       pause(RETRY_MS)
+      onFailed(asSluiceError(error))
     } finally {
       taking = undefined
     }

@@ -4,9 +4,9 @@
  */
 import { hash } from 'node:crypto'
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
+import type { DeliveryRequest } from '../endpoints/webhook-client.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { sign } from './signature.ts'
-import type { DeliveryRequest } from './webhook-client.ts'
 
 /** `nowMs`, since 1970, dates the request and selects the secrets that have not expired. */
 export function buildDeliveryRequest(

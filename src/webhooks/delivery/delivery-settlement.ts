@@ -2,8 +2,8 @@
 import type { JobOutcome } from '../../bullmq/job-outcome.ts'
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
 import type { Settlement } from '../../dispatch/worker-commands.ts'
+import type { DeliveryResult } from '../endpoints/webhook-client.ts'
 import type { Verdict } from './verdict.ts'
-import type { DeliveryResult } from './webhook-client.ts'
 
 export interface EndedDelivery extends Settlement {
   lease: LeasedJob
@@ -28,6 +28,7 @@ function toOutcome(verdict: Verdict): JobOutcome {
     case 'complete':
       return { outcome: 'complete', result: verdict.result }
     case 'gone':
+    case 'postpone':
       return { outcome: 'release' }
     default: {
       const { kind, reason: message } = verdict
@@ -37,8 +38,12 @@ function toOutcome(verdict: Verdict): JobOutcome {
   }
 }
 
-/** `undefined` for a job that is delivered at the first attempt: its log would repeat what the job shows. */
+/**
+ * `undefined` for a job that is delivered at the first attempt: its log would repeat what the job shows. Also for a delivery
+ * that could not start: no attempt limits how often that happens.
+ */
 function logMessage(attemptsMade: number, result: DeliveryResult, verdict: Verdict): string | undefined {
+  if (verdict.kind === 'postpone') return undefined
   if (verdict.kind !== 'complete') return verdict.reason
   return attemptsMade === 0 ? undefined : `answered ${result.status} in ${result.ms} ms`
 }

@@ -1,7 +1,7 @@
 /**
- * Limits how many deliveries this process has in flight. Half of the slots are divided evenly among the queues
- * in use and reserved for them, so that an endpoint that never responds cannot starve the others; the other
- * half goes to the first queue that asks.
+ * Limits how many deliveries this process has in flight. Half of the slots are common: they go to the first queue that
+ * asks. Of the other half each queue may use an even share, at least one slot, so that an endpoint that never responds
+ * cannot starve the others.
  */
 export interface DeliverySlots {
   /**
@@ -30,18 +30,22 @@ interface QueueUsage {
 
 export function createDeliverySlots(total: number): DeliverySlots {
   const queues = new Map<string, QueueUsage>()
+  const commonSlots = total - Math.floor(total / 2)
+  /** The queues with slots in use. */
+  const busy = new Set<QueueUsage>()
   /** The callbacks of holders that got fewer slots than they wanted. */
   const starved = new Map<SlotHolder, () => void>()
   let inUse = 0
 
   function freeFor(own: QueueUsage): number {
-    const reserved = Math.floor(total / 2 / queues.size)
-    let reservedForOthers = 0
-    for (const other of queues.values()) {
-      if (other !== own) reservedForOthers += Math.max(0, reserved - other.inUse)
-    }
     const free = total - inUse
-    return Math.max(0, Math.min(free, reserved - own.inUse), free - reservedForOthers)
+    // Every holder that waits asks again when a slot is free, and most find none.
+    if (free === 0) return 0
+    const share = Math.max(1, Math.floor(total / 2 / queues.size))
+    let commonFree = commonSlots
+    for (const { inUse } of busy) commonFree -= Math.max(0, inUse - share)
+    // After more queues have joined, the share is smaller than what some of them use.
+    return Math.min(free, Math.max(0, share - own.inUse) + Math.max(0, commonFree))
   }
 
   function removeIfUnused(queue: string, usage: QueueUsage): void {
@@ -57,6 +61,7 @@ export function createDeliverySlots(total: number): DeliverySlots {
         const got = Math.min(Math.max(0, wanted), freeFor(own))
         inUse += got
         own.inUse += got
+        if (own.inUse > 0) busy.add(own)
         if (got < wanted) starved.set(holder, onFree)
         return got
       },
@@ -64,6 +69,7 @@ export function createDeliverySlots(total: number): DeliverySlots {
         if (count === 0) return
         inUse -= count
         own.inUse -= count
+        if (own.inUse === 0) busy.delete(own)
         removeIfUnused(queue, own)
         const callbacks = [...starved.values()]
         starved.clear()

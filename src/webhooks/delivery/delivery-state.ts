@@ -16,13 +16,9 @@ export function deliveryCapacity(concurrency: number, inFlight: number, endpoint
   return Math.min(concurrency - inFlight, endpointCapacity, BATCH_MAX)
 }
 
-/** Whether an endpoint has failed for so long that its subscription is paused. `pauseAfterMs` of 0: never. */
-export function hasFailedTooLong(
-  failingSinceMs: number | undefined,
-  pauseAfterMs: number,
-  nowMs: number,
-): failingSinceMs is number {
-  return pauseAfterMs > 0 && failingSinceMs !== undefined && nowMs - failingSinceMs >= pauseAfterMs
+/** Whether an endpoint that has failed for `failingMs` is to be paused. `pauseAfterMs` of 0: never. */
+export function hasFailedTooLong(failingMs: number | undefined, pauseAfterMs: number): failingMs is number {
+  return pauseAfterMs > 0 && failingMs !== undefined && failingMs >= pauseAfterMs
 }
 
 /** The delivery to settle instead of a refused one; `undefined`: no other outcome can succeed. */

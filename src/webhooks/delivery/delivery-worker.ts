@@ -8,7 +8,8 @@
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
 import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
-import type { SluiceError } from '../../errors.ts'
+import { errorTable, type SluiceError } from '../../errors.ts'
+import type { DeliveryResult, WebhookClient } from '../endpoints/webhook-client.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { createDeliveryIntake } from './delivery-intake.ts'
 import { createDeliveryRecord, type DeliveryRecordDeps, type DeliveryRecordStats } from './delivery-record.ts'
@@ -21,11 +22,12 @@ import { createOngoingDeliveries } from './ongoing-deliveries.ts'
 import { createSettlementBatcher } from './settlement-batcher.ts'
 import { createSlotReservations } from './slot-reservations.ts'
 import { judge } from './verdict.ts'
-import type { DeliveryResult, WebhookClient } from './webhook-client.ts'
 
 export interface DeliveryWorker {
   readonly subscription: Subscription
   stats(): DeliveryWorkerStats
+  /** Why no jobs can be taken from the queue, for people; `undefined`: they can. */
+  takeError(): string | undefined
   /** Takes nothing more. Resolves when every delivery is settled, or was given back after `graceMs`. */
   stop(graceMs: number): Promise<void>
 }
@@ -57,7 +59,7 @@ export function createDeliveryWorker(
   concurrencyLimit: ConcurrencyLimit,
   deps: DeliveryWorkerDeps,
 ): DeliveryWorker {
-  const { dispatcher, onLeased, onWrite, log } = deps
+  const { dispatcher, onLeased, onWrite, log, clock } = deps
   const { queue, concurrency, timeoutMs } = subscription
   const leaseMs = timeoutMs + LEASE_MARGIN_MS
   const breaker = createEndpointBreaker()
@@ -67,7 +69,7 @@ export function createDeliveryWorker(
   const ongoing = createOngoingDeliveries({ send: createSend(subscription, unsealed, deps), onEnd })
   const batcher = createSettlementBatcher({
     settle,
-    isLeased: ({ lease }) => lease.takenAtMs + leaseMs > Date.now(),
+    isLeased: ({ lease }) => lease.takenAtMs + leaseMs > clock.nowMs(),
     onBatchEnd: reservations.returnUnused,
     onAdvance() {
       if (inFlight() === 0) onIdle()
@@ -87,11 +89,19 @@ export function createDeliveryWorker(
     hasCapacity: () => capacity(0) > 0,
     pauseMs: breaker.pauseMs,
     onTaken(taken) {
+      takeError = undefined
       begin(taken.jobs)
       if (taken.isLimitRevised) deps.onChanged(queue)
     },
+    onFailed({ code, message }) {
+      takeError = errorTable[code].retryable ? undefined : message
+      // The key with the wrong type may be that of the subscription.
+      if (code === 'QUEUE_DAMAGED') deps.onChanged(queue)
+    },
   })
   let isStopping = false
+  /** Why the latest take failed for good. */
+  let takeError: string | undefined
   let onIdle = () => {}
 
   const inFlight = () => ongoing.count() + batcher.count()
@@ -116,11 +126,12 @@ export function createDeliveryWorker(
 
   function onEnd(job: LeasedJob, result: DeliveryResult): void {
     slots.give(1)
-    const verdict = judge(result, Date.now())
+    const nowMs = clock.nowMs()
+    const verdict = judge(result, nowMs)
     record.add(result, verdict)
     // A pending take would bring more jobs than the endpoint breaker allows now.
-    if (verdict.kind === 'retry' && breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
-    batcher.add(toSettlement(job, result, verdict, Date.now()))
+    if (breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
+    batcher.add(toSettlement(job, result, verdict, nowMs))
   }
 
   async function settle(batch: EndedDelivery[]): Promise<EndedDelivery[]> {
@@ -148,7 +159,7 @@ export function createDeliveryWorker(
 
   intake.fill()
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
-  return { subscription, stats, stop }
+  return { subscription, stats, takeError: () => takeError, stop }
 }
 
 /** What to settle instead of the deliveries that were refused. */
@@ -166,19 +177,19 @@ function replaceRefused(
   })
 }
 
-/** Sends one job. A delivery that cannot be sent counts as one without a response, and is retried. */
+/** Sends one job. A delivery that cannot be sent is postponed. */
 function createSend(
   subscription: Subscription,
   unsealed: Unsealed,
-  { webhookClient, log }: Pick<DeliveryWorkerDeps, 'webhookClient' | 'log'>,
+  { webhookClient, log, clock }: Pick<DeliveryWorkerDeps, 'webhookClient' | 'log' | 'clock'>,
 ): (job: LeasedJob) => Promise<DeliveryResult> {
   const { queue } = subscription
   return async (job) => {
     try {
-      return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, Date.now()))
+      return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, clock.nowMs()))
     } catch (error) {
       log.error({ queue, job: job.key, reason: (error as Error).message }, 'Delivery could not be sent')
-      return { status: undefined, reason: 'the delivery could not be sent', ms: 0 }
+      return { status: undefined, reason: 'the delivery could not be sent', isUnsent: true, ms: 0 }
     }
   }
 }

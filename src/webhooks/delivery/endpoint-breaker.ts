@@ -13,8 +13,8 @@ export interface EndpointBreaker {
   /** `afterMs`: the endpoint's `Retry-After`, ms. At most 5 minutes of it are honoured. */
   failed(reason: string, afterMs: number | undefined): void
   stats(): EndpointStats
-  /** When the current run of failures began, ms since 1970; `undefined` after a success. */
-  failingSinceMs(): number | undefined
+  /** How long the current run of failures has lasted, ms; `undefined` after a success. */
+  failingMs(): number | undefined
 }
 
 export interface EndpointStats {
@@ -31,11 +31,11 @@ const MIN_PAUSE_MS = 1_000
 const MAX_PAUSE_MS = 60_000
 const MAX_RETRY_AFTER_MS = 300_000
 
-/** `now`: the time in ms since 1970. */
-export function createEndpointBreaker(now: () => number = Date.now): EndpointBreaker {
+/** `now`: a monotonic time in ms. Steps of the wall clock must not shorten or lengthen a pause. */
+export function createEndpointBreaker(now: () => number = () => performance.now()): EndpointBreaker {
   let failures = 0
   let failingSinceMs: number | undefined
-  let pausedUntilMs = 0
+  let pausedUntilMs = Number.NEGATIVE_INFINITY
   let nextPauseMs = MIN_PAUSE_MS
   let lastError: string | null = null
   const isTripped = () => failures >= FAILURE_THRESHOLD
@@ -70,6 +70,6 @@ export function createEndpointBreaker(now: () => number = Date.now): EndpointBre
       failuresInARow: failures,
       retryInMs: Math.round(pauseMs()),
     }),
-    failingSinceMs: () => failingSinceMs,
+    failingMs: () => (failingSinceMs === undefined ? undefined : now() - failingSinceMs),
   }
 }

@@ -1,6 +1,6 @@
 /** The deliveries of one worker that have been sent and have no result yet. */
 import type { LeasedJob } from '../../dispatch/leased-job.ts'
-import type { DeliveryResult } from './webhook-client.ts'
+import type { DeliveryResult } from '../endpoints/webhook-client.ts'
 
 export interface OngoingDeliveries {
   begin(job: LeasedJob): void

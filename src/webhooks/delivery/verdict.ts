@@ -4,13 +4,15 @@
  * the job, even a redirect, which is a configuration error.
  */
 import secureJson from 'secure-json-parse'
-import type { DeliveryResult, EndpointResponse } from './webhook-client.ts'
+import type { DeliveryResult, EndpointResponse } from '../endpoints/webhook-client.ts'
 
 export type Verdict =
   | { kind: 'complete'; result: unknown }
   /** `afterMs`: from `Retry-After`; `undefined` uses the job's own backoff. */
   | { kind: 'retry'; reason: string; afterMs: number | undefined }
   | { kind: 'fail'; reason: string }
+  /** The delivery could not start, so the job loses no attempt. */
+  | { kind: 'postpone'; reason: string }
   | { kind: 'gone'; reason: string }
 
 /** Request timeout, too early, too many requests. */
@@ -18,7 +20,10 @@ const TEMPORARY_4XX = new Set([408, 425, 429])
 
 /** `nowMs`: ms since 1970, for a `Retry-After` that is a date. */
 export function judge(result: DeliveryResult, nowMs: number): Verdict {
-  if (result.status === undefined) return { kind: 'retry', reason: result.reason, afterMs: undefined }
+  if (result.status === undefined) {
+    const { reason, isUnsent } = result
+    return isUnsent ? { kind: 'postpone', reason } : { kind: 'retry', reason, afterMs: undefined }
+  }
   const { status } = result
   if (status >= 200 && status < 300) return { kind: 'complete', result: parseResult(result) }
   const reason = describeResponse(result)

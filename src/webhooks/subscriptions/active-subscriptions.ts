@@ -1,7 +1,6 @@
 /**
  * The subscriptions that this process knows, and the delivery worker of each. A subscription is `active` (it
- * has a worker), `paused`, or `unreadable` (sealed with a SECRET that is no longer configured); the last two
- * have no worker.
+ * has a worker), `paused`, `unreadable` (its seals do not open) or `malformed`; the last three have no worker.
  */
 
 import type { Keyspace } from '../../redis/keyspace.ts'
@@ -14,21 +13,24 @@ import {
   type DeliveryWorkerStats,
 } from '../delivery/delivery-worker.ts'
 import type { Vault } from './secret-vault.ts'
-import { type Subscription, unseal } from './subscription.ts'
+import { hasOldSeals, type Subscription, unseal } from './subscription.ts'
+import { isMalformed, type StoredSubscription } from './subscription-record.ts'
 import { concurrencyLimitOf, planWorker, troubleOf } from './subscription-state.ts'
 
 export interface ActiveSubscriptions {
   /**
-   * Makes `subscription` the one of its queue, and starts, stops or replaces the worker. `undefined`: there
+   * Makes `stored` the subscription of its queue, and starts, stops or replaces the worker. `undefined`: there
    * is none now.
    */
-  apply(queue: string, subscription: Subscription | undefined): void
+  apply(queue: string, stored: StoredSubscription | undefined): void
   /** Whether a worker of this process delivers for this revision of the subscription. */
   isDelivering(subscription: Pick<Subscription, 'queue' | 'revision'>): boolean
   /** The queues of all known subscriptions. */
   queues(): Iterable<string>
   /** `undefined`: the queue has no worker in this process. */
   statsOf(queue: string): DeliveryWorkerStats | undefined
+  /** Why `stored` delivers nothing in this process, or fails; `undefined`: it delivers. */
+  troubleOf(stored: StoredSubscription): string | undefined
   stats(): WebhookTotals
   troubles(): SubscriptionTrouble[]
   /** Stops all workers; resolves when their deliveries have ended or `graceMs` is over. */
@@ -38,6 +40,7 @@ export interface ActiveSubscriptions {
 /** Of this process, since its start. */
 export interface WebhookTotals extends Record<DeliveryOutcome, number> {
   subscriptions: number
+  malformed: number
   inFlight: number
 }
 
@@ -55,15 +58,17 @@ export interface ActiveSubscriptionsDeps extends Omit<DeliveryWorkerDeps, 'slots
   maxInFlight: number
   /** How long deliveries in flight may take when their worker stops, ms. */
   graceMs: number
+  /** A subscription with seals of version 0.1.0 has been opened. */
+  onOldSeals(subscription: Subscription): void
 }
 
 export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): ActiveSubscriptions {
   const { keyspace, vault, maxInFlight, graceMs, log } = deps
-  const known = new Map<string, Subscription>()
+  const known = new Map<string, StoredSubscription>()
   const workers = new Map<string, DeliveryWorker>()
   const stoppingWorkers = new Set<Promise<void>>()
   const slots = createDeliverySlots(maxInFlight)
-  const totals = { delivered: 0, retried: 0, failed: 0 }
+  const totals = { delivered: 0, retried: 0, postponed: 0, failed: 0 }
   const workerDeps: DeliveryWorkerDeps = {
     ...deps,
     slots,
@@ -71,21 +76,25 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
   }
   let isStopping = false
 
-  function apply(queue: string, subscription: Subscription | undefined): void {
-    const plan = planWorker(workers.get(queue)?.subscription.revision, subscription, isStopping)
+  function apply(queue: string, stored: StoredSubscription | undefined): void {
+    const plan = planWorker(workers.get(queue)?.subscription.revision, stored, isStopping)
     if (plan.stop) stopWorker(queue)
-    if (subscription) known.set(queue, subscription)
+    if (stored) known.set(queue, stored)
     else known.delete(queue)
-    if (plan.start && subscription) startWorker(subscription)
+    if (!stored) return
+    if (isMalformed(stored))
+      log.error({ queue, problem: stored.problem }, 'Webhook subscription is malformed')
+    else if (plan.start) startWorker(stored)
   }
 
   function startWorker(subscription: Subscription): void {
     const { queue } = subscription
     const unsealed = unseal(subscription, vault)
     if (!unsealed) {
-      log.error({ queue }, 'Webhook secrets were sealed with another SECRET; put the subscription again')
+      log.error({ queue }, 'Webhook secrets cannot be opened; see the recommendations of /health')
       return
     }
+    if (hasOldSeals(subscription)) deps.onOldSeals(subscription)
     const limit = concurrencyLimitOf(subscription, keyspace)
     workers.set(queue, createDeliveryWorker(subscription, unsealed, limit, workerDeps))
   }
@@ -99,9 +108,9 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
   }
 
   function troubles(): SubscriptionTrouble[] {
-    return [...known.values()].flatMap((subscription) => {
-      const { queue } = subscription
-      const reason = troubleOf(subscription, workers.get(queue)?.stats())
+    return [...known.values()].flatMap((stored) => {
+      const { queue } = stored
+      const reason = troubleOf(stored, workers.get(queue))
       return reason === undefined ? [] : [{ queue, reason }]
     })
   }
@@ -117,7 +126,16 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
     isDelivering: ({ queue, revision }) => workers.get(queue)?.subscription.revision === revision,
     queues: () => known.keys(),
     statsOf: (queue) => workers.get(queue)?.stats(),
-    stats: () => ({ subscriptions: known.size, inFlight: slots.inUse(), ...totals }),
+    troubleOf(stored) {
+      const { queue } = stored
+      // Another process has just written it, and this one has not read it yet.
+      if (known.get(queue)?.revision !== stored.revision) return undefined
+      return troubleOf(stored, workers.get(queue))
+    },
+    stats() {
+      const malformed = [...known.values()].filter(isMalformed).length
+      return { subscriptions: known.size - malformed, malformed, inFlight: slots.inUse(), ...totals }
+    },
     troubles,
     stop,
   }

@@ -9,6 +9,7 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
+import type { DeliveryClock } from '../delivery/delivery-record.ts'
 import { RotateBody, SubscriptionBody, SubscriptionParams, SubscriptionState } from './schemas.ts'
 import { DEFAULT_OVERLAP_S, describeSubscription, type Subscription } from './subscription.ts'
 import type { SubscriptionManager } from './subscription-manager.ts'
@@ -17,6 +18,7 @@ export interface WebhookRoutes {
   subscriptions: SubscriptionManager
   /** Rejects with INVALID_OPTION for a URL, secret or header that may not be used. */
   check(body: SubscriptionBody): Promise<void>
+  clock: DeliveryClock
 }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', 'QUEUE_NOT_FOUND', ...GUARD_PROBLEMS, ...REDIS_PROBLEMS]
@@ -45,15 +47,34 @@ const putSubscriptionSchema = {
   },
 }
 
+const rotateSecretSchema = {
+  operationId: 'rotateSecret',
+  summary: 'Rotate the signing secret',
+  description:
+    'Earlier secrets keep signing beside the new one for `overlap` seconds, so that the endpoint can ' +
+    'switch over.',
+  tags,
+  params: SubscriptionParams,
+  body: RotateBody,
+  response: {
+    201: {
+      ...SubscriptionState,
+      description: 'The subscription with its new `secret`, which is shown only in this response.',
+    },
+    ...problemResponses(['SUBSCRIPTION_NOT_FOUND', 'SUBSCRIPTION_MALFORMED', ...BODY_PROBLEMS, ...PROBLEMS]),
+  },
+}
+
 export async function webhookRoutes(
   instance: FastifyInstance,
-  { subscriptions, check }: WebhookRoutes,
+  { subscriptions, check, clock }: WebhookRoutes,
 ): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
 
   function present(subscription: Subscription, secret?: string) {
     return {
-      ...describeSubscription(subscription, new Date()),
+      ...describeSubscription(subscription, new Date(clock.nowMs())),
+      problem: subscriptions.troubleOf(subscription) ?? null,
       deliveries: subscriptions.statsOf(subscription.queue) ?? null,
       ...(secret === undefined ? {} : { secret }),
     }
@@ -82,7 +103,7 @@ export async function webhookRoutes(
       params: SubscriptionParams,
       response: {
         200: { ...SubscriptionState, description: 'The subscription.' },
-        ...problemResponses(['SUBSCRIPTION_NOT_FOUND', ...PROBLEMS]),
+        ...problemResponses(['SUBSCRIPTION_NOT_FOUND', 'SUBSCRIPTION_MALFORMED', ...PROBLEMS]),
       },
     },
     handler: async (request) => {
@@ -115,23 +136,7 @@ export async function webhookRoutes(
 
   app.post('/queues/:queue/subscription/secrets', {
     config,
-    schema: {
-      operationId: 'rotateSecret',
-      summary: 'Rotate the signing secret',
-      description:
-        'Earlier secrets keep signing beside the new one for `overlap` seconds, so that the endpoint can ' +
-        'switch over.',
-      tags,
-      params: SubscriptionParams,
-      body: RotateBody,
-      response: {
-        201: {
-          ...SubscriptionState,
-          description: 'The subscription with its new `secret`, which is shown only in this response.',
-        },
-        ...problemResponses(['SUBSCRIPTION_NOT_FOUND', ...BODY_PROBLEMS, ...PROBLEMS]),
-      },
-    },
+    schema: rotateSecretSchema,
     handler: async (request, reply) => {
       const { queue } = request.params
       assertQueueAccess(request.access, queue)

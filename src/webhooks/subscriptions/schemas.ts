@@ -23,8 +23,8 @@ const RateLimit = Type.Object(
   },
 )
 
-/** RFC 9110 §5.1 and §5.5, without control characters. */
-const HEADER_NAME = '^[A-Za-z0-9!#$%&*+.^_|~-]{1,100}$'
+/** RFC 9110 §5.1 and §5.5, without quotes and control characters. */
+export const HEADER_NAME = '^[A-Za-z0-9!#$%&*+.^_|~-]{1,100}$'
 const HEADER_VALUE = '^[\\x20-\\x7e]{0,2000}$'
 
 export const SubscriptionParams = Type.Object({
@@ -71,7 +71,7 @@ export const SubscriptionBody = Type.Object(
       Type.Record(Type.String({ pattern: HEADER_NAME }), Type.String({ pattern: HEADER_VALUE }), {
         maxProperties: 20,
         description:
-          'Headers to send with each delivery, such as Authorization. Their values are never returned.',
+          'Headers to send with each delivery, such as Authorization; 8 KiB at most in all. Their values are never returned.',
       }),
     ),
     paused: optional(Type.Boolean({ description: 'Deliver nothing until the next PUT; default false.' })),
@@ -98,6 +98,9 @@ const Deliveries = Type.Object(
     inFlight: count('Deliveries in flight.'),
     delivered: count('Deliveries with a 2xx response.'),
     retried: count('Failed attempts that are subject to the backoff of the job.'),
+    postponed: count(
+      'Deliveries that could not start and used no attempt, such as while DNS did not respond.',
+    ),
     failed: count('Deliveries that failed permanently.'),
     lastStatus: orNull(
       Type.Integer(),
@@ -145,6 +148,10 @@ export const SubscriptionState = Type.Object(
         at: time('Since when deliveries are paused.'),
       }),
       'Present while deliveries are paused. PUT the subscription again to resume.',
+    ),
+    problem: orNull(
+      Type.String(),
+      'Why nothing is delivered, or deliveries fail: the end of a sentence that begins with "The subscription".',
     ),
     createdAt: time('When the subscription was created.'),
     updatedAt: time('When the subscription was last changed.'),

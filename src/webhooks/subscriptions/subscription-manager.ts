@@ -12,33 +12,41 @@ import {
   type WebhookTotals,
 } from './active-subscriptions.ts'
 import {
+  hasOldSeals,
   pauseSubscription,
   replaceSubscription,
+  resealSubscription,
   rotateSecret,
   type Subscription,
   type SubscriptionChange,
   type SubscriptionRequest,
 } from './subscription.ts'
+import { isMalformed, type StoredSubscription } from './subscription-record.ts'
 import { createSubscriptionRefresh } from './subscription-refresh.ts'
 import type { SubscriptionStore } from './subscription-store.ts'
 
 export interface SubscriptionManager {
   put(queue: string, request: SubscriptionRequest): Promise<SubscriptionChange & { isNew: boolean }>
-  /** `find`, `rotate` and `remove` reject with SUBSCRIPTION_NOT_FOUND. */
+  /** These reject with SUBSCRIPTION_NOT_FOUND; all but `remove` with SUBSCRIPTION_MALFORMED. */
   find(queue: string): Promise<Subscription>
   rotate(queue: string, overlapS: number): Promise<SubscriptionChange>
   remove(queue: string): Promise<void>
+  /** Why the subscription delivers nothing in this process, or fails; `undefined`: it delivers. */
+  troubleOf(subscription: Subscription): string | undefined
   /** Deliveries of this process; `undefined`: it delivers nothing for the queue. */
   statsOf(queue: string): DeliveryWorkerStats | undefined
-  stats(): WebhookTotals
+  stats(): WebhookTotals & { refused: number }
   /** Subscriptions that deliver nothing, or fail. */
   troubles(): SubscriptionTrouble[]
+  /** Why the subscriptions of this process are not those in Redis, for an operator; `undefined`: they are. */
+  problem(): string | undefined
   /** Reads the subscriptions from Redis; call it after every connect. */
   start(): void
   stop(): Promise<void>
 }
 
-export interface SubscriptionManagerDeps extends Omit<ActiveSubscriptionsDeps, 'onGone' | 'onChanged'> {
+export interface SubscriptionManagerDeps
+  extends Omit<ActiveSubscriptionsDeps, 'onGone' | 'onChanged' | 'onOldSeals'> {
   store: SubscriptionStore
   /** Whether other replicas of the service write subscriptions as well. */
   hasOtherReplicas: boolean
@@ -48,15 +56,16 @@ export interface SubscriptionManagerDeps extends Omit<ActiveSubscriptionsDeps, '
 const MAX_TRIES = 5
 
 export function createSubscriptionManager(deps: SubscriptionManagerDeps): SubscriptionManager {
-  const { store, vault, hasOtherReplicas, log } = deps
+  const { store, vault, hasOtherReplicas, log, clock } = deps
+  const now = () => new Date(clock.nowMs())
   const onChanged = (queue: string) => refresh.reload(queue)
-  const active = createActiveSubscriptions({ ...deps, onGone: pauseGone, onChanged })
+  const active = createActiveSubscriptions({ ...deps, onGone: pauseGone, onChanged, onOldSeals: reseal })
   const refresh = createSubscriptionRefresh(store, active, hasOtherReplicas)
 
   /** Reads, changes and writes the subscription, and starts over when another write came between. */
   async function change<T extends { subscription: Subscription }>(
     queue: string,
-    apply: (before: Subscription | undefined) => T,
+    apply: (before: StoredSubscription | undefined) => T,
   ): Promise<T & { isNew: boolean }> {
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
       const before = await store.find(queue)
@@ -74,11 +83,25 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   /** Pauses the subscription unless it has been changed since: the endpoint refused or failed the old one. */
   function pauseGone(subscription: Subscription, reason: string): void {
     if (!active.isDelivering(subscription)) return
-    const { queue, revision } = subscription
+    const { queue } = subscription
     log.warn({ queue, reason }, 'Webhook subscription paused')
+    changeUnchanged(subscription, (before) => pauseSubscription(before, reason, now()))
+  }
+
+  function reseal(subscription: Subscription): void {
+    changeUnchanged(subscription, (before) => hasOldSeals(before) && resealSubscription(before, vault, now()))
+  }
+
+  /** In the background, unless another write comes between. */
+  function changeUnchanged(
+    { queue, revision }: Subscription,
+    apply: (before: Subscription) => Subscription | undefined | false,
+  ): void {
     change(queue, (before) => {
-      if (before?.revision !== revision) throw new Error('The subscription has changed')
-      return { subscription: pauseSubscription(before, reason, new Date()) }
+      const isSame = before && !isMalformed(before) && before.revision === revision
+      const subscription = isSame && apply(before)
+      if (!subscription) throw new Error('The subscription has changed')
+      return { subscription }
     }).catch(() => {})
   }
 
@@ -87,7 +110,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   }
 
   async function remove(queue: string): Promise<void> {
-    await find(queue)
+    if (!(await store.find(queue))) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
     await store.remove(queue)
     active.apply(queue, undefined)
   }
@@ -99,20 +122,29 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
 
   return {
     put: (queue, request) =>
-      change(queue, (before) => replaceSubscription(queue, before, request, vault, new Date())),
+      change(queue, (before) => {
+        const kept = before && !isMalformed(before) ? before : undefined
+        return replaceSubscription(queue, kept, request, vault, now())
+      }),
     find,
     rotate: (queue, overlapS) =>
-      change(queue, (before) => rotateSecret(existing(before), overlapS, vault, new Date())),
+      change(queue, (before) => rotateSecret(existing(before), overlapS, vault, now())),
     remove,
+    troubleOf: active.troubleOf,
     statsOf: active.statsOf,
-    stats: active.stats,
+    stats: () => ({ ...active.stats(), refused: store.refused() }),
     troubles: active.troubles,
+    problem: refresh.problem,
     start: refresh.start,
     stop,
   }
 }
 
-function existing(subscription: Subscription | undefined): Subscription {
-  if (subscription) return subscription
-  throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
+function existing(stored: StoredSubscription | undefined): Subscription {
+  if (!stored) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
+  if (!isMalformed(stored)) return stored
+  const detail =
+    `The subscription of ${stored.queue} is malformed in Redis: ${stored.problem}. ` +
+    'Replace it with PUT, or remove it with DELETE.'
+  throw new SluiceError('SUBSCRIPTION_MALFORMED', { detail, outcome: 'not_executed' })
 }

@@ -3,6 +3,7 @@
  * with other replicas, once a minute, and a single one when a take finds that its revision changed. Failed
  * reads are retried until they succeed.
  */
+import { asSluiceError, errorTable } from '../../errors.ts'
 import type { ActiveSubscriptions } from './active-subscriptions.ts'
 import { nextRefreshMs } from './subscription-state.ts'
 import type { SubscriptionStore } from './subscription-store.ts'
@@ -12,6 +13,8 @@ export interface SubscriptionRefresh {
   start(): void
   /** Reads the subscription of one queue. */
   reload(queue: string): void
+  /** Why the subscriptions are not, or not all, as in Redis, for an operator; `undefined`: they are. */
+  problem(): string | undefined
   stop(): void
 }
 
@@ -23,6 +26,7 @@ export function createSubscriptionRefresh(
   hasOtherReplicas: boolean,
 ): SubscriptionRefresh {
   let appliedVersion: string | undefined
+  let problem: string | undefined
   let isStarting = false
   let isStopped = false
   let timer: NodeJS.Timeout | undefined
@@ -30,17 +34,31 @@ export function createSubscriptionRefresh(
 
   async function refresh(): Promise<void> {
     const version = await store.version()
-    if (version === appliedVersion) return
-    const stored = new Map((await store.all()).map((subscription) => [subscription.queue, subscription]))
+    if (version !== undefined && version === appliedVersion) return
+    const { subscriptions, isComplete } = await store.all()
+    const stored = new Map(subscriptions.map((subscription) => [subscription.queue, subscription]))
     for (const queue of new Set([...active.queues(), ...stored.keys()]))
       active.apply(queue, stored.get(queue))
     appliedVersion = version
+    problem = isComplete
+      ? undefined
+      : 'Redis has more subscriptions than WEBHOOK_MAX_SUBSCRIPTIONS, and some are not delivered. Raise it.'
+  }
+
+  /** A temporary failure is reported where Redis is. */
+  function noteFailure(error: unknown): void {
+    const { code, message } = asSluiceError(error)
+    if (!errorTable[code].retryable)
+      problem = `The subscriptions cannot be read: ${message}. Repair the keys.`
   }
 
   async function refreshAndSchedule(): Promise<void> {
     const hasSucceeded = await refresh().then(
       () => true,
-      () => false,
+      (error) => {
+        noteFailure(error)
+        return false
+      },
     )
     const delayMs = nextRefreshMs(hasSucceeded, hasOtherReplicas)
     if (isStopped || delayMs === undefined) return
@@ -49,7 +67,7 @@ export function createSubscriptionRefresh(
 
   function reload(queue: string): void {
     store.find(queue).then(
-      (subscription) => active.apply(queue, subscription),
+      (stored) => active.apply(queue, stored),
       () => {
         if (isStopped) return
         clearTimeout(reloadTimers.get(queue))
@@ -68,6 +86,7 @@ export function createSubscriptionRefresh(
       })
     },
     reload,
+    problem: () => problem,
     stop() {
       isStopped = true
       clearTimeout(timer)

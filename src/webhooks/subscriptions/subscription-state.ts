@@ -5,7 +5,8 @@
 import type { ConcurrencyLimit } from '../../dispatch/leased-job.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import type { EndpointStats } from '../delivery/endpoint-breaker.ts'
-import type { Subscription } from './subscription.ts'
+import { hasOldSeals, type Subscription } from './subscription.ts'
+import { isMalformed, type StoredSubscription } from './subscription-record.ts'
 
 export interface WorkerPlan {
   stop: boolean
@@ -19,26 +20,35 @@ export interface WorkerPlan {
  */
 export function planWorker(
   runningRevision: string | undefined,
-  next: Subscription | undefined,
+  next: StoredSubscription | undefined,
   isStopping: boolean,
 ): WorkerPlan {
   const isRunning = runningRevision !== undefined
-  if (isRunning && runningRevision === next?.revision) return { stop: false, start: false }
-  return { stop: isRunning, start: next !== undefined && next.paused === null && !isStopping }
+  const isServable = next !== undefined && !isMalformed(next)
+  if (isRunning && isServable && runningRevision === next.revision) return { stop: false, start: false }
+  return { stop: isRunning, start: isServable && next.paused === null && !isStopping }
+}
+
+interface RunningWorker {
+  stats(): Pick<EndpointStats, 'failing' | 'lastError'>
+  takeError(): string | undefined
 }
 
 /**
  * Why a subscription delivers nothing, or fails: a predicate for "The subscription of emails …". `undefined`:
  * it delivers.
  */
-export function troubleOf(
-  { paused }: Pick<Subscription, 'paused'>,
-  stats: Pick<EndpointStats, 'failing' | 'lastError'> | undefined,
-): string | undefined {
-  if (paused) return `is paused: ${paused.reason}`
+export function troubleOf(stored: StoredSubscription, worker: RunningWorker | undefined): string | undefined {
+  if (isMalformed(stored)) return `sends nothing: it is malformed in Redis: ${stored.problem}`
+  if (stored.paused) return `is paused: ${stored.paused.reason}`
+  const takeError = worker?.takeError()
+  if (takeError !== undefined) return `takes no jobs: ${takeError}`
+  const stats = worker?.stats()
+  if (stats) return stats.failing ? `fails: ${stats.lastError}` : undefined
   // Only a subscription that could not be unsealed has neither a pause nor a worker.
-  if (!stats) return 'sends nothing: its secrets were sealed with another SECRET'
-  return stats.failing ? `fails: ${stats.lastError}` : undefined
+  if (!hasOldSeals(stored))
+    return 'sends nothing: its secrets were sealed with another SECRET, or for another queue or URL'
+  return 'sends nothing: version 0.1.0 sealed its secrets, which WEBHOOK_OPEN_OLD_SEALS=true opens'
 }
 
 const REFRESH_MS = 60_000

@@ -4,66 +4,113 @@
  */
 
 import { SluiceError } from '../../errors.ts'
+import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import {
   ANY_REVISION,
   NO_REVISION,
   putSubscription,
-  SUBSCRIPTION_FIELD,
   type SubscriptionWrite,
 } from '../../redis/scripts/put-subscription.ts'
+import { readSubscriptions } from '../../redis/scripts/read-subscriptions.ts'
 import type { Subscription } from './subscription.ts'
+import { parseSubscription, type StoredSubscription } from './subscription-record.ts'
 
 export interface SubscriptionStore {
-  /** Changes whenever any subscription is written or removed. */
-  version(): Promise<string>
-  all(): Promise<Subscription[]>
-  find(queue: string): Promise<Subscription | undefined>
+  /** Changes whenever any subscription is written or removed. `undefined`: the counter itself cannot be read. */
+  version(): Promise<string | undefined>
+  all(): Promise<StoredSubscriptions>
+  find(queue: string): Promise<StoredSubscription | undefined>
   /**
    * Compare and set: writes `after` if the stored revision is still that of `before` (`undefined`: no
    * subscription is stored), and resolves with whether it did. Rejects with TOO_MANY_SUBSCRIPTIONS.
    */
-  write(after: Subscription, before: Subscription | undefined): Promise<boolean>
+  write(after: Subscription, before: StoredSubscription | undefined): Promise<boolean>
   /** Removes the subscription in any revision. */
   remove(queue: string): Promise<void>
+  /** How many new subscriptions were refused because there were too many. */
+  refused(): number
 }
 
-const MAX_SUBSCRIPTIONS = 1_000
+export interface StoredSubscriptions {
+  subscriptions: StoredSubscription[]
+  /** False when Redis has more than `maxSubscriptions`; the rest was not read. */
+  isComplete: boolean
+}
+
+/** Queues that SSCAN returns, more or less. */
+const PAGE = 250
+const queuePattern = new RegExp(QUEUE_PATTERN)
 
 const READ: RedisOperation = { label: 'readSubscriptions', priority: 'list', isWrite: false, commands: 1 }
 const WRITE: RedisOperation = { label: 'writeSubscription', priority: 'list', isWrite: true, commands: 1 }
 
-export function createSubscriptionStore(keyspace: Keyspace, gateway: RedisGateway): SubscriptionStore {
-  const { subscriptions: setKey, subscriptionsVersion: versionKey, subscription: keyOf } = keyspace
+export function createSubscriptionStore(
+  keyspace: Keyspace,
+  gateway: RedisGateway,
+  maxSubscriptions: number,
+): SubscriptionStore {
+  const { subscriptions: setKey, subscriptionsVersion: versionKey } = keyspace
+  let refused = 0
 
-  async function version(): Promise<string> {
-    return (await gateway.onAdmin(READ, (client) => client.get(versionKey))) ?? ''
+  async function version(): Promise<string | undefined> {
+    try {
+      return (await gateway.onAdmin(READ, (client) => client.get(versionKey))) ?? ''
+    } catch (error) {
+      if ((error as SluiceError).code === 'QUEUE_DAMAGED') return undefined
+      throw error
+    }
   }
 
-  async function all(): Promise<Subscription[]> {
-    const queues = await gateway.onAdmin(READ, (client) => client.smembers(setKey))
-    if (queues.length === 0) return []
-    // One permit for all reads: the semaphore would refuse a thousand separate ones.
-    const found = await gateway.onAdmin({ ...READ, commands: queues.length }, (client) =>
-      Promise.all(queues.map((queue) => client.hget(keyOf(queue), SUBSCRIPTION_FIELD))),
-    )
-    return found.filter((text) => text !== null).map(parse)
+  /** In commands of bounded size. */
+  async function all(): Promise<StoredSubscriptions> {
+    const found = new Map<string, StoredSubscription>()
+    let cursor = '0'
+    do {
+      const [next, names] = await gateway.onAdmin(READ, (client) =>
+        client.sscan(setKey, cursor, 'COUNT', PAGE),
+      )
+      cursor = next
+      for (const stored of await read(names.filter((name) => queuePattern.test(name)))) {
+        if (found.size >= maxSubscriptions && !found.has(stored.queue))
+          return { subscriptions: [...found.values()], isComplete: false }
+        found.set(stored.queue, stored)
+      }
+    } while (cursor !== '0')
+    return { subscriptions: [...found.values()], isComplete: true }
   }
 
-  async function find(queue: string): Promise<Subscription | undefined> {
-    const text = await gateway.onAdmin(READ, (client) => client.hget(keyOf(queue), SUBSCRIPTION_FIELD))
-    return text === null ? undefined : parse(text)
+  async function read(queues: string[]): Promise<StoredSubscription[]> {
+    const found: StoredSubscription[] = []
+    for (let at = 0; at < queues.length; ) {
+      const rest = queues.slice(at, at + PAGE)
+      const entries = await gateway.onAdmin(READ, (client) => readSubscriptions(client, keyspace, rest))
+      for (const [index, fields] of entries.entries()) {
+        const stored = parseSubscription(rest[index]!, fields)
+        if (stored) found.push(stored)
+      }
+      at += entries.length
+    }
+    return found
   }
 
-  async function write(after: Subscription, before: Subscription | undefined): Promise<boolean> {
+  async function find(queue: string): Promise<StoredSubscription | undefined> {
+    const [stored] = await read([queue])
+    return stored
+  }
+
+  async function write(after: Subscription, before: StoredSubscription | undefined): Promise<boolean> {
     const result = await put({
       queue: after.queue,
       expected: before?.revision ?? NO_REVISION,
       next: { revision: after.revision, json: JSON.stringify(after) },
     })
     if (result !== 'tooMany') return result === 'written'
-    const detail = `${MAX_SUBSCRIPTIONS} subscriptions exist, which is the limit. Delete one that is not needed.`
+    refused++
+    const detail =
+      `${maxSubscriptions} subscriptions exist, which is the limit. Delete one that is not needed. ` +
+      'Operator: WEBHOOK_MAX_SUBSCRIPTIONS sets the limit.'
     throw new SluiceError('TOO_MANY_SUBSCRIPTIONS', { detail, outcome: 'not_executed' })
   }
 
@@ -72,12 +119,8 @@ export function createSubscriptionStore(keyspace: Keyspace, gateway: RedisGatewa
   }
 
   function put(change: SubscriptionWrite) {
-    return gateway.onAdmin(WRITE, (client) => putSubscription(client, keyspace, change, MAX_SUBSCRIPTIONS))
+    return gateway.onAdmin(WRITE, (client) => putSubscription(client, keyspace, change, maxSubscriptions))
   }
 
-  return { version, all, find, write, remove }
-}
-
-function parse(text: string): Subscription {
-  return JSON.parse(text) as Subscription
+  return { version, all, find, write, remove, refused: () => refused }
 }

@@ -3,8 +3,8 @@
  * to clients. The functions here are pure but for random secrets and revisions; the clock is passed in.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { createSigningSecret } from '../delivery/signature.ts'
-import type { Vault } from './secret-vault.ts'
+import { createSigningSecret, isSecret } from '../delivery/signature.ts'
+import { isOldSeal, type Vault } from './secret-vault.ts'
 
 /** As stored: signing secrets and header values are sealed. */
 export interface Subscription {
@@ -48,7 +48,7 @@ export const DEFAULT_TIMEOUT_MS = 15_000
 /** How long earlier secrets keep signing beside a new one, s. */
 export const DEFAULT_OVERLAP_S = 86_400
 /** Each active secret adds a signature to a header. */
-const MAX_SECRETS = 5
+export const MAX_SECRETS = 5
 
 export interface SubscriptionChange {
   subscription: Subscription
@@ -69,7 +69,8 @@ export function replaceSubscription(
   now: Date,
 ): SubscriptionChange {
   const at = now.toISOString()
-  const kept = resealSecrets(before, vault, now)
+  const target = { queue, url: request.url }
+  const kept = resealSecrets(before, target, vault, now)
   const generated = kept.length === 0 && request.secret === undefined ? createSigningSecret() : undefined
   const secret = request.secret ?? generated
   const isNewSecret = secret !== undefined && idOf(secret) !== kept[0]?.id
@@ -81,8 +82,10 @@ export function replaceSubscription(
       concurrency: request.concurrency ?? DEFAULT_CONCURRENCY,
       timeoutMs: request.timeoutMs ?? DEFAULT_TIMEOUT_MS,
       rateLimit: request.rateLimit ?? null,
-      headers: sealHeaders(request.headers ?? {}, vault),
-      secrets: isNewSecret ? addSecret(kept, secret, DEFAULT_OVERLAP_S, vault, now) : kept,
+      headers: sealHeaders(request.headers ?? {}, target, vault),
+      secrets: isNewSecret
+        ? addSecret(kept, sealSecret(secret, target, vault, now), DEFAULT_OVERLAP_S, now)
+        : kept,
       paused: request.paused ? { reason: 'requested by the client', at } : null,
       createdAt: before?.createdAt ?? at,
       updatedAt: at,
@@ -99,9 +102,27 @@ export function rotateSecret(
   now: Date,
 ): SubscriptionChange {
   const secret = createSigningSecret()
-  const secrets = addSecret(resealSecrets(before, vault, now), secret, overlapS, vault, now)
+  const added = sealSecret(secret, before, vault, now)
+  const secrets = addSecret(resealSecrets(before, before, vault, now), added, overlapS, now)
   const subscription = { ...before, secrets, revision: createRevision(), updatedAt: now.toISOString() }
   return { subscription, secret }
+}
+
+/** Whether a secret or a header value is sealed as by version 0.1.0. */
+export function hasOldSeals({ headers, secrets }: Subscription): boolean {
+  return Object.values(headers).some(isOldSeal) || secrets.some(({ sealed }) => isOldSeal(sealed))
+}
+
+/** Seals everything again; `undefined` when a value cannot be opened. */
+export function resealSubscription(before: Subscription, vault: Vault, now: Date): Subscription | undefined {
+  const headers = unseal(before, vault)?.headers
+  if (!headers) return undefined
+  return {
+    ...before,
+    headers: sealHeaders(headers, before, vault),
+    secrets: resealSecrets(before, before, vault, now),
+    revision: createRevision(),
+  }
 }
 
 export function pauseSubscription(before: Subscription, reason: string, now: Date): Subscription {
@@ -115,15 +136,17 @@ export interface Unsealed {
   secrets: { text: string; expiresAtMs: number }[]
 }
 
-/** `undefined` when a value was sealed with a SECRET that is no longer configured. */
-export function unseal({ headers, secrets }: Subscription, vault: Vault): Unsealed | undefined {
-  const openedHeaders = Object.entries(headers).map(([name, sealed]) => [name, vault.open(sealed)] as const)
-  const openedSecrets = secrets.map((secret) => ({
-    text: vault.open(secret.sealed),
+/** `undefined` when a value cannot be opened, or is not what it was sealed as. */
+export function unseal(subscription: Subscription, vault: Vault): Unsealed | undefined {
+  const openedHeaders = Object.entries(subscription.headers).map(
+    ([name, sealed]) => [name, vault.open(sealed, headerBinding(subscription, name))] as const,
+  )
+  const openedSecrets = subscription.secrets.map((secret) => ({
+    text: vault.open(secret.sealed, secretBinding(subscription)),
     expiresAtMs: expiryMsOf(secret),
   }))
   if (openedHeaders.some(([, value]) => value === undefined)) return undefined
-  if (openedSecrets.some(({ text }) => text === undefined)) return undefined
+  if (!openedSecrets.every(({ text }) => text !== undefined && isSecret(text))) return undefined
   return {
     headers: Object.fromEntries(openedHeaders) as Record<string, string>,
     secrets: openedSecrets as Unsealed['secrets'],
@@ -143,30 +166,48 @@ export function describeSubscription({ revision: _, headers, secrets, ...shown }
   }
 }
 
-function sealHeaders(headers: Record<string, string>, vault: Vault): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, vault.seal(value)]))
+/** Where sealed values are sent. A seal of one queue or URL does not open for another. */
+type Target = Pick<Subscription, 'queue' | 'url'>
+
+function headerBinding({ queue, url }: Target, name: string): string {
+  return JSON.stringify(['header', queue, url, name])
 }
 
-function addSecret(
-  before: SealedSecret[],
-  secret: string,
-  overlapS: number,
-  vault: Vault,
-  now: Date,
-): SealedSecret[] {
+function secretBinding({ queue, url }: Target): string {
+  return JSON.stringify(['secret', queue, url])
+}
+
+function sealHeaders(headers: Record<string, string>, target: Target, vault: Vault): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name, vault.seal(value, headerBinding(target, name))]),
+  )
+}
+
+function sealSecret(secret: string, target: Target, vault: Vault, now: Date): SealedSecret {
+  const sealed = vault.seal(secret, secretBinding(target))
+  return { id: idOf(secret), sealed, createdAt: now.toISOString(), expiresAt: null }
+}
+
+function addSecret(before: SealedSecret[], added: SealedSecret, overlapS: number, now: Date): SealedSecret[] {
   const overlapEndMs = now.getTime() + overlapS * 1_000
-  const id = idOf(secret)
   const expiring = before
-    .filter((one) => one.id !== id && overlapS > 0)
+    .filter((one) => one.id !== added.id && overlapS > 0)
     .map((one) => ({ ...one, expiresAt: new Date(Math.min(overlapEndMs, expiryMsOf(one))).toISOString() }))
-  const added = { id, sealed: vault.seal(secret), createdAt: now.toISOString(), expiresAt: null }
   return [added, ...expiring].slice(0, MAX_SECRETS)
 }
 
-function resealSecrets(before: Subscription | undefined, vault: Vault, now: Date): SealedSecret[] {
-  return withoutExpired(before?.secrets ?? [], now).flatMap((secret) => {
-    const text = vault.open(secret.sealed)
-    return text === undefined ? [] : [{ ...secret, sealed: vault.seal(text) }]
+/** Those of `before`, sealed for `target`. One that cannot be opened is left out. */
+function resealSecrets(
+  before: Subscription | undefined,
+  target: Target,
+  vault: Vault,
+  now: Date,
+): SealedSecret[] {
+  if (!before) return []
+  return withoutExpired(before.secrets, now).flatMap((secret) => {
+    const text = vault.open(secret.sealed, secretBinding(before))
+    if (text === undefined || !isSecret(text)) return []
+    return [{ ...secret, sealed: vault.seal(text, secretBinding(target)) }]
   })
 }
 

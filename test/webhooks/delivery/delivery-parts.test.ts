@@ -7,7 +7,7 @@ import type { EndedDelivery } from '../../../src/webhooks/delivery/delivery-sett
 import { createOngoingDeliveries } from '../../../src/webhooks/delivery/ongoing-deliveries.ts'
 import { createSettlementBatcher } from '../../../src/webhooks/delivery/settlement-batcher.ts'
 import { createSlotReservations } from '../../../src/webhooks/delivery/slot-reservations.ts'
-import type { DeliveryResult } from '../../../src/webhooks/delivery/webhook-client.ts'
+import type { DeliveryResult } from '../../../src/webhooks/endpoints/webhook-client.ts'
 import { eventually } from '../../helpers/app.ts'
 
 const jobOf = (key: string) => ({ queue: 'q', key }) as LeasedJob
@@ -100,7 +100,7 @@ t.test('the result of an abandoned delivery is ignored', async (t) => {
   })
   ongoing.begin(jobOf('a'))
   ongoing.begin(jobOf('b'))
-  const result = { status: undefined, reason: '', ms: 1 } as DeliveryResult
+  const result = { status: undefined, reason: '', isUnsent: false, ms: 1 } as DeliveryResult
   sent.get('a')?.open(result)
   await eventually(() => results.length === 1)
   t.equal(ongoing.count(), 1)
@@ -149,6 +149,7 @@ function openIntake(hasCapacity: () => boolean = () => true, pauseMs = () => 0) 
     hasCapacity,
     pauseMs,
     onTaken: (result) => taken.push(result),
+    onFailed: () => {},
   })
   return { intake, takes, taken }
 }

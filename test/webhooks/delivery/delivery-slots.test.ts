@@ -58,3 +58,28 @@ t.test('slots of a holder that left count against its successor, not against oth
   before.give(6)
   t.equal(after.take(100), 6)
 })
+
+t.test('with hundreds of queues none takes more than the common half and its share', async (t) => {
+  const slots = createDeliverySlots(100)
+  const greedy = slots.join('greedy', () => {})
+  const others = Array.from({ length: 500 }, (_, i) => slots.join(`q${i}`, () => {}))
+  t.equal(greedy.take(1_000), 51)
+  for (const other of others.slice(0, 49)) t.equal(other.take(10), 1)
+  t.equal(others[49]?.take(1), 0)
+  greedy.give(51)
+  t.equal(others[0]?.take(1_000), 50, 'what the greedy one gave back is for all')
+})
+
+t.test('slots that are given back while all are wanted cost little', async (t) => {
+  const slots = createDeliverySlots(1_000)
+  const holders = Array.from({ length: 1_000 }, (_, i) => {
+    const holder = slots.join(`q${i}`, () => holder.take(1))
+    return holder
+  })
+  for (const holder of holders) holder.take(2)
+  t.equal(slots.inUse(), 1_000)
+  const startedAt = performance.now()
+  for (let round = 0; round < 10; round++) for (const holder of holders.slice(0, 100)) holder.give(1)
+  const ms = performance.now() - startedAt
+  t.ok(ms < 2_000, `${Math.round(ms)} ms for 1,000`)
+})

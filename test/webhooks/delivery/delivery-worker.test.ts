@@ -64,11 +64,8 @@ t.test('a job is delivered, signed, and completes with the JSON of the response'
   })
   t.notMatch(JSON.stringify(shown.body), /whsec_|Bearer/, 'secrets are shown only once')
   const stored = JSON.stringify(await redis.client.hgetall(`${app.prefix}::sluice:subscription:q`))
-  t.notMatch(
-    stored,
-    new RegExp(`whsec_|Bearer|${made.body.secret.slice(8, 30)}`),
-    'secrets are not readable in Redis',
-  )
+  for (const secret of ['whsec_', 'Bearer', made.body.secret.slice(8, 30)])
+    t.notOk(stored.includes(secret), 'secrets are not readable in Redis')
 })
 
 t.test('5xx and 429 are retried after the backoff or Retry-After; 4xx and 3xx are final', async (t) => {

@@ -58,7 +58,7 @@ t.test('failures of deliveries that were in flight when it opened do not lengthe
   t.equal(breaker.pauseMs(), 2_000, 'nor the next one')
 })
 
-t.test('a success closes it, resets failing-since, and the next pause is short again', async (t) => {
+t.test('a success closes it, ends the time of failing, and the next pause is short again', async (t) => {
   const { clock, breaker, fail } = setUp()
   fail(5)
   clock.ms += 1_000
@@ -66,24 +66,39 @@ t.test('a success closes it, resets failing-since, and the next pause is short a
   clock.ms += 2_000
   breaker.succeeded()
   t.equal(breaker.capacity(50), Number.POSITIVE_INFINITY)
-  t.equal(breaker.failingSinceMs(), undefined)
+  t.equal(breaker.failingMs(), undefined)
   t.match(breaker.stats(), { failing: false, failuresInARow: 0, retryInMs: 0, lastError: 'answered 500' })
   fail(5)
   t.equal(breaker.pauseMs(), 1_000)
 })
 
-t.test('failing-since is the time of the first failure in a row', async (t) => {
+t.test('the time of failing counts from the first failure in a row', async (t) => {
   const { clock, breaker, fail } = setUp()
-  t.equal(breaker.failingSinceMs(), undefined)
-  const beganMs = clock.ms
+  t.equal(breaker.failingMs(), undefined)
   fail(1)
   clock.ms += 5_000
   fail(1)
-  t.equal(breaker.failingSinceMs(), beganMs)
+  t.equal(breaker.failingMs(), 5_000)
   breaker.succeeded()
   clock.ms += 5_000
   fail(1)
-  t.equal(breaker.failingSinceMs(), beganMs + 10_000)
+  t.equal(breaker.failingMs(), 0)
+})
+
+t.test("an hour's step of the wall clock changes no pause", async (t) => {
+  const now = Date.now
+  t.teardown(() => {
+    Date.now = now
+  })
+  for (const stepMs of [3_600_000, -3_600_000]) {
+    Date.now = now
+    const breaker = createEndpointBreaker()
+    for (let i = 0; i < 5; i++) breaker.failed('answered 500', undefined)
+    Date.now = () => now() + stepMs
+    const pauseMs = breaker.pauseMs()
+    t.ok(pauseMs > 0 && pauseMs <= 1_000, `${pauseMs} ms after a step of ${stepMs} ms`)
+    t.ok(breaker.failingMs()! < 1_000)
+  }
 })
 
 t.test('Retry-After pauses it at the first failure, for at most five minutes', async (t) => {

@@ -1,7 +1,7 @@
 /** What an endpoint's response means for the job. */
 import t from 'tap'
 import { judge } from '../../../src/webhooks/delivery/verdict.ts'
-import type { DeliveryResult } from '../../../src/webhooks/delivery/webhook-client.ts'
+import type { DeliveryResult } from '../../../src/webhooks/endpoints/webhook-client.ts'
 
 const now = Date.parse('2026-01-15T12:00:00Z')
 const DAY_MS = 86_400_000
@@ -69,8 +69,17 @@ t.test('a temporary failure is retried', async (t) => {
     const reason = `answered ${status} in 12 ms`
     t.same(judge(response(status), now), { kind: 'retry', reason, afterMs: undefined }, `${status}`)
   }
-  const noResponse: DeliveryResult = { status: undefined, reason: 'connection refused', ms: 3 }
-  t.same(judge(noResponse, now), { kind: 'retry', reason: 'connection refused', afterMs: undefined })
+  const noResponse = { status: undefined, reason: 'connection refused', ms: 3 }
+  t.same(judge({ ...noResponse, isUnsent: false }, now), {
+    kind: 'retry',
+    reason: 'connection refused',
+    afterMs: undefined,
+  })
+})
+
+t.test('a delivery that could not start is postponed', async (t) => {
+  const reason = 'The name a.test was not resolved in time.'
+  t.same(judge({ status: undefined, reason, isUnsent: true, ms: 3 }, now), { kind: 'postpone', reason })
 })
 
 t.test('410 ends the subscription', async (t) => {

@@ -1,6 +1,8 @@
 /** The refresh of subscriptions: what it reads from Redis, and what it applies. The store is a fake. */
 import t, { type Test } from 'tap'
+import { SluiceError } from '../../../src/errors.ts'
 import type { Subscription } from '../../../src/webhooks/subscriptions/subscription.ts'
+import type { StoredSubscription } from '../../../src/webhooks/subscriptions/subscription-record.ts'
 import { createSubscriptionRefresh } from '../../../src/webhooks/subscriptions/subscription-refresh.ts'
 
 const subscription = (queue: string, revision = 'r1') => ({ queue, revision }) as Subscription
@@ -10,16 +12,17 @@ function setUp(t: Test, known: string[] = []) {
   const applied: [queue: string, revision: string | undefined][] = []
   const reads: string[] = []
   const store = {
-    current: '1',
+    current: '1' as string | undefined,
     failures: 0,
+    error: new SluiceError('REDIS_UNAVAILABLE'),
     version: async () => {
       reads.push('version')
-      if (store.failures-- > 0) throw new Error('Redis is away')
+      if (store.failures-- > 0) throw store.error
       return store.current
     },
     all: async () => {
       reads.push('all')
-      return [...stored.values()]
+      return { subscriptions: [...stored.values()], isComplete: stored.size <= 2 }
     },
     find: async (queue: string) => {
       reads.push(`find ${queue}`)
@@ -28,7 +31,8 @@ function setUp(t: Test, known: string[] = []) {
   }
   const active = {
     queues: () => known,
-    apply: (queue: string, next: Subscription | undefined) => void applied.push([queue, next?.revision]),
+    apply: (queue: string, next: StoredSubscription | undefined) =>
+      void applied.push([queue, next?.revision]),
   }
   const refresh = createSubscriptionRefresh(store, active, false)
   t.teardown(() => refresh.stop())
@@ -101,4 +105,40 @@ t.test('a reload applies one subscription as Redis has it', async (t) => {
     ['none', undefined],
   ])
   t.same(reads, ['find q', 'find none'])
+})
+
+t.test('without a version that can be read, everything is read each time', async (t) => {
+  const { refresh, store, reads, settled } = setUp(t)
+  store.current = undefined
+  for (let i = 0; i < 2; i++) {
+    refresh.start()
+    await settled()
+  }
+  t.same(reads, ['version', 'all', 'version', 'all'])
+})
+
+t.test('an operator learns of subscriptions that are not read, but not of a temporary failure', async (t) => {
+  const { refresh, store, stored, settled } = setUp(t)
+  for (const queue of ['a', 'b', 'c']) stored.set(queue, subscription(queue))
+  refresh.start()
+  await settled()
+  t.match(refresh.problem(), /more subscriptions than WEBHOOK_MAX_SUBSCRIPTIONS/)
+  stored.delete('c')
+  store.current = '2'
+  store.failures = 1
+  store.error = new SluiceError('QUEUE_DAMAGED')
+  refresh.start()
+  await settled()
+  t.match(
+    refresh.problem(),
+    /^The subscriptions cannot be read: A Redis key of this queue has the wrong type/,
+  )
+  refresh.start()
+  await settled()
+  t.equal(refresh.problem(), undefined)
+  store.failures = 1
+  store.error = new SluiceError('REDIS_UNAVAILABLE')
+  refresh.start()
+  await settled()
+  t.equal(refresh.problem(), undefined)
 })

@@ -28,6 +28,7 @@ function subscription(fields: Partial<Subscription> = {}): Subscription {
   }
 }
 
+const malformed = { queue: 'emails', revision: 'r1', problem: 'it is not JSON' }
 const paused = { reason: 'answered 410 in 3 ms', at }
 
 t.test('a worker starts for a new subscription, and for none that is paused', async (t) => {
@@ -46,17 +47,30 @@ t.test('a worker stops when its subscription is paused or removed', async (t) =>
   t.same(planWorker('r1', undefined, false), { stop: true, start: false })
 })
 
+t.test('a malformed subscription has no worker', async (t) => {
+  t.same(planWorker('r1', malformed, false), { stop: true, start: false })
+  t.same(planWorker(undefined, malformed, false), { stop: false, start: false })
+})
+
 t.test('while the service stops no worker starts', async (t) => {
   t.same(planWorker(undefined, subscription(), true), { stop: false, start: false })
   t.same(planWorker('r0', subscription(), true), { stop: true, start: false })
 })
 
 t.test('a subscription is reported when it is paused, cannot be unsealed or fails', async (t) => {
-  const healthy = { failing: false, lastError: 'answered 500 in 1 ms' }
-  t.equal(troubleOf({ paused }, undefined), 'is paused: answered 410 in 3 ms')
-  t.match(troubleOf({ paused: null }, undefined), /^sends nothing: .* another SECRET$/)
-  t.equal(troubleOf({ paused: null }, { ...healthy, failing: true }), 'fails: answered 500 in 1 ms')
-  t.equal(troubleOf({ paused: null }, healthy), undefined)
+  const stats = { failing: false, lastError: 'answered 500 in 1 ms' }
+  const healthy = { stats: () => stats, takeError: (): string | undefined => undefined }
+  t.equal(troubleOf(subscription({ paused }), undefined), 'is paused: answered 410 in 3 ms')
+  t.match(troubleOf(subscription(), undefined), /^sends nothing: .* another SECRET/)
+  t.match(troubleOf(subscription({ headers: { a: 'old' } }), undefined), /WEBHOOK_OPEN_OLD_SEALS/)
+  t.equal(
+    troubleOf(subscription(), { ...healthy, stats: () => ({ ...stats, failing: true }) }),
+    'fails: answered 500 in 1 ms',
+  )
+  t.equal(troubleOf(subscription(), healthy), undefined)
+  const damaged = { ...healthy, takeError: () => 'A key has the wrong type' }
+  t.equal(troubleOf(subscription(), damaged), 'takes no jobs: A key has the wrong type')
+  t.equal(troubleOf(malformed, undefined), 'sends nothing: it is malformed in Redis: it is not JSON')
 })
 
 t.test('a failed refresh is retried soon; only with other replicas is a good one repeated', async (t) => {

@@ -3,17 +3,21 @@ import t from 'tap'
 import { createVault } from '../../../src/webhooks/subscriptions/secret-vault.ts'
 import {
   describeSubscription,
+  hasOldSeals,
   pauseSubscription,
   replaceSubscription,
+  resealSubscription,
   rotateSecret,
   type Subscription,
   unseal,
 } from '../../../src/webhooks/subscriptions/subscription.ts'
+import { sealOld as sealAs010 } from '../old-seals.ts'
 
 const vault = createVault(['n'.repeat(40), 'o'.repeat(40)])
 const now = new Date('2026-01-15T12:00:00Z')
 const later = (seconds: number) => new Date(now.getTime() + seconds * 1_000)
 const url = 'https://example.com/hook'
+const sealOld = (text: string) => sealAs010('n'.repeat(40), text)
 const secretOf = (byte: number) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`
 
 const create = (request = {}, at = now) =>
@@ -116,6 +120,57 @@ t.test('a header that cannot be opened makes the whole subscription unreadable',
   const { subscription } = create({ headers: { Authorization: 'Bearer x' } })
   t.same(unseal(subscription, vault)?.headers, { Authorization: 'Bearer x' })
   t.equal(unseal({ ...subscription, headers: { Authorization: 'altered' } }, vault), undefined)
+})
+
+t.test('sealed values open for no other queue, URL or header, even while old seals open', async (t) => {
+  const open = createVault(['n'.repeat(40)], { opensOldSeals: true })
+  const { subscription } = create({ headers: { Authorization: 'Bearer x' } })
+  const { headers, secrets } = subscription
+  t.ok(unseal(subscription, open))
+  t.equal(unseal({ ...subscription, url: 'https://evil.example/hook' }, open), undefined, 'another URL')
+  t.equal(unseal({ ...subscription, queue: 'other' }, open), undefined, 'another queue')
+  const other = create({ headers: { 'X-Other': 'y' } }).subscription
+  const copied = { ...other, url: 'https://evil.example/hook', headers, secrets }
+  t.equal(unseal(copied, open), undefined, 'copied into another subscription')
+  const renamed = { ...subscription, headers: { 'X-Shown': headers['Authorization']! } }
+  t.equal(unseal(renamed, open), undefined, 'another header')
+  const asSecret = { ...subscription, secrets: [{ ...secrets[0]!, sealed: headers['Authorization']! }] }
+  t.equal(unseal(asSecret, open), undefined, 'a header as a secret')
+})
+
+t.test('a PUT of another URL seals the kept secrets for it, and a rotation keeps them open', async (t) => {
+  const first = create({ secret: secretOf(1) }).subscription
+  const moved = replace(first, { url: 'https://example.org/moved' }).subscription
+  t.same(signingAt(moved, now), [secretOf(1)])
+  t.equal(unseal({ ...moved, url }, vault), undefined, 'not for the earlier URL')
+  const rotated = rotateSecret(moved, 60, vault, now)
+  t.same(signingAt(rotated.subscription, now), [rotated.secret, secretOf(1)])
+})
+
+t.test('a PUT keeps no secret of a record whose URL was changed in Redis', async (t) => {
+  const tampered = { ...create({ secret: secretOf(1) }).subscription, url: 'https://evil.example/' }
+  const { subscription, secret } = replace(tampered)
+  t.match(secret, /^whsec_/)
+  t.same(signingAt(subscription, now), [secret])
+})
+
+t.test('seals of version 0.1.0 are sealed again, and then open without the setting', async (t) => {
+  const { subscription } = create({ secret: secretOf(1), headers: { Authorization: 'Bearer x' } })
+  const old = {
+    ...subscription,
+    headers: { Authorization: sealOld('Bearer x') },
+    secrets: [{ ...subscription.secrets[0]!, sealed: sealOld(secretOf(1)) }],
+  }
+  t.ok(hasOldSeals(old))
+  t.notOk(hasOldSeals(subscription))
+  t.equal(unseal(old, vault), undefined)
+  t.equal(resealSubscription(old, vault, now), undefined)
+  const opening = createVault(['n'.repeat(40)], { opensOldSeals: true })
+  const resealed = resealSubscription(old, opening, now)!
+  t.notOk(hasOldSeals(resealed))
+  t.not(resealed.revision, old.revision)
+  t.same(unseal(resealed, vault)?.headers, { Authorization: 'Bearer x' })
+  t.same(signingAt(resealed, now), [secretOf(1)])
 })
 
 t.test('a pause changes the revision and says why and since when', async (t) => {

@@ -3,12 +3,17 @@
  * replaces undici's Agent, which opens a spare connection for every aborted request and cannot abort a
  * connection attempt.
  */
-import { Client } from 'undici'
+import type { LookupFunction, Socket } from 'node:net'
+import { buildConnector, Client } from 'undici'
 import type { AddressGuard } from './address-guard.ts'
 
 export interface EndpointConnection {
   origin: string
   client: Client
+  /** Whether its name is being looked up, so that nothing has been sent. */
+  isResolving(): boolean
+  /** `undefined` until it is connected. */
+  socket(): Socket | undefined
   /** Closes the connection in any state: during the lookup, while connecting, in use or idle. */
   end(): Promise<void>
 }
@@ -23,6 +28,8 @@ export interface EndpointConnections {
 }
 
 const KEEP_ALIVE_MS = 30_000
+/** Of the head of a response, and of its trailers. */
+const MAX_HEADER_BYTES = 16_384
 
 export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup'>): EndpointConnections {
   const open = new Set<EndpointConnection>()
@@ -30,9 +37,30 @@ export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup
 
   function connect(origin: string): EndpointConnection {
     const ending = new AbortController()
-    const client = new Client(origin, {
+    let isResolving = false
+    let connected: Socket | undefined
+    const trackedLookup: LookupFunction = (name, options, callback) => {
+      isResolving = true
+      lookup(name, options, (...found) => {
+        isResolving = false
+        callback(...found)
+      })
+    }
+    const connectSocket = buildConnector({
+      lookup: trackedLookup,
+      signal: ending.signal,
       // The caller enforces the one deadline, so undici's own timeouts are off.
-      connect: { lookup, signal: ending.signal, timeout: 0, maxCachedSessions: 0 },
+      timeout: 0,
+      maxCachedSessions: 0,
+      allowH2: false,
+    })
+    const client = new Client(origin, {
+      connect: (options, callback) =>
+        connectSocket(options, (...result) => {
+          connected = result[1] ?? undefined
+          callback(...result)
+        }),
+      maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: 0,
       bodyTimeout: 0,
       pipelining: 1,
@@ -43,6 +71,8 @@ export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup
     const connection: EndpointConnection = {
       origin,
       client,
+      isResolving: () => isResolving,
+      socket: () => connected,
       async end() {
         open.delete(connection)
         removeIdle(connection)

@@ -4,14 +4,18 @@
  * checked inside the connection's own lookup: the addresses that were checked are the ones connected to, so a
  * second DNS response cannot bypass the check.
  */
-import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
+import type { LookupAddress, LookupOptions } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import ipaddr from 'ipaddr.js'
+import { NotResolvedError } from './dns-query.ts'
 
 export interface AddressGuard {
   /** Parses a URL. Throws {@link ForbiddenUrlError} when the URL alone shows that it must not be called. */
   parse(url: string): URL
-  /** Rejects with {@link ForbiddenUrlError} when the host has no address, or one that is not allowed. */
+  /**
+   * Rejects with {@link ForbiddenUrlError} when the host has no address, or one that is not allowed, and with
+   * {@link UnresolvedNameError} when its name could not be resolved now.
+   */
   resolve(url: URL): Promise<void>
   /**
    * For `net.connect`: fails when one of the addresses is not allowed. Node skips it for hosts that are IP
@@ -23,8 +27,8 @@ export interface AddressGuard {
 }
 
 /**
- * Why a URL must not be called, as a sentence for the client. It omits what a name resolves to, which may be
- * internal.
+ * Why a URL must not be called, as a sentence for the client. It is the same for a name without an address and for one
+ * whose address is not allowed: the difference would tell a subscriber which internal names exist.
  */
 export class ForbiddenUrlError extends Error {
   constructor(sentence: string) {
@@ -33,15 +37,32 @@ export class ForbiddenUrlError extends Error {
   }
 }
 
+/** A name that could not be resolved now, as a sentence for the client. A delivery to it has not started. */
+export class UnresolvedNameError extends Error {
+  constructor(name: string) {
+    super(`The name ${name} was not resolved in time.`)
+    this.name = 'UnresolvedNameError'
+  }
+}
+
+export interface AddressGuardOptions {
+  /** Networks besides the public internet. */
+  allowCidrs: string[]
+  lookup: LookupFunction
+  /** Why a name was refused, for the log of the service. Not for clients. */
+  onRefused?: (name: string, reason: string) => void
+}
+
 type Address = ipaddr.IPv4 | ipaddr.IPv6
 /** An address and a prefix length in bits. */
 type Network = [Address, number]
 
 /** Throws when `allowCidrs` contains an invalid CIDR. */
-export function createAddressGuard(
-  allowCidrs: string[],
-  lookup: LookupFunction = systemLookup,
-): AddressGuard {
+export function createAddressGuard({
+  allowCidrs,
+  lookup,
+  onRefused = () => {},
+}: AddressGuardOptions): AddressGuard {
   const allowed = allowCidrs.map(parseCidr)
   const lookups = new Map<string, Promise<LookupAddress[]>>()
 
@@ -52,10 +73,7 @@ export function createAddressGuard(
     )
   }
 
-  /**
-   * Concurrent lookups of one name share a request, so that a name server that hangs blocks one thread, not
-   * one per caller.
-   */
+  /** Concurrent lookups of one name share a request. */
   function sharedLookup(name: string, options: LookupOptions): Promise<LookupAddress[]> {
     const key = `${name} ${options.family ?? 0} ${options.hints ?? 0}`
     const pending = lookups.get(key)
@@ -70,27 +88,32 @@ export function createAddressGuard(
    * to.
    */
   async function allowedAddresses(name: string, options: LookupOptions): Promise<LookupAddress[]> {
-    const addresses = await sharedLookup(name, options)
-    if (addresses.length === 0) throw unresolvedName(name)
-    if (addresses.every(({ address }) => mayReach(address))) return addresses
-    throw new ForbiddenUrlError(`The name ${name} resolves to an address that is not allowed.`)
+    const addresses = await sharedLookup(name, options).catch((error: NodeJS.ErrnoException) => {
+      if (error instanceof NotResolvedError) throw new UnresolvedNameError(name)
+      throw forbiddenName(name, 'has no address')
+    })
+    const forbidden = addresses.find(({ address }) => !mayReach(address))
+    if (!forbidden && addresses.length > 0) return addresses
+    throw forbiddenName(name, forbidden ? `resolves to ${forbidden.address}` : 'has no address')
+  }
+
+  function forbiddenName(name: string, reason: string): ForbiddenUrlError {
+    onRefused(name, reason)
+    return new ForbiddenUrlError(`The name ${name} has no address that webhooks may be sent to.`)
   }
 
   return {
     mayReach,
     parse(text) {
-      const url = parseUrl(text)
+      const url = parseEndpointUrl(text)
       const host = hostOf(url)
       if (isIP(host) !== 0 && !mayReach(host)) throw forbiddenAddress(host)
       return url
     },
     async resolve(url) {
       const host = hostOf(url)
-      if (isIP(host) === 0) {
-        await allowedAddresses(host, {}).catch((error) => {
-          throw error instanceof ForbiddenUrlError ? error : unresolvedName(host)
-        })
-      } else if (!mayReach(host)) throw forbiddenAddress(host)
+      if (isIP(host) === 0) await allowedAddresses(host, {})
+      else if (!mayReach(host)) throw forbiddenAddress(host)
     },
     lookup(name, options, callback) {
       allowedAddresses(name, options).then(
@@ -114,7 +137,8 @@ function lookupAll(lookup: LookupFunction, name: string, options: LookupOptions)
   })
 }
 
-function parseUrl(text: string): URL {
+/** Throws {@link ForbiddenUrlError} for a URL of a form that is never called, whatever its host. */
+export function parseEndpointUrl(text: string): URL {
   if (!URL.canParse(text)) {
     throw new ForbiddenUrlError(
       'The URL is not valid. Send an absolute URL such as https://example.com/hook.',
@@ -139,10 +163,6 @@ function hostOf({ hostname }: URL): string {
 
 function forbiddenAddress(host: string): ForbiddenUrlError {
   return new ForbiddenUrlError(`The address ${host} is not allowed.`)
-}
-
-function unresolvedName(name: string): ForbiddenUrlError {
-  return new ForbiddenUrlError(`The name ${name} cannot be resolved.`)
 }
 
 /**

@@ -6,8 +6,10 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { LRUCache } from 'lru-cache'
-import { type AddressGuard, ForbiddenUrlError } from './address-guard.ts'
+import { type AddressGuard, UnresolvedNameError } from './address-guard.ts'
+import { DeadlineError, describeError, StoppingError } from './delivery-errors.ts'
 import { createEndpointConnections, type EndpointConnection } from './endpoint-connections.ts'
+import { limitResponse, type ResponseLimits } from './response-limits.ts'
 
 export interface WebhookClient {
   /** Never rejects. */
@@ -41,6 +43,8 @@ export interface NoResponse {
   status: undefined
   /** A short reason for people. It contains no headers, no secrets and no resolved addresses. */
   reason: string
+  /** True when the delivery could not start, so that the endpoint has received nothing. */
+  isUnsent: boolean
 }
 
 export interface WebhookClientOptions {
@@ -80,6 +84,11 @@ export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOp
     try {
       response = await post(connection, path, delivery, maxResponseBytes)
       return response
+    } catch (error) {
+      const hostname = () => new URL(origin).hostname
+      throw connection.isResolving() && error instanceof DeadlineError
+        ? new UnresolvedNameError(hostname())
+        : error
     } finally {
       await (response && !response.isCut ? connections.release(connection) : connection.end())
     }
@@ -95,7 +104,7 @@ export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOp
         return { status, retryAfter, contentType, body, isCut, ms: elapsedMs() }
       } catch (error) {
         const reason = describeError(closing ? new StoppingError() : (error as Error))
-        return { status: undefined, reason, ms: elapsedMs() }
+        return { status: undefined, reason, isUnsent: error instanceof UnresolvedNameError, ms: elapsedMs() }
       }
     },
     close() {
@@ -105,19 +114,13 @@ export function createWebhookClient({ guard, maxResponseBytes }: WebhookClientOp
   }
 }
 
-class StoppingError extends Error {
-  override message = 'the service is stopping'
-}
-
-class DeadlineError extends Error {}
-
 /**
  * Uses undici's `dispatch`: its `request()` creates a stream for every response, a third of the cost of a
  * delivery. Callbacks after the deadline have no effect, and the caller closes the connection when the
  * promise rejects.
  */
 function post(
-  { client }: EndpointConnection,
+  { client, socket }: EndpointConnection,
   path: string,
   delivery: DeliveryRequest,
   maxBytes: number,
@@ -125,7 +128,7 @@ function post(
   const { headers, body, timeoutMs } = delivery
   return new Promise((resolve, reject) => {
     const deadline = setTimeout(
-      () => reject(new DeadlineError(`no response within ${timeoutMs} ms`)),
+      () => fail(new DeadlineError(`no response within ${timeoutMs} ms`)),
       timeoutMs,
     )
     const chunks: Buffer[] = []
@@ -133,23 +136,35 @@ function post(
     let status = 0
     let retryAfter: string | undefined
     let contentType: string | undefined
-    const finish = (text: string | undefined, isCut: boolean) => {
+    let limits: ResponseLimits | undefined
+    const end = () => {
       clearTimeout(deadline)
+      limits?.stop()
+    }
+    const finish = (text: string | undefined, isCut: boolean) => {
+      end()
       resolve({ status, retryAfter, contentType, body: text, isCut })
+    }
+    const fail = (error: Error) => {
+      end()
+      reject(error)
     }
     client.dispatch(
       { method: 'POST', path, headers, body },
       {
-        // Without this method, undici assumes that the handler has its older interface.
-        onRequestStart() {},
+        onRequestStart(controller) {
+          limits = limitResponse(socket()!, (error) => controller.abort(error))
+        },
         // Called for informational (1xx) responses too; the last call is the final response.
         onResponseStart(_controller, code, received) {
+          if (code < 200) limits?.countInformational()
           status = code
           retryAfter = firstValue(received['retry-after'])
           contentType = firstValue(received['content-type'])
         },
         onResponseData(_controller, chunk) {
           bytes += chunk.length
+          limits?.countBody(chunk.length)
           if (bytes > maxBytes) finish(undefined, true)
           else chunks.push(chunk)
         },
@@ -157,10 +172,7 @@ function post(
           const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
           finish(isUtf8(whole) ? whole.toString() : undefined, false)
         },
-        onResponseError(_controller, error) {
-          clearTimeout(deadline)
-          reject(error)
-        },
+        onResponseError: (_controller, error) => fail(error),
       },
     )
   })
@@ -168,42 +180,4 @@ function post(
 
 function firstValue(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header[0] : header
-}
-
-const CLOSED = 'the connection was closed before the response was complete'
-const NO_ROUTE = 'there is no route to the endpoint'
-const NO_NAME = 'the name cannot be resolved'
-const INVALID_HTTP = 'the response is not valid HTTP'
-const UNSENDABLE = 'the URL or a header cannot be sent over HTTP'
-
-/** Fixed texts by error code: some messages of undici and Node quote the request. */
-const reasons: Record<string, string> = {
-  ECONNREFUSED: 'connection refused',
-  ECONNRESET: CLOSED,
-  EPIPE: CLOSED,
-  UND_ERR_SOCKET: CLOSED,
-  ENOTFOUND: NO_NAME,
-  EAI_AGAIN: NO_NAME,
-  EHOSTUNREACH: NO_ROUTE,
-  ENETUNREACH: NO_ROUTE,
-  EADDRNOTAVAIL: NO_ROUTE,
-  ETIMEDOUT: 'the endpoint does not accept the connection',
-  UND_ERR_HEADERS_OVERFLOW: 'the response headers are too large',
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: INVALID_HTTP,
-  HTTPParserError: INVALID_HTTP,
-  UND_ERR_INVALID_ARG: UNSENDABLE,
-  UND_ERR_NOT_SUPPORTED: UNSENDABLE,
-  UND_ERR_REQ_CONTENT_LENGTH_MISMATCH: UNSENDABLE,
-}
-
-/** Errors of this service, whose messages are written for people. */
-const ownErrors = [ForbiddenUrlError, DeadlineError, StoppingError]
-
-const TLS_CODE =
-  /^(ERR_SSL|ERR_TLS|EPROTO$|CERT_|CRL_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_)/
-
-function describeError(error: NodeJS.ErrnoException): string {
-  if (ownErrors.some((kind) => error instanceof kind)) return error.message
-  const code = error.code ?? error.name
-  return reasons[code] ?? (TLS_CODE.test(code) ? `TLS failed (${code})` : `the request failed (${code})`)
 }
