@@ -1,7 +1,8 @@
 /** F4: every route with each scope and without a key, and every endpoint that could reveal a queue outside a key's patterns. */
 import t from 'tap'
 import { anonymous, type Scope, scopes } from '../../src/auth/access.ts'
-import { readKeyFile, revoke, writeKeyFile } from '../../src/auth/key-file.ts'
+import { readKeyFile, revoke } from '../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../src/auth/key-file-update.ts'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
 import { startRedis } from '../helpers/redis.ts'
