@@ -130,6 +130,7 @@ function toLiveKey(key: Key): LiveKey {
       keyId: id,
       hasScope: (scope) => granted.has(scope),
       canAccessQueue: createQueueMatcher(queues),
+      coversAllQueues: queues.includes('*'),
       rate: rate ?? undefined,
       isLive: () => live.isLive,
     },

@@ -147,7 +147,9 @@ t.test('a queue outside the patterns is reported as not found by every endpoint'
   t.equal((await call(app, secrets.some, { url: `/jobs?queue=mine` })).body.jobs.length, 2)
 
   // The names of new queues are stored in the background.
-  await eventually(async () => (await redis.client.sismember(`${app.prefix}::sluice:queues`, 'theirs')) === 1)
+  await eventually(
+    async () => (await redis.client.zscore(`${app.prefix}::sluice:known-queues`, 'theirs')) !== null,
+  )
   for (const url of ['/health', '/health/redis', '/stats']) {
     const { text } = await call(app, secrets.some, { url })
     t.notMatch(text, /theirs/, url)
@@ -180,7 +182,7 @@ t.test(
       producer: { scopes: ['enqueue'] },
     })
     await call(app, secrets.operator, { url: '/jobs', body: { queue: 'hidden', name: 'n' } })
-    await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
+    await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1)
     const full = await call(app, secrets.operator, { url: '/health' })
     t.match(full.body, { queues: { hidden: { waiting: 1 } }, recommendations: [/appendfsync/] })
     for (const secret of [undefined, secrets.producer]) {
