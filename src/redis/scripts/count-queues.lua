@@ -1,8 +1,9 @@
--- Counts the jobs of several queues by state.
---   KEYS  for each queue: wait, paused, active (lists), then its sorted sets, as many as KEYS per queue leave
---   ARGV  keys per queue
--- Reply: for each queue {waiting, active, the size of each sorted set}, or 0 where a key has another type.
-local keysPerQueue = tonumber(ARGV[1])
+-- Counts the jobs of several queues by state. It breaks the rule that a script uses the keys of one queue, so that a
+-- listing of queues is a few commands.
+--   KEYS  for each queue its meta key, from which the others are named
+-- Reply: for each queue {waiting, active, delayed, prioritized, waiting-children, completed, failed}, or 0 where a key has
+-- another type.
+local sets = {'delayed', 'prioritized', 'waiting-children', 'completed', 'failed'}
 
 local function lengthOf(list)
   local length = redis.call('LLEN', list)
@@ -12,15 +13,17 @@ local function lengthOf(list)
   return length
 end
 
-local function count(first)
-  local counts = {lengthOf(KEYS[first]) + lengthOf(KEYS[first + 1]), redis.call('LLEN', KEYS[first + 2])}
-  for at = first + 3, first + keysPerQueue - 1 do counts[#counts + 1] = redis.call('ZCARD', KEYS[at]) end
+local function count(base)
+  -- Old versions of BullMQ kept the waiting jobs of a paused queue in `paused`.
+  local waiting = lengthOf(base .. 'wait') + lengthOf(base .. 'paused')
+  local counts = {waiting, redis.call('LLEN', base .. 'active')}
+  for _, set in ipairs(sets) do counts[#counts + 1] = redis.call('ZCARD', base .. set) end
   return counts
 end
 
 local replies = {}
-for first = 1, #KEYS, keysPerQueue do
-  local isCounted, counts = pcall(count, first)
-  replies[#replies + 1] = isCounted and counts or 0
+for at, meta in ipairs(KEYS) do
+  local isCounted, counts = pcall(count, string.sub(meta, 1, -5))
+  replies[at] = isCounted and counts or 0
 end
 return replies

@@ -8,17 +8,13 @@ const script = loadScript('count-queues')
 /** Jobs by state. */
 export type JobCounts = Record<JobState, number>
 
-/** The script reads them as lists. The first two are the waiting jobs; old versions of BullMQ used the second. */
-const LISTS = ['wait', 'paused', 'active']
-const SETS = ['delayed', 'prioritized', 'waiting-children', 'completed', 'failed'] as const
-
 /**
  * `bases`: what the keys of each queue start with. Resolves with the counts in the same order; `undefined` for a queue one of
  * whose keys is not what BullMQ writes. Rejects as Redis does.
  */
 export async function countQueues(client: Redis, bases: string[]): Promise<(JobCounts | undefined)[]> {
-  const keys = bases.flatMap((base) => [...LISTS, ...SETS].map((name) => base + name))
-  const replies = await runScript(client, script, keys, [LISTS.length + SETS.length])
+  const keys = bases.map((base) => `${base}meta`)
+  const replies = await runScript(client, script, keys, [])
   return (replies as (number[] | 0)[]).map((counts) => (counts === 0 ? undefined : toCounts(counts)))
 }
 
