@@ -95,6 +95,8 @@ export interface FeatureStat {
   isInHealth?: boolean
   /** Properties of the value that are records by queue name: a caller sees only the queues that its key may see. */
   keyedByQueue?: readonly string[]
+  /** Properties that are records by id of the API key: the key of a caller that is limited to some queues sees only itself. */
+  keyedByKey?: readonly string[]
 }
 
 export interface Metric {
@@ -111,6 +113,8 @@ export interface Advice {
   sentence: string
   /** The queue that the sentence names; a caller whose key may not see that queue does not get the advice. */
   queue?: string
+  /** The sentence quotes a text that may name queues, keys or addresses: only a key for all queues gets it. */
+  quotesText?: boolean
 }
 
 /** The definitions that `disabled` (FEATURES_DISABLED) leaves in. Throws a ConfigError for a name that cannot be left out. */

@@ -1,4 +1,5 @@
 /** The process: settings, Redis, the app, signals, and the exit code. */
+import { existsSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { type Logger, pino } from 'pino'
 import { createApp, featureDefinitions } from './app.ts'
@@ -58,6 +59,13 @@ async function serve(config: Config, log: Logger, { onClose, close }: Lifecycle)
 /** Without API keys every client that reaches the port may do everything, so only loopback is allowed by default. */
 function assertSafeToListen(config: Config, log: Logger, requiresKey: boolean): void {
   if (requiresKey) return
+  // With a mount that failed or a mistyped path, the operator's keys would be missing and every client be let in.
+  if (config.ALLOW_ANONYMOUS && process.env['API_KEYS_FILE'] && !existsSync(config.API_KEYS_FILE)) {
+    throw new Error(
+      `API_KEYS_FILE names ${config.API_KEYS_FILE}, which does not exist. Restore the file, or unset API_KEYS_FILE if ` +
+        'ALLOW_ANONYMOUS=true is meant: every client that reaches the port may then do everything.',
+    )
+  }
   if (isLoopback(config.HOST)) {
     log.warn('No API keys: listening on loopback only. Create a key with: npm run key -- create')
   } else if (config.ALLOW_ANONYMOUS) {

@@ -53,7 +53,8 @@ export async function createSharedParts(
   })
   const keyspace = createKeyspace(config.QUEUE_PREFIX)
   const backendOf = createSharedBackends(keyspace, connections)
-  const registry = createQueueRegistry({ keyspace, connections, gateway, backendOf })
+  const { KNOWN_QUEUES_MAX: maxKnown, KNOWN_QUEUES_IDLE: idleMs } = config
+  const registry = createQueueRegistry({ keyspace, connections, gateway, backendOf, maxKnown, idleMs })
   onClose(registry.close)
   const queueEvents = createQueueEvents({
     keyspace,

@@ -1,7 +1,7 @@
 /** The process as an operator sees it: real signals, sockets and restarts. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,8 +109,12 @@ t.test('after SIGTERM a request in flight is served before the process exits', a
 t.test('without keys it listens beyond loopback only with ALLOW_ANONYMOUS=true', async (t) => {
   const DATA_DIR = await dataDir(t)
   await t.rejects(start(t, { DATA_DIR, HOST: '0.0.0.0' }), /ALLOW_ANONYMOUS/)
-  const { child, lines } = await start(t, { DATA_DIR, HOST: '0.0.0.0', ALLOW_ANONYMOUS: 'true' })
-  t.ok(lines.length > 0)
+  const open = { DATA_DIR, HOST: '0.0.0.0', ALLOW_ANONYMOUS: 'true' }
+  for (const HOST of ['0.0.0.0', '127.0.0.1'])
+    await t.rejects(start(t, { ...open, HOST }), /API_KEYS_FILE names .*keys\.json, which does not exist/)
+  await writeFile(join(DATA_DIR, 'keys.json'), '{"version":1,"keys":[]}')
+  const { child, lines } = await start(t, open)
+  t.ok(lines.some((line) => /every client that reaches the port/.test(String(line['msg']))))
   child.kill('SIGTERM')
   await once(child, 'exit')
 })

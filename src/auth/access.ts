@@ -17,6 +17,8 @@ export interface Access {
   hasScope(scope: Scope): boolean
   /** Whether the caller may see the queue. */
   canAccessQueue(queue: string): boolean
+  /** Whether that is every queue, also those to come. */
+  coversAllQueues: boolean
   /** `undefined`: not limited. */
   rate: Rate | undefined
   /** False once the key is revoked or changed. Long-running responses check it again. */
@@ -28,12 +30,18 @@ export const anonymous: Access = {
   keyId: '',
   hasScope: () => true,
   canAccessQueue: () => true,
+  coversAllQueues: true,
   rate: undefined,
   isLive: () => true,
 }
 
 /** A caller who sent no key to a service with keys: may call routes without a scope, which then show no queue. */
-export const unauthenticated: Access = { ...anonymous, hasScope: () => false, canAccessQueue: () => false }
+export const unauthenticated: Access = {
+  ...anonymous,
+  hasScope: () => false,
+  canAccessQueue: () => false,
+  coversAllQueues: false,
+}
 
 /** Throws QUEUE_NOT_FOUND whether or not the queue exists, so that a key cannot probe for queues outside its patterns. */
 export function assertQueueAccess(access: Access, queue: string): void {

@@ -1,11 +1,10 @@
 /**
- * Reads, validates and writes API_KEYS_FILE. Stores only the SHA-256 of each secret: a secret has 256 random bits, so a
- * slower hash would add nothing. A revoked key stays in the file, so that its id is never reused, and so that a file
+ * The content of API_KEYS_FILE: how it is read, validated and changed. It holds only the SHA-256 of each secret: a
+ * secret has 256 random bits, so a slower hash would add nothing. A revoked key stays in the file, so that its id is never reused, and so that a file
  * whose keys are all revoked still requires a key.
  */
 import { hash, randomBytes } from 'node:crypto'
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { readFile, stat } from 'node:fs/promises'
 import { type Static, Type } from 'typebox'
 import { createValidator } from '../validation.ts'
 import { type Rate, type Scope, scopes } from './access.ts'
@@ -19,9 +18,12 @@ export const QUEUE_GLOB_PATTERN = '^[A-Za-z0-9_.*-]{1,100}$'
 const Key = Type.Object(
   {
     id: Type.String({ pattern: KEY_ID_PATTERN, description: 'A name for logs and operators.' }),
-    scopes: Type.Array(Type.Enum([...scopes], { description: `One of ${scopes.join(', ')}.` })),
+    scopes: Type.Array(Type.Enum([...scopes], { description: `One of ${scopes.join(', ')}.` }), {
+      maxItems: 100,
+    }),
     queues: Type.Array(
       Type.String({ pattern: QUEUE_GLOB_PATTERN, description: 'A queue name, or a pattern with stars.' }),
+      { maxItems: 1_000 },
     ),
     rate: Type.Union([
       Type.Null(),
@@ -44,7 +46,14 @@ const Key = Type.Object(
 )
 export type Key = Static<typeof Key>
 
-const KeyFile = Type.Object({ version: Type.Literal(1), keys: Type.Array(Key) }, strict)
+/** Reading the file blocks the event loop, for some tens of ms at these bounds. Revoked keys count. */
+const MAX_KEYS = 10_000
+const MAX_FILE_BYTES = 16_777_216
+
+const KeyFile = Type.Object(
+  { version: Type.Literal(1), keys: Type.Array(Key, { maxItems: MAX_KEYS }) },
+  strict,
+)
 export type KeyFile = Static<typeof KeyFile>
 
 const validate = createValidator(KeyFile)
@@ -61,10 +70,16 @@ export class KeyFileError extends Error {
 export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
   let text: string
   try {
+    const { size } = await stat(path)
+    if (size > MAX_FILE_BYTES)
+      throw new KeyFileError(
+        `API_KEYS_FILE (${path}) is larger than ${MAX_FILE_BYTES} bytes: remove old revoked keys`,
+      )
     text = await readFile(path, 'utf8')
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return undefined
+    if (error instanceof KeyFileError) throw error
     throw new KeyFileError(
       `API_KEYS_FILE (${path}) cannot be read (${code}): check its owner and permissions`,
     )
@@ -85,18 +100,12 @@ function parseKeyFile(text: string, path: string): KeyFile {
     const problems = invalid.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join('; ')
     throw new KeyFileError(`API_KEYS_FILE (${path}) does not match the schema: ${problems}`)
   }
-  const { keys } = file as KeyFile
-  const duplicate = keys.find(({ id }, index) => keys.findIndex((other) => other.id === id) !== index)
-  if (duplicate) throw new KeyFileError(`API_KEYS_FILE (${path}) contains the id ${duplicate.id} twice`)
+  const ids = new Set<string>()
+  for (const { id } of (file as KeyFile).keys) {
+    if (ids.has(id)) throw new KeyFileError(`API_KEYS_FILE (${path}) contains the id ${id} twice`)
+    ids.add(id)
+  }
   return file as KeyFile
-}
-
-/** Replaces the file atomically. Only the current user can read it. */
-export async function writeKeyFile(path: string, file: KeyFile): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-  const draft = `${path}.${randomBytes(6).toString('hex')}`
-  await writeFile(draft, `${JSON.stringify(file, undefined, 2)}\n`, { mode: 0o600 })
-  await rename(draft, path)
 }
 
 /** Generates the secret that a client sends. Its prefix lets secret scanners recognize it. */
@@ -131,6 +140,8 @@ export function addKey(file: KeyFile, request: KeyRequest, secret: string, now: 
     const use = existing.revokedAt === null ? 'in use' : 'the id of a revoked key'
     throw new KeyFileError(`The id ${request.id} is ${use}. Choose another id.`)
   }
+  if (file.keys.length >= MAX_KEYS)
+    throw new KeyFileError(`There are ${MAX_KEYS} keys, the maximum. Remove revoked keys from the file.`)
   const key: Key = { ...request, secrets: [secretOf(secret, now)], createdAt: now, revokedAt: null }
   return { ...file, keys: [...file.keys, key] }
 }

@@ -3,7 +3,7 @@
  * runs, the previous keys stay in force, and the log and /health report it: the service never becomes open by accident.
  */
 import { randomBytes, timingSafeEqual } from 'node:crypto'
-import { unwatchFile, watchFile } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import type { Logger } from 'pino'
 import { type Access, anonymous, createQueueMatcher } from './access.ts'
 import { digestOf, type Key, type KeyFile, keyIdOf, readKeyFile } from './key-file.ts'
@@ -54,6 +54,24 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
     isKeyRequired = file.keys.length > 0 || isKeyRequired
   }
 
+  /** Of the file that was read last. Taken before it is read, so that a change meanwhile is seen by the next poll. */
+  let version = await versionOf(path)
+  let timer: NodeJS.Timeout | undefined
+  let isClosed = false
+
+  async function poll(): Promise<void> {
+    const current = await versionOf(path)
+    if (current !== version && !isClosed) {
+      version = current
+      await reload()
+    }
+    pollLater()
+  }
+
+  function pollLater(): void {
+    if (!isClosed) timer = setTimeout(() => void poll(), POLL_INTERVAL_MS)
+  }
+
   async function reload(): Promise<void> {
     try {
       const file = await readKeyFile(path)
@@ -70,8 +88,7 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
 
   const file = await readKeyFile(path)
   if (file) replaceKeys(file)
-  const onChange = () => void reload()
-  watchFile(path, { interval: POLL_INTERVAL_MS }, onChange)
+  pollLater()
 
   return {
     requiresKey: () => isKeyRequired,
@@ -88,8 +105,17 @@ export async function openKeyRing(path: string, log: Logger): Promise<KeyRing> {
     },
     requests: () => Object.fromEntries([...keys].map(([id, key]) => [id, key.requests])),
     problem: () => problem,
-    close: () => unwatchFile(path, onChange),
+    close() {
+      isClosed = true
+      clearTimeout(timer)
+    },
   }
+}
+
+/** Changes with every write and rename, and with a change of the permissions. */
+async function versionOf(path: string): Promise<string> {
+  const stats = await stat(path, { bigint: true }).catch(() => undefined)
+  return stats ? `${stats.dev} ${stats.ino} ${stats.size} ${stats.mtimeNs} ${stats.ctimeNs}` : 'missing'
 }
 
 function ifUnchanged(live: LiveKey | undefined, key: Key): LiveKey | undefined {
@@ -104,6 +130,7 @@ function toLiveKey(key: Key): LiveKey {
       keyId: id,
       hasScope: (scope) => granted.has(scope),
       canAccessQueue: createQueueMatcher(queues),
+      coversAllQueues: queues.includes('*'),
       rate: rate ?? undefined,
       isLive: () => live.isLive,
     },

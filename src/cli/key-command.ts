@@ -11,8 +11,8 @@ import {
   QUEUE_GLOB_PATTERN,
   readKeyFile,
   revoke,
-  writeKeyFile,
 } from '../auth/key-file.ts'
+import { updateKeyFile } from '../auth/key-file-update.ts'
 import { loadConfig } from '../config/load.ts'
 import type { CliCommand } from './cli-command.ts'
 
@@ -39,20 +39,20 @@ export const keyCommand: CliCommand = {
 /** Runs the action in `args` on the key file at `path` and returns what to print. Rejects with a KeyFileError. */
 export async function runKeyCommand(args: string[], path: string, now: Date): Promise<string> {
   const { action, options } = parse(args)
-  const file = (await readKeyFile(path)) ?? { version: 1, keys: [] }
   const time = now.toISOString()
-  if (action === 'list') return formatKeys(file)
+  if (action === 'list') return formatKeys(await readKeyFile(path))
   const id = required(options, 'id', new RegExp(KEY_ID_PATTERN))
   if (action === 'revoke') {
-    await writeKeyFile(path, revoke(file, id, options['secret'], time))
+    await updateKeyFile(path, (file) => revoke(file, id, options['secret'], time))
     return `Revoked in ${path}. Running services apply it within two seconds.\n`
   }
   const secret = createApiKeySecret(id)
-  const changed =
-    action === 'create'
-      ? addKey(file, { id, ...parseGrants(options) }, secret, time)
-      : addSecret(file, id, secret, time)
-  await writeKeyFile(path, changed)
+  if (action === 'create') {
+    const grants = parseGrants(options)
+    await updateKeyFile(path, (file) => addKey(file, { id, ...grants }, secret, time))
+  } else {
+    await updateKeyFile(path, (file) => addSecret(file, id, secret, time))
+  }
   return `${secret}\n\nThis secret is shown only once; ${path} keeps its SHA-256. Send it as: Authorization: Bearer ${secret}\n`
 }
 
@@ -109,7 +109,7 @@ function parseRate(text: string | undefined): Rate | null {
   return { max: Number(max), windowMs: unitMs[unit!]! }
 }
 
-function formatKeys({ keys }: KeyFile): string {
+function formatKeys({ keys }: KeyFile = { version: 1, keys: [] }): string {
   if (keys.length === 0)
     return 'There are no API keys: the service listens on loopback only and accepts every request.\n'
   const rows = keys.map(({ id, scopes: granted, queues, rate, secrets, createdAt, revokedAt }) => {

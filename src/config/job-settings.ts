@@ -22,6 +22,18 @@ export const queueSettings = {
     0,
     31_536_000,
   ),
+  KNOWN_QUEUES_MAX: integer(
+    'Most names in the list of queues. Above it those unused for the longest are removed from the list, never their jobs.',
+    100_000,
+    100,
+    10_000_000,
+  ),
+  KNOWN_QUEUES_IDLE: integer(
+    'How long after its last use an empty queue stays in the list of queues, ms.',
+    DAY_MS,
+    60_000,
+    365 * DAY_MS,
+  ),
 }
 
 export const enqueueSettings = {

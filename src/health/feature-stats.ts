@@ -3,7 +3,7 @@ import type { TSchema } from 'typebox'
 import type { Access } from '../auth/access.ts'
 import type { Feature, FeatureStat } from '../feature.ts'
 import type { FeatureStats } from './health-responses.ts'
-import { seenBy } from './visibility.ts'
+import { ownOf, seenBy } from './visibility.ts'
 
 export type NamedStats = [name: string, stat: FeatureStat][]
 
@@ -28,17 +28,16 @@ export function readStats(stats: NamedStats): FeatureStats {
   return Object.fromEntries(stats.map(([name, stat]) => [name, stat.read()]))
 }
 
-/** `values` (readStats) without the queues that the caller may not see. */
+/** `values` (readStats) without the queues and keys that the caller may not see. */
 export function statsFor(access: Access, stats: NamedStats, values: FeatureStats): FeatureStats {
-  return Object.fromEntries(
-    stats.map(([name, { keyedByQueue = [] }]) => [name, withoutHidden(access, values[name], keyedByQueue)]),
-  )
+  return Object.fromEntries(stats.map(([name, stat]) => [name, withoutHidden(access, values[name], stat)]))
 }
 
-function withoutHidden(access: Access, value: unknown, keyedByQueue: readonly string[]): unknown {
-  if (keyedByQueue.length === 0) return value
-  const visible = { ...(value as Record<string, unknown>) }
-  for (const property of keyedByQueue)
-    visible[property] = seenBy(access, visible[property] as Record<string, unknown>)
+function withoutHidden(access: Access, value: unknown, stat: FeatureStat): unknown {
+  const { keyedByQueue = [], keyedByKey = [] } = stat
+  if (keyedByQueue.length === 0 && keyedByKey.length === 0) return value
+  const visible = { ...(value as Record<string, Record<string, unknown>>) }
+  for (const property of keyedByQueue) visible[property] = seenBy(access, visible[property]!)
+  for (const property of keyedByKey) visible[property] = ownOf(access, visible[property]!)
   return visible
 }

@@ -1,6 +1,7 @@
 /** The types of the health responses; schemas.ts has their schemas. */
 import type { JobState } from '../bullmq/job-states.ts'
 import type { EventsStats } from '../events/queue-events.ts'
+import type { KnownQueuesStats } from '../queues/known-queues.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { ConnectionStats } from '../redis/connection/connections.ts'
 import type { ServerInfo } from '../redis/connection/server-info.ts'
@@ -21,9 +22,14 @@ export interface PoolStats extends ConnectionStats {
   headroom: number
 }
 
-/** Properties that depend on what the caller may see. */
-interface PerCaller {
+export interface ListedQueues {
+  queues: QueueCounts
   queuesKnown: number
+  queuesOmitted: number
+}
+
+/** Properties that depend on what the caller may see. */
+interface PerCaller extends ListedQueues {
   recommendations: string[]
 }
 
@@ -38,7 +44,6 @@ export interface MeasuredSummary {
   uptimeS: number
   redis: { reachable: boolean; roundTripMs: number | null; error: string | null }
   pool: PoolStats
-  queues: QueueCounts
 }
 
 export type HealthSummary = MeasuredSummary & PerCaller & FeatureStats
@@ -57,7 +62,6 @@ export interface RedisHealth extends PerCaller {
   limitError: string | null
   breaker: RedisBreakerStats
   replicasWanted: number
-  queues: QueueCounts
 }
 
 /** GET /stats without the stats of features. */
@@ -68,5 +72,6 @@ export interface ProcessStats {
   waitingWorkers: number
   commandsSent: Record<string, number>
   openQueues: number
+  knownQueues: KnownQueuesStats
   requestsByKey: Record<string, number>
 }

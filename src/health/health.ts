@@ -14,10 +14,11 @@ import type {
   ProcessStats,
   RedisHealth,
 } from './health-responses.ts'
-import { type Measurement, measure, millisecondsSince, ping } from './measurement.ts'
+import { type MeasuredQueues, type Measurement, measure, millisecondsSince, ping } from './measurement.ts'
 import { recommend, statusOf } from './recommendations.ts'
+import { createScriptProbe, type ScriptProbe } from './script-probe.ts'
 import { createSummaryCache } from './summary-cache.ts'
-import { adviceFor, seenBy, summaryFor, visibleTo } from './visibility.ts'
+import { adviceFor, eventsFor, ownOf, poolFor, queuesFor, summaryFor, textFor } from './visibility.ts'
 
 export interface Health {
   /** For every caller, reduced to what it may see. `ttlMs`: how old a cached summary may be. */
@@ -51,8 +52,7 @@ interface CachedSummary {
   summary: MeasuredSummary
   featureStats: FeatureStats
   advice: Advice[]
-  /** Names of all queues. */
-  known: string[]
+  measuredQueues: MeasuredQueues
 }
 
 export function createHealth(parts: HealthParts, features: readonly Feature[], now = Date.now): Health {
@@ -62,12 +62,13 @@ export function createHealth(parts: HealthParts, features: readonly Feature[], n
   const summaries = createSummaryCache(summarize, now)
   // A summary that says "pass" must not outlive the connection that it was measured on.
   parts.connections.onChange(summaries.clear)
+  const scriptProbe = createScriptProbe(parts.gateway, parts.connections)
 
   async function summarize(): Promise<CachedSummary> {
     const measuredAt = performance.now()
-    const measurement = await measure(parts)
+    const measurement = await measure(parts, scriptProbe)
     const { status, advice } = judge(parts, features, measurement)
-    const { server, roundTripMs, error = null, queues, known } = measurement
+    const { server, roundTripMs, error = null } = measurement
     const summary: MeasuredSummary = {
       status,
       version: parts.version,
@@ -77,41 +78,41 @@ export function createHealth(parts: HealthParts, features: readonly Feature[], n
       uptimeS: Math.round((now() - startedAtMs) / 1000),
       redis: { reachable: server !== undefined, roundTripMs, error },
       pool: poolStats(parts),
-      queues,
     }
-    return { status, summary, featureStats: readStats(statsInHealth), advice, known }
+    return { status, summary, featureStats: readStats(statsInHealth), advice, measuredQueues: measurement }
   }
 
   return {
     async summary(ttlMs, access) {
       const askedAt = performance.now()
       const { summary: cached, isCached } = await summaries.read(ttlMs)
-      const { summary, featureStats, advice, known } = cached
+      const { summary, featureStats, advice, measuredQueues } = cached
       return {
         ...summaryFor(access, summary),
         ...(isCached ? { cached: true, responseTimeMs: millisecondsSince(askedAt) } : undefined),
-        queuesKnown: visibleTo(access, known).length,
+        ...queuesFor(access, measuredQueues),
         recommendations: adviceFor(access, advice),
         ...statsFor(access, statsInHealth, featureStats),
       }
     },
-    redis: (access) => describeRedis(parts, features, access),
-    ready: () => checkReadiness(parts),
-    stats: (access) => ({ ...processStats(parts), ...statsFor(access, stats, readStats(stats)) }),
+    redis: (access) => describeRedis(parts, features, scriptProbe, access),
+    ready: () => checkReadiness(parts, scriptProbe),
+    stats: (access) => ({ ...processStats(parts, access), ...statsFor(access, stats, readStats(stats)) }),
   }
 }
 
 function judge(parts: HealthParts, features: readonly Feature[], measurement: Measurement) {
   const { config, budget, connections, semaphore, queueEvents, keyRing } = parts
-  const { server, error, queues, uncounted } = measurement
+  const { server, error, scriptsProblem, counted, uncounted } = measurement
   const own = recommend({
     server,
     redisError: error,
+    scriptsProblem,
     budget,
     pool: connections.stats(),
     semaphore: semaphore.stats(),
     events: queueEvents.stats(),
-    queues,
+    queues: counted,
     uncounted,
     replicasWanted: config.DURABILITY_REPLICAS,
     keysProblem: keyRing.problem(),
@@ -123,33 +124,34 @@ function judge(parts: HealthParts, features: readonly Feature[], measurement: Me
 async function describeRedis(
   parts: HealthParts,
   features: readonly Feature[],
+  scriptProbe: ScriptProbe,
   access: Access,
 ): Promise<RedisHealth> {
   const askedAt = performance.now()
-  const measurement = await measure(parts)
+  const measurement = await measure(parts, scriptProbe)
   const { status, advice } = judge(parts, features, measurement)
   const { config, budget, connections, semaphore, gateway, queueEvents } = parts
+  const breaker = gateway.breakerStats()
   return {
     status,
     responseTimeMs: millisecondsSince(askedAt),
     roundTripMs: measurement.roundTripMs,
-    connections: poolStats(parts),
+    connections: poolFor(access, poolStats(parts)),
     budget,
     semaphore: semaphore.stats(),
-    events: queueEvents.stats(),
+    events: eventsFor(access, queueEvents.stats()),
     commandsSent: gateway.commandsSent(),
     server: measurement.server ?? null,
-    error: measurement.error ?? null,
-    limitError: connections.stats().lastLimitError,
-    breaker: gateway.breakerStats(),
+    error: textFor(access, measurement.error ?? null),
+    limitError: textFor(access, connections.stats().lastLimitError),
+    breaker: { ...breaker, reason: textFor(access, breaker.reason) },
     replicasWanted: config.DURABILITY_REPLICAS,
-    queues: seenBy(access, measurement.queues),
-    queuesKnown: visibleTo(access, measurement.known).length,
+    ...queuesFor(access, measurement),
     recommendations: adviceFor(access, advice),
   }
 }
 
-async function checkReadiness({ lifecycle, connections, gateway }: HealthParts) {
+async function checkReadiness({ lifecycle, connections, gateway }: HealthParts, scriptProbe: ScriptProbe) {
   if (lifecycle.isDraining()) return { ready: false, reason: 'The service is shutting down.' }
   // Without the events connection every request is still served, from statuses that are at most a second old.
   const unusable = connections.all.find(
@@ -158,22 +160,24 @@ async function checkReadiness({ lifecycle, connections, gateway }: HealthParts) 
   if (unusable) return { ready: false, reason: `The Redis connection ${unusable.name} is not usable.` }
   try {
     await ping(gateway)
-    return { ready: true, reason: null }
+    const reason = (await scriptProbe.problem()) ?? null
+    return { ready: reason === null, reason }
   } catch (error) {
     return { ready: false, reason: (error as Error).message }
   }
 }
 
-function processStats(parts: HealthParts): ProcessStats {
+function processStats(parts: HealthParts, access: Access): ProcessStats {
   const { semaphore, queueEvents, dispatcher, gateway, registry, keyRing } = parts
   return {
-    pool: poolStats(parts),
+    pool: poolFor(access, poolStats(parts)),
     semaphore: semaphore.stats(),
-    events: queueEvents.stats(),
+    events: eventsFor(access, queueEvents.stats()),
     waitingWorkers: dispatcher.pendingCount(),
     commandsSent: gateway.commandsSent(),
     openQueues: registry.seen(),
-    requestsByKey: keyRing.requests(),
+    knownQueues: registry.stats(),
+    requestsByKey: ownOf(access, keyRing.requests()),
   }
 }
 

@@ -5,17 +5,20 @@ import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { ConnectionStats } from '../redis/connection/connections.ts'
 import { isSupported, type ServerInfo } from '../redis/connection/server-info.ts'
 import type { SemaphoreStats } from '../redis/gateway/semaphore.ts'
-import type { HealthStatus, QueueCounts } from './health-responses.ts'
+import type { HealthStatus } from './health-responses.ts'
+import type { MeasuredQueues } from './measurement.ts'
 
 export interface HealthInputs {
   /** `undefined` while Redis cannot be read; `redisError` says why. */
   server: ServerInfo | undefined
   redisError: string | undefined
+  /** Why Redis runs no scripts. */
+  scriptsProblem: string | undefined
   budget: ConnectionBudget
   pool: ConnectionStats
   semaphore: SemaphoreStats
   events: Pick<EventsStats, 'status' | 'reason' | 'lagMs'>
-  queues: QueueCounts
+  queues: MeasuredQueues['counted']
   /** Queues that could not be counted. */
   uncounted: string[]
   /** DURABILITY_REPLICAS. */
@@ -52,15 +55,20 @@ export function statusOf(advice: Advice[]): HealthStatus {
 
 const warning = (sentence: string): Advice => ({ level: 'warn', sentence })
 const failure = (sentence: string): Advice => ({ level: 'fail', sentence })
+const quoting = (advice: Advice): Advice => ({ ...advice, quotesText: true })
 
-function adviseOnRedis({ server, redisError, pool }: HealthInputs): Advice[] {
+function adviseOnRedis({ server, redisError, scriptsProblem, pool }: HealthInputs): Advice[] {
   const advice: Advice[] = []
-  if (!server) advice.push(failure(`Redis does not answer (${redisError}). Check REDIS_URL and the server.`))
+  if (!server)
+    advice.push(quoting(failure(`Redis does not answer (${redisError}). Check REDIS_URL and the server.`)))
+  if (scriptsProblem !== undefined) advice.push(failure(scriptsProblem))
   if (pool.lastLimitError) {
     advice.push(
-      warning(
-        `The provider refused commands with "${pool.lastLimitError}". Raise the plan's limit, or lower REPLICAS, ` +
-          'REDIS_POOL_SIZE and the number of clients that connect to Redis themselves.',
+      quoting(
+        warning(
+          `The provider refused commands with "${pool.lastLimitError}". Raise the plan's limit, or lower REPLICAS, ` +
+            'REDIS_POOL_SIZE and the number of clients that connect to Redis themselves.',
+        ),
       ),
     )
   }
@@ -106,7 +114,7 @@ function adviseOnReplicas({ server, replicasWanted }: HealthInputs): Advice[] {
 }
 
 function adviseOnKeys({ keysProblem }: HealthInputs): Advice[] {
-  return keysProblem === undefined ? [] : [warning(`${keysProblem}. Fix the file.`)]
+  return keysProblem === undefined ? [] : [quoting(warning(`${keysProblem}. Fix the file.`))]
 }
 
 function adviseOnConnections({ server, budget, pool, semaphore }: HealthInputs): Advice[] {
@@ -155,9 +163,11 @@ function adviseOnConnections({ server, budget, pool, semaphore }: HealthInputs):
 function adviseOnEvents({ server, events }: HealthInputs): Advice[] {
   if (server && events.status === 'degraded') {
     return [
-      warning(
-        `Job events are not received (${events.reason}): a status is served from memory for one second only, and every ` +
-          'later read is a Redis command. The service recovers by itself.',
+      quoting(
+        warning(
+          `Job events are not received (${events.reason}): a status is served from memory for one second only, and every ` +
+            'later read is a Redis command. The service recovers by itself.',
+        ),
       ),
     ]
   }
@@ -172,7 +182,7 @@ function adviseOnEvents({ server, events }: HealthInputs): Advice[] {
 
 function adviseOnQueues({ queues, uncounted }: HealthInputs): Advice[] {
   const advice: Advice[] = []
-  for (const [queue, counts] of Object.entries(queues)) {
+  for (const [queue, counts] of queues) {
     const waiting = counts.waiting + counts.prioritized
     if (waiting >= MANY_WAITING && counts.active === 0) {
       const sentence = `${waiting} jobs wait in ${queue} and none is active. Check that a worker runs and that the queue is not paused.`

@@ -69,14 +69,19 @@ const Events = Type.Object(
 const Counts = Type.Record(
   Type.String(),
   Type.Object(Object.fromEntries(jobStates.map((state) => [state, Type.Integer()]))),
-  { description: 'Jobs per state, by queue, for the first 50 queues by name.' },
+  {
+    description:
+      'Jobs per state, by queue, for at most 50 queues: of the 500 that were used last, those with the most waiting and failed jobs.',
+  },
 )
 
 const common = {
   queues: Counts,
   queuesKnown: integer(
-    'Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted.',
+    'Number of queues that the caller may see, listed or not. For a key that is limited to some queues: among the 500 of the ' +
+      'service that were used last.',
   ),
+  queuesOmitted: integer('Queues among them that `queues` does not list.'),
   recommendations: Type.Array(Type.String(), {
     description: 'What the operator should do, in sentences. Empty when nothing is wrong.',
   }),
@@ -183,9 +188,22 @@ const processStats = {
   waitingWorkers: integer('Takes that wait for a job: requests of HTTP workers, and webhook subscriptions.'),
   commandsSent: CommandsSent,
   openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
+  knownQueues: Type.Object(
+    {
+      known: orNull(Type.Integer(), 'Names in the list when this process last wrote to it.'),
+      forgotten: integer(
+        'Names that this process has removed since its start, of queues that were empty and unused.',
+      ),
+      displaced: integer(
+        'Names that this process has removed since its start because there were more than KNOWN_QUEUES_MAX.',
+      ),
+    },
+    { title: 'KnownQueuesStats', description: 'The list of queues, which all processes share.' },
+  ),
   requestsByKey: Type.Record(Type.String(), Type.Integer(), {
     description:
-      'Requests since the start, by id of the API key. Commands are not counted by key, since keys share batches.',
+      'Requests since the start, by id of the API key. A key that is limited to some queues sees only its own. Commands are not ' +
+      'counted by key, since keys share batches.',
   }),
 }
 

@@ -11,7 +11,7 @@ export function isFresh(ageMs: number, status: HealthStatus, ttlMs: number): boo
 export interface SummaryCache<Summary> {
   /** The summary, and whether it was served from memory. */
   read(ttlMs: number): Promise<{ summary: Summary; isCached: boolean }>
-  /** The next read computes a new one. */
+  /** The next read computes a new one, also if one is being computed. */
   clear(): void
 }
 
@@ -21,24 +21,35 @@ export function createSummaryCache<Summary extends { status: HealthStatus }>(
 ): SummaryCache<Summary> {
   let cached: { summary: Summary; computedAtMs: number } | undefined
   let computing: Promise<Summary> | undefined
+  /** Grows with each `clear`. */
+  let epoch = 0
 
   async function refresh(): Promise<Summary> {
+    const startedIn = epoch
     const summary = await compute()
-    cached = { summary, computedAtMs: now() }
+    // Part of it may have been measured before what `clear` reported.
+    if (epoch === startedIn) cached = { summary, computedAtMs: now() }
     return summary
+  }
+
+  function share(): Promise<Summary> {
+    const sharing = refresh().finally(() => {
+      if (computing === sharing) computing = undefined
+    })
+    return sharing
   }
 
   return {
     async read(ttlMs) {
       if (cached && isFresh(now() - cached.computedAtMs, cached.summary.status, ttlMs))
         return { summary: cached.summary, isCached: true }
-      computing ??= refresh().finally(() => {
-        computing = undefined
-      })
+      computing ??= share()
       return { summary: await computing, isCached: false }
     },
     clear() {
+      epoch++
       cached = undefined
+      computing = undefined
     },
   }
 }

@@ -14,7 +14,7 @@ export interface Keyspace {
   eventStream(queue: string): string
   /** The inverse of `eventStream`. */
   queueOfEventStream(stream: string): string
-  /** Set: names of the queues. BullMQ keeps no list of queues. */
+  /** Sorted set: names of the queues by their last use. BullMQ keeps no list of queues. */
   readonly knownQueues: string
   /** String that only a flush of the database removes. */
   readonly flushMarker: string
@@ -41,7 +41,7 @@ export function createKeyspace(prefix: string): Keyspace {
     job: (queue, key) => `${prefix}:${queue}:${key}`,
     eventStream: (queue) => `${prefix}:${queue}${eventsSuffix}`,
     queueOfEventStream: (stream) => stream.slice(prefix.length + 1, -eventsSuffix.length),
-    knownQueues: `${own}queues`,
+    knownQueues: `${own}known-queues`,
     flushMarker: `${own}epoch`,
     idempotencyRecord: (digest) => `${own}idempotency:${digest}`,
     stalledCheck: (queue) => `${own}stalled-check:${queue}`,

@@ -39,6 +39,8 @@ const errorClasses: [RegExp, RedisErrorClass][] = [
   [/^(MISCONF|NOREPLICAS)\b/, errorClass('REDIS_MISCONFIGURED', 'not_executed')],
   [/^OOM\b|DB capacity quota exceeded/, errorClass('REDIS_FULL', 'not_executed')],
   [/^(NOAUTH|WRONGPASS|NOPERM)\b/, errorClass('REDIS_DENIED', 'not_executed')],
+  // `rename-command`, or a provider that leaves the command out
+  [/^ERR unknown command/, errorClass('REDIS_DENIED', 'not_executed')],
   // A script that the ACL stopped midway may already have written.
   [/^ERR The user executing the script can't /, errorClass('REDIS_DENIED', 'unknown')],
   [/^(BUSY|TRYAGAIN|CLUSTERDOWN)\b/, errorClass('REDIS_UNAVAILABLE', 'not_executed', true)],

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { addKey, createApiKeySecret, digestOf, type KeyFile, writeKeyFile } from '../../src/auth/key-file.ts'
+import { addKey, createApiKeySecret, digestOf, type KeyFile, revoke } from '../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../src/auth/key-file-update.ts'
 import { openKeyRing } from '../../src/auth/key-ring.ts'
 import { eventually } from '../helpers/app.ts'
 
@@ -99,3 +100,36 @@ t.test('the count of requests survives a change of the key', async (t) => {
   t.ok(ring.requests()['a']! >= 2, `${ring.requests()['a']}`)
   t.notOk(ring.find(secret)!.hasScope('read'))
 })
+
+t.test('a file that is emptied while the service runs opens nothing', async (t) => {
+  const secret = createApiKeySecret('a')
+  const { path, ring } = await open(t, withKey('a', secret))
+  for (const emptied of ['', '{}', 'null']) {
+    await writeFile(path, emptied)
+    await eventually(() => ring.problem() !== undefined)
+    t.ok(ring.requiresKey() && ring.find(secret), 'the previous keys stay in force')
+    await writeKeyFileText(path, withKey('a', secret))
+    await eventually(() => ring.problem() === undefined)
+  }
+  await writeKeyFileText(path, empty)
+  await eventually(() => ring.find(secret) === undefined)
+  t.ok(ring.requiresKey(), 'a file without keys withdraws them, and the service still requires one')
+})
+
+t.test('a key that is revoked while the service starts is withdrawn', async (t) => {
+  const secret = createApiKeySecret('a')
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-ring-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const path = join(folder, 'keys.json')
+  await writeKeyFile(path, withKey('a', secret))
+  const ring = await openKeyRing(path, pino({ level: 'silent' }))
+  t.teardown(ring.close)
+  // Before the first poll of the file.
+  await writeKeyFile(path, revoke(withKey('a', secret), 'a', undefined, '2026-11-21T10:00:00.000Z'))
+  await eventually(() => ring.find(secret) === undefined)
+  t.ok(ring.requiresKey())
+})
+
+async function writeKeyFileText(path: string, file: KeyFile): Promise<void> {
+  await writeFile(path, JSON.stringify(file))
+}

@@ -10,9 +10,10 @@ const batching: Feature = {
   stats: {
     batching: {
       schema: Type.Object({}),
-      read: () => ({ jobsSent: 3, byQueue: { emails: 1, secret: 2 } }),
+      read: () => ({ jobsSent: 3, byQueue: { emails: 1, secret: 2 }, byKey: { mailer: 4, other: 5 } }),
       isInHealth: true,
       keyedByQueue: ['byQueue'],
+      keyedByKey: ['byKey'],
     },
   },
 }
@@ -22,16 +23,27 @@ const stats = collectStats([batching, {}, waiting])
 t.test('stats are collected in the order of the features, with their schemas', async (t) => {
   t.same(Object.keys(schemasOf(stats)), ['batching', 'waiting'])
   t.same(Object.keys(schemasOf(healthStats(stats))), ['batching'])
-  t.same(readStats(stats), { batching: { jobsSent: 3, byQueue: { emails: 1, secret: 2 } }, waiting: 7 })
-})
-
-t.test('a caller sees only its queues in what is keyed by queue, and the rest as it is', async (t) => {
-  const values = readStats(stats)
-  const emailsOnly: Access = { ...anonymous, canAccessQueue: (queue) => queue === 'emails' }
-  t.same(statsFor(emailsOnly, stats, values), {
-    batching: { jobsSent: 3, byQueue: { emails: 1 } },
+  t.same(readStats(stats), {
+    batching: { jobsSent: 3, byQueue: { emails: 1, secret: 2 }, byKey: { mailer: 4, other: 5 } },
     waiting: 7,
   })
-  t.same(statsFor(anonymous, stats, values), values)
-  t.same(Object.keys((values['batching'] as { byQueue: object }).byQueue), ['emails', 'secret'], 'a copy')
 })
+
+t.test(
+  'a caller sees only its queues and its key in what is keyed by them, and the rest as it is',
+  async (t) => {
+    const values = readStats(stats)
+    const emailsOnly: Access = {
+      ...anonymous,
+      keyId: 'mailer',
+      canAccessQueue: (queue) => queue === 'emails',
+      coversAllQueues: false,
+    }
+    t.same(statsFor(emailsOnly, stats, values), {
+      batching: { jobsSent: 3, byQueue: { emails: 1 }, byKey: { mailer: 4 } },
+      waiting: 7,
+    })
+    t.same(statsFor(anonymous, stats, values), values)
+    t.same(Object.keys((values['batching'] as { byQueue: object }).byQueue), ['emails', 'secret'], 'a copy')
+  },
+)

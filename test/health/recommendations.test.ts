@@ -25,6 +25,7 @@ const healthyServer: ServerInfo = parseServerInfo(
 const healthy: AllInputs = {
   server: healthyServer,
   redisError: undefined,
+  scriptsProblem: undefined,
   budget: {
     ...{ providerLimit: 1024, reserved: 24, usable: 1000, replicas: 8, perProcess: 125 },
     ...{ wanted: 4, usefulMax: 120 },
@@ -39,7 +40,7 @@ const healthy: AllInputs = {
     waitingByPriority: { settle: 0, enqueue: 0, read: 0, list: 0 },
   },
   events: { status: 'live', reason: null, lagMs: 100 },
-  queues: { emails: counts({ completed: 5_000_000, active: 3 }) },
+  queues: [['emails', counts({ completed: 5_000_000, active: 3 })]],
   uncounted: [],
   cacheEnabled: true,
   replicasWanted: 0,
@@ -61,7 +62,7 @@ const pool = (facts: Partial<AllInputs['pool']>): Partial<AllInputs> => ({
   pool: { ...healthy.pool, ...facts },
 })
 const queue = (some: Partial<Record<JobState, number>>): Partial<AllInputs> => ({
-  queues: { emails: counts(some) },
+  queues: [['emails', counts(some)]],
 })
 const events = (facts: Partial<AllInputs['events']>): Partial<AllInputs> => ({
   events: { ...healthy.events, ...facts },
@@ -187,9 +188,15 @@ const cases: {
     without: { subscriptions: [] },
   },
   {
+    inputs: { scriptsProblem: 'Redis refuses to run scripts. Allow EVALSHA.' },
+    level: 'fail',
+    sentence: /^Redis refuses to run scripts\. Allow EVALSHA\.$/,
+    without: {},
+  },
+  {
     inputs: { cacheEnabled: false },
     sentence: /^The cache is off \(all CACHE_TTL_\* are 0\)/,
-    without: { cacheEnabled: true, queues: {} },
+    without: { cacheEnabled: true, queues: [] },
   },
 ]
 
@@ -201,6 +208,19 @@ t.test('advice that names a queue carries its name, so that it can be hidden fro
   )
   t.ok(adviceOn({ cacheEnabled: false }).every((one) => one.queue === undefined))
 })
+
+t.test(
+  'advice that quotes an error is marked, so that it can be hidden from a key for some queues',
+  async (t) => {
+    const quoting: Partial<AllInputs>[] = [
+      { server: undefined, redisError: 'connect ECONNREFUSED 10.0.0.7:6379' },
+      pool({ lastLimitError: 'ERR max requests limit exceeded by tenant-7' }),
+      events({ status: 'degraded', reason: 'NOPERM bull:theirs:events' }),
+      { keysProblem: 'API_KEYS_FILE (/etc/keys.json) contains the id theirs twice' },
+    ]
+    for (const inputs of quoting) t.match(adviceOn(inputs), [{ quotesText: true }])
+  },
+)
 
 t.test('a healthy service gets no advice', async (t) => {
   t.same(adviceOn({}), [])
@@ -244,7 +264,10 @@ t.test('waiting jobs produce no advice while a job is active', async (t) => {
 t.test('every problem is reported, queue by queue', async (t) => {
   const advice = adviceOn({
     ...{ server: undefined, redisError: 'gone', cacheEnabled: false },
-    queues: { a: counts({ failed: 100, waiting: 1_000 }), b: counts({ failed: 500 }) },
+    queues: [
+      ['a', counts({ failed: 100, waiting: 1_000 })],
+      ['b', counts({ failed: 500 })],
+    ],
   })
   t.same(
     advice.map(({ sentence }) => sentence.split(' ').slice(0, 4).join(' ')),

@@ -30,7 +30,7 @@ t.test('health reports counts per queue, the pool against its budget, cache and 
   await post({ queue: 'emails', name: 'n', opts: { delay: 60_000 } })
   await get('/jobs/emails:none')
   const queues = new Queue('emails', { connection: redis.client, prefix: app.prefix })
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
+  await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1)
   const { status, body } = await get('/health')
   t.equal(status, 200)
   t.match(body, {
@@ -102,7 +102,7 @@ t.test('a damaged queue is reported, and the others are still counted', async (t
   const { app, get, post } = await open(t, { HEALTH_TTL: '0' })
   await post({ queue: 'good', name: 'n' })
   await post({ queue: 'bad', name: 'n' })
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 2)
+  await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 2)
   await redis.client.set(`${app.prefix}:bad:failed`, 'no set')
   const { status, body } = await get('/health')
   t.equal(status, 200)

@@ -63,3 +63,25 @@ t.test('a computation that fails is not cached, and the next read computes anew'
   fails = false
   t.match(await read(1_000), { isCached: false })
 })
+
+t.test(
+  'what was being computed when the cache was cleared is neither kept nor given to later readers',
+  async (t) => {
+    const finish: ((number: number) => void)[] = []
+    const { read, clear } = createSummaryCache(async () => ({
+      status: 'pass' as const,
+      number: await new Promise<number>((resolve) => finish.push(resolve)),
+    }))
+    const before = read(1_000)
+    clear()
+    const after = read(1_000)
+    finish[0]!(1)
+    t.match(await before, { summary: { number: 1 } })
+    const joining = read(1_000)
+    t.equal(finish.length, 2, 'the later readers share one computation')
+    finish[1]!(2)
+    t.match(await after, { summary: { number: 2 }, isCached: false })
+    t.match(await joining, { summary: { number: 2 }, isCached: false })
+    t.match(await read(1_000), { summary: { number: 2 }, isCached: true })
+  },
+)

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { Rate, Scope } from '../../src/auth/access.ts'
-import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/auth/key-file.ts'
+import { addKey, createApiKeySecret, type KeyFile } from '../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../src/auth/key-file-update.ts'
 import { startApp } from './app.ts'
 
 export interface Grant {

@@ -1,7 +1,8 @@
 /** F4: every route with each scope and without a key, and every endpoint that could reveal a queue outside a key's patterns. */
 import t from 'tap'
 import { anonymous, type Scope, scopes } from '../../src/auth/access.ts'
-import { readKeyFile, revoke, writeKeyFile } from '../../src/auth/key-file.ts'
+import { readKeyFile, revoke } from '../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../src/auth/key-file-update.ts'
 import { eventually, startApp, type TestApp } from '../helpers/app.ts'
 import { startAppWithKeys } from '../helpers/keys.ts'
 import { startRedis } from '../helpers/redis.ts'
@@ -146,7 +147,9 @@ t.test('a queue outside the patterns is reported as not found by every endpoint'
   t.equal((await call(app, secrets.some, { url: `/jobs?queue=mine` })).body.jobs.length, 2)
 
   // The names of new queues are stored in the background.
-  await eventually(async () => (await redis.client.sismember(`${app.prefix}::sluice:queues`, 'theirs')) === 1)
+  await eventually(
+    async () => (await redis.client.zscore(`${app.prefix}::sluice:known-queues`, 'theirs')) !== null,
+  )
   for (const url of ['/health', '/health/redis', '/stats']) {
     const { text } = await call(app, secrets.some, { url })
     t.notMatch(text, /theirs/, url)
@@ -220,7 +223,7 @@ t.test(
       producer: { scopes: ['enqueue'] },
     })
     await call(app, secrets.operator, { url: '/jobs', body: { queue: 'hidden', name: 'n' } })
-    await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
+    await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1)
     const full = await call(app, secrets.operator, { url: '/health' })
     t.match(full.body, { queues: { hidden: { waiting: 1 } }, recommendations: [/appendfsync/] })
     for (const secret of [undefined, secrets.producer]) {

@@ -25,7 +25,7 @@ t.test('a thousand queues open no further connection, and one request may name t
   const before = await clients()
   t.equal((await post()).statusCode, 201)
   const sent = async () => (await app.http.inject('/stats')).json()
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1_000)
+  await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1_000)
   t.equal((await post()).statusCode, 201)
   t.equal(await clients(), before)
   t.match(await sent(), { openQueues: 1_000, commandsSent: { enqueue: 2_000 }, semaphore: { refused: 0 } })
@@ -47,7 +47,7 @@ t.test('an idle service sends no commands', async (t) => {
       payload,
     })
   }
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 50)
+  await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 50)
   const before = await commandsOf()
   await new Promise((resolve) => setTimeout(resolve, 1_500))
   // INFO itself is one.

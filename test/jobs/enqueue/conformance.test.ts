@@ -67,6 +67,8 @@ async function withOurs(
     keyspace,
     connections,
     gateway,
+    maxKnown: 1_000,
+    idleMs: 86_400_000,
     backendOf: createSharedBackends(keyspace, connections),
   })
   const enqueuer = createEnqueuer({

@@ -37,6 +37,8 @@ async function setUp(t: Test, prefix = uniquePrefix(), maxBytes = 8_388_608) {
     keyspace,
     connections,
     gateway,
+    maxKnown: 1_000,
+    idleMs: 86_400_000,
     backendOf: createSharedBackends(keyspace, connections),
   })
   const queue = new Queue('q', { connection: redis.client, prefix, skipMetasUpdate: true })
@@ -174,11 +176,11 @@ t.test('the last page has no cursor, and an empty queue has one empty page', asy
   const { page, add, prefix, client } = await setUp(t)
   t.strictSame(await page({ limit: 50 }), { jobs: [], cursor: null })
   await new Promise((resolve) => setTimeout(resolve, 200))
-  t.equal(await client.scard(`${prefix}::sluice:queues`), 0, 'a queue without jobs is not remembered')
+  t.equal(await client.zcard(`${prefix}::sluice:known-queues`), 0, 'a queue without jobs is not remembered')
   await add(4, 'w')
   t.equal((await page({ state: 'waiting', limit: 4 })).cursor, null, 'exactly full')
   t.type((await page({ state: 'waiting', limit: 3 })).cursor, 'string')
-  await eventually(async () => (await client.scard(`${prefix}::sluice:queues`)) === 1)
+  await eventually(async () => (await client.zcard(`${prefix}::sluice:known-queues`)) === 1)
 })
 
 t.test('1,400 jobs are listed once each while others are added and removed before every page', async (t) => {

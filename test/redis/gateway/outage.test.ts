@@ -252,7 +252,7 @@ t.test('a lost reply creates no second job', async (t) => {
   await untilReady(proxied)
   await post(proxied)
   // The queue's name is recorded in the background; the lost reply must not be that one.
-  await eventually(async () => (await redis.client.scard(`${app.prefix}::sluice:queues`)) === 1)
+  await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1)
   await untilReady(proxied)
   swallow = true
   const lost = await post(proxied)
