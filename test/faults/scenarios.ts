@@ -1,7 +1,9 @@
 /** All scenarios, in the order of the table. */
 import type { Scenario } from './scenario.ts'
+import { amplifiedReads } from './scenarios/amplified-reads.ts'
 import { concurrentReads } from './scenarios/concurrent-reads.ts'
 import { overload, overloadSettles } from './scenarios/overload.ts'
+import { pipelinedWaits, waitsOnManyQueues } from './scenarios/pipelined-waits.ts'
 import { redisBack, redisDown } from './scenarios/redis-down.ts'
 import { redisErrors } from './scenarios/redis-errors.ts'
 import { redisFrozen } from './scenarios/redis-frozen.ts'
@@ -12,6 +14,7 @@ import { rollingRestart } from './scenarios/rolling-restart.ts'
 import { secretLeaks } from './scenarios/secret-leaks.ts'
 import { serviceKilled } from './scenarios/service-killed.ts'
 import { slowEndpoints, slowEndpointsSlots } from './scenarios/slow-endpoints.ts'
+import { slowReaders } from './scenarios/slow-readers.ts'
 import { soak } from './scenarios/soak.ts'
 import { staleReads } from './scenarios/stale-reads.ts'
 import { truncatedFile } from './scenarios/truncated-file.ts'
@@ -37,6 +40,10 @@ export const scenarios: Scenario[] = [
   slowEndpoints,
   slowEndpointsSlots,
   secretLeaks,
+  amplifiedReads,
+  slowReaders,
+  pipelinedWaits,
+  waitsOnManyQueues,
 ]
 
 /** Rows of the table without a scenario, and why. */
