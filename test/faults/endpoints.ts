@@ -129,8 +129,9 @@ export async function subscribe(
   service: Service,
   queue: string,
   subscription: Subscription,
+  headers: Record<string, string> = {},
 ): Promise<void> {
-  const options = { method: 'PUT', body: JSON.stringify(subscription) } as const
+  const options = { method: 'PUT', body: JSON.stringify(subscription), headers } as const
   const { status, body } = await httpClient.ask(`${service.url}/queues/${queue}/subscription`, options)
   if (status !== 200 && status !== 201) throw new Error(`no subscription of ${queue}: ${status} ${body}`)
 }
@@ -176,7 +177,7 @@ export function maxConcurrent(attempts: Attempt[]): number {
   return most
 }
 
-async function listen(testbed: Testbed, server: Server): Promise<string> {
+export async function listen(testbed: Testbed, server: Server): Promise<string> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   testbed.onEnd(() => void server.close())

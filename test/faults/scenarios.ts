@@ -4,6 +4,7 @@ import { amplifiedReads } from './scenarios/amplified-reads.ts'
 import { concurrentReads } from './scenarios/concurrent-reads.ts'
 import { overload, overloadSettles } from './scenarios/overload.ts'
 import { pipelinedWaits, waitsOnManyQueues } from './scenarios/pipelined-waits.ts'
+import { poisonedJobs } from './scenarios/poisoned-jobs.ts'
 import { redisBack, redisDown } from './scenarios/redis-down.ts'
 import { redisErrors } from './scenarios/redis-errors.ts'
 import { redisFrozen } from './scenarios/redis-frozen.ts'
@@ -44,6 +45,7 @@ export const scenarios: Scenario[] = [
   slowReaders,
   pipelinedWaits,
   waitsOnManyQueues,
+  poisonedJobs,
 ]
 
 /** Rows of the table without a scenario, and why. */
