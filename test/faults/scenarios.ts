@@ -2,9 +2,11 @@
 import type { Scenario } from './scenario.ts'
 import { amplifiedReads } from './scenarios/amplified-reads.ts'
 import { concurrentReads } from './scenarios/concurrent-reads.ts'
+import { noEvents } from './scenarios/no-events.ts'
 import { overload, overloadSettles } from './scenarios/overload.ts'
 import { pipelinedWaits, waitsOnManyQueues } from './scenarios/pipelined-waits.ts'
 import { poisonedJobs } from './scenarios/poisoned-jobs.ts'
+import { poisonedSubscriptions } from './scenarios/poisoned-subscriptions.ts'
 import { redisBack, redisDown } from './scenarios/redis-down.ts'
 import { redisErrors } from './scenarios/redis-errors.ts'
 import { redisFrozen } from './scenarios/redis-frozen.ts'
@@ -46,6 +48,8 @@ export const scenarios: Scenario[] = [
   pipelinedWaits,
   waitsOnManyQueues,
   poisonedJobs,
+  poisonedSubscriptions,
+  noEvents,
 ]
 
 /** Rows of the table without a scenario, and why. */

@@ -22,7 +22,6 @@ export async function takeWaiting(
 ): Promise<number[]> {
   const httpClient = testbed.httpClient()
   const queue = producer(redis, name, maxEvents)
-  await queue.add('n', {}, { jobId: 'first' })
   const take = (wait: number) =>
     httpClient.ask(`${service.url}/queues/${name}/leases`, {
       ...{ headers: ordinary, body: JSON.stringify({ wait, leaseMs: 600_000 }) },

@@ -1,4 +1,5 @@
 /** X3: sockets that send requests which wait, without an end and without reading; and waits on queues that do not exist. */
+import { Queue } from 'bullmq'
 import { attackBeside, openTarget, type Target, type TargetOptions, withChecks } from '../attacks.ts'
 import { pipeline, requestText } from '../raw-http.ts'
 import { type Check, controlScale, type Finding, judgeTimes, type Scale, type Scenario } from '../scenario.ts'
@@ -49,7 +50,8 @@ async function waitOnSockets(
   { namesQueues = false, ...options }: WaitOptions,
 ): Promise<Finding> {
   const target = await openTarget(testbed, options)
-  const { service } = target
+  const { redis, service } = target
+  await new Queue('watched', { connection: redis.client }).add('n', {}, { jobId: 'one' })
   const total = scale.isQuick ? 20_000 : namesQueues ? 200_000 : 131_000
   const text = namesQueues ? takeOfQueue(target) : waitOf(target)
   let [sent, next] = [0, 0]
@@ -78,7 +80,7 @@ async function waitOnSockets(
 /** Half wait for a job to work, half for a job to change. */
 function waitOf({ attacker }: Target): (index: number) => string {
   const take = requestText('/queues/idle/leases', attacker, '{"wait":30}')
-  const poll = requestText('/jobs/awaited:first?wait=30', attacker)
+  const poll = requestText('/jobs/watched:one?wait=30', attacker)
   return (index) => (index % 2 === 0 ? take : poll)
 }
 
