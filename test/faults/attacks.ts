@@ -12,7 +12,8 @@ import { sleep, until } from './timing.ts'
 
 /** The queue of the ordinary traffic. */
 export const ORDINARY = 'ordinary'
-const HEAP_MB = 512
+/** A Node option. */
+export const HEAP = '--max-old-space-size=512'
 /** How much longer ordinary requests may take during an attack. */
 const TIMES = 5
 /** A shorter time is never too long: an accepted request may hold the event loop for 25 ms. */
@@ -57,7 +58,7 @@ export async function openTarget(
   }
   const [attacker, ordinary] = [headersOf('attacker'), headersOf('ordinary')]
   await writeKeyFile(keysFile, file)
-  const settings = { NODE_OPTIONS: `--max-old-space-size=${HEAP_MB}`, API_KEYS_FILE: keysFile, ...env }
+  const settings = { NODE_OPTIONS: HEAP, API_KEYS_FILE: keysFile, ...env }
   const service = isBoundless
     ? await testbed.otherService('test/faults/boundless-service.ts', redis.url, settings, wrapper)
     : await testbed.service(redis.url, settings, wrapper)

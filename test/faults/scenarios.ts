@@ -1,6 +1,7 @@
 /** All scenarios, in the order of the table. */
 import type { Scenario } from './scenario.ts'
 import { amplifiedReads } from './scenarios/amplified-reads.ts'
+import { clockAhead, clockSteps } from './scenarios/clock-steps.ts'
 import { concurrentReads } from './scenarios/concurrent-reads.ts'
 import { noEvents } from './scenarios/no-events.ts'
 import { overload, overloadSettles } from './scenarios/overload.ts'
@@ -50,6 +51,8 @@ export const scenarios: Scenario[] = [
   poisonedJobs,
   poisonedSubscriptions,
   noEvents,
+  clockSteps,
+  clockAhead,
 ]
 
 /** Rows of the table without a scenario, and why. */
