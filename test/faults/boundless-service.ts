@@ -54,11 +54,12 @@ async function lease(queue: string, { wait = 0 }: { wait?: number }): Promise<An
   }
 }
 
-async function handle(method: string, url: URL, body: string): Promise<Answer> {
+async function handle(method: string, url: URL, body: string, isRefused: boolean): Promise<Answer> {
   const { pathname, searchParams } = url
   if (pathname.startsWith('/health/')) return [200, '{}']
   if (pathname === '/openapi.json') return [200, JSON.stringify(document)]
   const [, , queue = '', what] = pathname.split('/')
+  if (isRefused) return [401, '{}']
   if (what === 'leases') return lease(queue, JSON.parse(body))
   if (what === 'subscription') {
     await webhooks.put(queue, body)
@@ -80,7 +81,9 @@ async function handle(method: string, url: URL, body: string): Promise<Answer> {
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   let body = ''
   for await (const chunk of request) body += chunk
-  const [status, text] = await handle(request.method!, new URL(request.url!, 'http://localhost'), body).catch(
+  const url = new URL(request.url!, 'http://localhost')
+  const isRefused = (request.headers.authorization ?? 'wrong').includes('wrong')
+  const [status, text] = await handle(request.method!, url, body, isRefused).catch(
     (error: Error): Answer => [500, JSON.stringify({ message: error.message })],
   )
   if (status >= 400) console.log(JSON.stringify({ level: 30, url: request.url, headers: request.headers }))

@@ -110,6 +110,42 @@ export async function pipeline(
   return written
 }
 
+/**
+ * Pipelines the same requests again and again at a fixed rate, each burst after the responses to the previous one. Resolves
+ * with how many were answered.
+ */
+export async function sendBursts(
+  testbed: Testbed,
+  url: string,
+  burst: string[],
+  ratePerS: number,
+  seconds: number,
+): Promise<number> {
+  const startedAt = performance.now()
+  let [sent, answered] = [0, 0]
+  const open = () =>
+    openMuteSocket(testbed, url)
+      .setEncoding('latin1')
+      .on('data', (text: string) => {
+        answered += text.split('HTTP/1.1 ').length - 1
+      })
+      .resume()
+  let socket = open()
+  for (let elapsedS = 0; elapsedS < seconds; elapsedS = (performance.now() - startedAt) / 1_000) {
+    if (socket.destroyed) {
+      sent = answered
+      socket = open()
+    }
+    if (answered >= sent && sent < ratePerS * elapsedS) {
+      sent += burst.length
+      socket.write(burst.join(''))
+    }
+    await sleep(1)
+  }
+  socket.destroy()
+  return answered
+}
+
 function nextDrain(socket: Socket, timeoutMs: number): Promise<void> {
   return new Promise((resolve) => {
     const finish = () => {

@@ -1,8 +1,11 @@
 /** All scenarios, in the order of the table. */
+import { canRunNameServer } from './name-server.ts'
 import type { Scenario } from './scenario.ts'
 import { amplifiedReads } from './scenarios/amplified-reads.ts'
 import { clockAhead, clockSteps } from './scenarios/clock-steps.ts'
 import { concurrentReads } from './scenarios/concurrent-reads.ts'
+import { floodingEndpoints } from './scenarios/flooding-endpoints.ts'
+import { hangingNames } from './scenarios/hanging-names.ts'
 import { noEvents } from './scenarios/no-events.ts'
 import { overload, overloadSettles } from './scenarios/overload.ts'
 import { pipelinedWaits, waitsOnManyQueues } from './scenarios/pipelined-waits.ts'
@@ -22,6 +25,7 @@ import { slowReaders } from './scenarios/slow-readers.ts'
 import { soak } from './scenarios/soak.ts'
 import { staleReads } from './scenarios/stale-reads.ts'
 import { truncatedFile } from './scenarios/truncated-file.ts'
+import { documents, refusals } from './scenarios/unauthenticated.ts'
 import { zombies } from './scenarios/zombies.ts'
 
 export const scenarios: Scenario[] = [
@@ -53,10 +57,17 @@ export const scenarios: Scenario[] = [
   noEvents,
   clockSteps,
   clockAhead,
+  ...(canRunNameServer() ? [hangingNames] : []),
+  documents,
+  refusals,
+  floodingEndpoints,
 ]
 
 /** Rows of the table without a scenario, and why. */
 export const missing: { id: string; fault: string; why: string }[] = [
+  ...(canRunNameServer()
+    ? []
+    : [{ id: hangingNames.id, fault: hangingNames.fault, why: 'needs root, for a name server of its own' }]),
   { id: 'D4', fault: 'failover (replica promoted, old master back)', why: 'not implemented yet' },
   {
     id: 'F3',
