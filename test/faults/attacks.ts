@@ -78,13 +78,13 @@ export async function attackBeside(
   const { isQuick, isControl = false } = scale
   const traffic = startTraffic(testbed, service, ordinary.authorization, scale)
   await until('ordinary requests are answered', () => traffic.between(0).statuses.includes(200))
-  await sleep(isQuick ? 500 : 5_000)
+  await sleep(isQuick ? 300 : 5_000)
   const quietAt = now()
-  await sleep(isQuick ? 1_000 : 15_000)
+  await sleep(isControl ? 500 : isQuick ? 1_000 : 15_000)
   const memory = watchMemory(testbed, service)
   scale.progress('attack')
   const attackAt = now()
-  await attack(secondsOf(scale, 3, 0.2))
+  await attack(secondsOf(scale, 2.5, 0.2))
   const afterAt = now()
   const mostMb = memory.stop()
   const remainsMb = isQuick ? memory.beforeMb * REMAINS + QUICK_REMAINS_MB : memory.beforeMb * REMAINS

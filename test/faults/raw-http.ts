@@ -20,6 +20,8 @@ export interface DrainOptions {
   body?: string
   /** The client closes the connection after this. */
   timeoutMs?: number
+  /** Or after this. */
+  signal?: AbortSignal
 }
 
 const HEAD_BYTES = 4_096
@@ -29,7 +31,7 @@ const RECONNECT_MS = 10
 export function createDrain(testbed: Testbed) {
   const agent = new Agent({ keepAlive: true })
   testbed.onEnd(() => agent.destroy())
-  return (url: string, { headers = {}, method, body, timeoutMs = 30_000 }: DrainOptions = {}) =>
+  return (url: string, { headers = {}, method, body, timeoutMs = 60_000, signal }: DrainOptions = {}) =>
     new Promise<Drained>((resolve) => {
       const startedAt = performance.now()
       let [bytes, head] = [0, '']
@@ -39,7 +41,12 @@ export function createDrain(testbed: Testbed) {
         resolve({ status, bytes, code: /"code":"(\w+)"/.exec(head)?.[1], hasRetryAfter, ms })
       }
       const all = body === undefined ? headers : { ...headers, 'content-type': 'application/json' }
-      const options = { agent, headers: all, method: method ?? (body === undefined ? 'GET' : 'POST') }
+      const options = {
+        ...(signal ? { signal } : {}),
+        agent,
+        headers: all,
+        method: method ?? (body === undefined ? 'GET' : 'POST'),
+      }
       const sent = request(url, options, (response) => {
         response.on('data', (chunk: Buffer) => {
           bytes += chunk.length

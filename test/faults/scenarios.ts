@@ -17,6 +17,7 @@ import { redisFrozen } from './scenarios/redis-frozen.ts'
 import { redisFull } from './scenarios/redis-full.ts'
 import { redisKilled } from './scenarios/redis-killed.ts'
 import { repliesLost } from './scenarios/replies-lost.ts'
+import { revokedKey } from './scenarios/revoked-key.ts'
 import { rollingRestart } from './scenarios/rolling-restart.ts'
 import { secretLeaks } from './scenarios/secret-leaks.ts'
 import { serviceKilled } from './scenarios/service-killed.ts'
@@ -61,6 +62,7 @@ export const scenarios: Scenario[] = [
   documents,
   refusals,
   floodingEndpoints,
+  revokedKey,
 ]
 
 /** Rows of the table without a scenario, and why. */

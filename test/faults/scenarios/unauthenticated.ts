@@ -9,7 +9,7 @@ import { sleep } from '../timing.ts'
 const CONNECTIONS = 30
 const REFUSED_PER_S = 14_500
 /** Of the log, per second. */
-const LOG_BYTES = 100_000
+const LOG_BYTES = 50_000
 /** Requests that one connection pipelines; few, so that they are not refused for their number. */
 const BURST = 10
 
