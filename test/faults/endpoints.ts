@@ -16,7 +16,11 @@ export interface FastEndpoint {
 /** The fast endpoint never responds to jobs with this name. */
 export const MUTE = 'mute'
 
-export async function startFastEndpoint(testbed: Testbed): Promise<FastEndpoint> {
+/** `keepsAlive`: whether connections stay open for the next delivery; default true. */
+export async function startFastEndpoint(
+  testbed: Testbed,
+  { keepsAlive = true }: { keepsAlive?: boolean } = {},
+): Promise<FastEndpoint> {
   const arrivals = new Map<string, number[]>()
   const server = createHttpServer(async (request, response) => {
     const at = performance.now()
@@ -24,6 +28,7 @@ export async function startFastEndpoint(testbed: Testbed): Promise<FastEndpoint>
     for await (const chunk of request.setEncoding('utf8')) body += chunk
     const { id, name } = JSON.parse(body) as { id: string; name: string }
     arrivals.set(id, [...(arrivals.get(id) ?? []), at])
+    if (!keepsAlive) response.shouldKeepAlive = false
     if (name !== MUTE) response.end()
   })
   testbed.onEnd(() => server.closeAllConnections())
@@ -32,7 +37,7 @@ export async function startFastEndpoint(testbed: Testbed): Promise<FastEndpoint>
 
 export interface SlowEndpoint {
   url: string
-  way: Way
+  way: Way | Flood
   /** Whether it sends complete headers, immediately. */
   hasHeaders: boolean
   /** From the first byte of a request to the end of its socket. */
@@ -67,11 +72,27 @@ const talks = {
   'sends an endless body': { first: `${HEAD}\r\n`, flood: Buffer.alloc(65_536, 'x') },
 } satisfies Record<string, Talk>
 
+/** Endpoints that never get to the body, as fast as the service reads: each keeps a parser busy without an end. */
+const floods = {
+  'floods interim responses': { flood: Buffer.from('HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(600)) },
+  'sends an endless chunk extension': {
+    first: `${HEAD}transfer-encoding: chunked\r\n\r\n1;`,
+    flood: Buffer.alloc(16_384, 'x'),
+  },
+  'sends endless headers': { first: HEAD, flood: Buffer.from('x-slow: x\r\n'.repeat(1_500)) },
+  'sends endless trailers': {
+    first: `${HEAD}transfer-encoding: chunked\r\n\r\n0\r\n`,
+    flood: Buffer.from('x-slow: x\r\n'.repeat(1_500)),
+  },
+} satisfies Record<string, Talk>
+
 export type Way = keyof typeof talks
 export const ways = Object.keys(talks) as Way[]
+export type Flood = keyof typeof floods
+export const floodWays = Object.keys(floods) as Flood[]
 
-export async function startSlowEndpoint(testbed: Testbed, way: Way): Promise<SlowEndpoint> {
-  const { first, drop, flood }: Talk = talks[way]
+export async function startSlowEndpoint(testbed: Testbed, way: Way | Flood): Promise<SlowEndpoint> {
+  const { first, drop, flood }: Talk = { ...talks, ...floods }[way]
   const sockets = new Set<Socket>()
   const talking = new Set<Socket>()
   const attempts: Attempt[] = []
@@ -129,8 +150,9 @@ export async function subscribe(
   service: Service,
   queue: string,
   subscription: Subscription,
+  headers: Record<string, string> = {},
 ): Promise<void> {
-  const options = { method: 'PUT', body: JSON.stringify(subscription) } as const
+  const options = { method: 'PUT', body: JSON.stringify(subscription), headers } as const
   const { status, body } = await httpClient.ask(`${service.url}/queues/${queue}/subscription`, options)
   if (status !== 200 && status !== 201) throw new Error(`no subscription of ${queue}: ${status} ${body}`)
 }
@@ -176,7 +198,7 @@ export function maxConcurrent(attempts: Attempt[]): number {
   return most
 }
 
-async function listen(testbed: Testbed, server: Server): Promise<string> {
+export async function listen(testbed: Testbed, server: Server): Promise<string> {
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   testbed.onEnd(() => void server.close())

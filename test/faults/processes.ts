@@ -122,11 +122,11 @@ export async function startRedis(
 /** Shared by all replicas, so that leases of one are valid at the other. */
 const SECRET = randomUUID()
 
-/** `args`: arguments of Node. Resolves when the service is ready. */
+/** The command starts the service, as the same process. Resolves when the service is ready. */
 export async function startService(
   { folder, launch }: Launcher,
   httpClient: HttpClient,
-  args: string[],
+  [executable, ...args]: string[],
   env: Record<string, string>,
 ): Promise<Service> {
   // Its own folder, without the `.env`, keys and data of the checkout.
@@ -142,7 +142,7 @@ export async function startService(
     async start() {
       const PORT = url === '' ? '0' : new URL(url).port
       const base = { PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', REPLICAS: '2', PORT, SECRET }
-      const run = launch(process.execPath, args, { env: { ...base, ...env }, cwd })
+      const run = launch(executable!, args, { env: { ...base, ...env }, cwd })
       runs.push(run)
       await until('the service listens', () => {
         if (run.child.exitCode !== null) throw new Error(`the service ended: ${run.output()}`)

@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { findRedisBinary } from '../../src/redis/embedded/redis-binary.ts'
 import {
+  type AttackFigures,
   type Check,
   type Control,
+  CRASHED,
   holds,
   missesItsCheck,
   round,
@@ -60,6 +62,17 @@ export async function describe(results: Result[], minutes: number): Promise<stri
     ),
     ...missing.map(({ id, fault, why }) => row(id, fault, '', '', '', why)),
     '',
+    '## Attacks',
+    '',
+    'Ordinary requests of another API key (POST /jobs and GET /jobs/:id at a fixed rate) beside each attack, and the memory of the',
+    'service, whose heap is limited to 512 MB: before, at most, and a minute after the attack.',
+    '',
+    '| | Attack, s | Crashes | p99 before, ms | p99 during, ms | Times | p99 after, ms | MB before | MB at most | MB after |',
+    '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ...results.flatMap(({ scenario, played }) =>
+      played.attack ? [row(scenario.id, ...attackCells(played, played.attack))] : [],
+    ),
+    '',
     '## Controls',
     '',
     'The same faults and checks without something that the guarantee depends on: each control must miss its check.',
@@ -87,6 +100,28 @@ export function isValid({ played, controls }: Result): boolean {
   return (
     played.checks.every(holds) && controls.every(({ control, played }) => missesItsCheck(control, played))
   )
+}
+
+/** Undefined if the scenario is not an attack beside ordinary requests. */
+export function attackSummary(played: ScenarioRun): string | undefined {
+  if (!played.attack) return undefined
+  const [seconds, crashes, quiet, during, times, after, beforeMb, mostMb, afterMb] = attackCells(
+    played,
+    played.attack,
+  )
+  return (
+    `${seconds} s of attack: ${crashes} crashes; p99 of ordinary requests ${quiet} → ${during} ms (${times} times), ` +
+    `then ${after} ms; RSS ${beforeMb} → ${mostMb} → ${afterMb} MB`
+  )
+}
+
+function attackCells(
+  { checks }: ScenarioRun,
+  { seconds, quietMs, duringMs, afterMs, beforeMb, mostMb, afterMb }: AttackFigures,
+): number[] {
+  const crashes = checks.find(({ what }) => what === CRASHED)?.measured ?? 0
+  const times = duringMs / quietMs
+  return [seconds, crashes, quietMs, duringMs, times, afterMs, beforeMb, mostMb, afterMb].map(round)
 }
 
 /** Totals of the durability scenarios. */

@@ -15,6 +15,18 @@ export interface Finding {
   checks: Check[]
   /** What the run did, for the table: jobs, kills, … */
   counts: Record<string, number>
+  attack?: AttackFigures
+}
+
+/** What an attack did to ordinary requests beside it (p99) and to the memory of the service. */
+export interface AttackFigures {
+  seconds: number
+  quietMs: number
+  duringMs: number
+  afterMs: number
+  beforeMb: number
+  mostMb: number
+  afterMb: number
 }
 
 export interface Scale {
@@ -23,6 +35,8 @@ export interface Scale {
   isQuick: boolean
   /** Duration of the whole run, unless quick. */
   minutes: number
+  /** The run of a control, which has small numbers and ends with the attack. */
+  isControl?: boolean
   /** Reports progress. */
   progress(text: string): void
 }
@@ -74,6 +88,9 @@ export interface ScenarioRun extends Finding {
   seconds: number
 }
 
+/** The check that every run has. */
+export const CRASHED = 'processes that crashed'
+
 /** Runs a scenario or control on its own test bed, and checks that no process crashed. */
 export async function runScenario(act: Scenario | Control, scale: Scale): Promise<ScenarioRun> {
   // Other load on the machine makes the event loop lag, which is not under test.
@@ -81,7 +98,7 @@ export async function runScenario(act: Scenario | Control, scale: Scale): Promis
   const startedAt = performance.now()
   try {
     const finding = await act.run(testbed, scale)
-    const crashed = { what: 'processes that crashed', measured: testbed.crashes(), atMost: 0 }
+    const crashed = { what: CRASHED, measured: testbed.crashes(), atMost: 0 }
     return {
       ...finding,
       checks: [...finding.checks, crashed],
@@ -90,6 +107,11 @@ export async function runScenario(act: Scenario | Control, scale: Scale): Promis
   } finally {
     await testbed.end()
   }
+}
+
+/** The scale of a control of an attack. */
+export function controlScale(scale: Scale): Scale {
+  return { ...scale, isQuick: true, isControl: true }
 }
 
 /** Whether a control has missed what it must miss. */

@@ -1,7 +1,7 @@
 /** Owns everything that a scenario starts: processes, proxies, clients. Ending it ends all of them. */
 import { resolve } from 'node:path'
 import { createHttpClient, type HttpClient } from './clients.ts'
-import { createLauncher } from './launcher.ts'
+import { createLauncher, type Launched } from './launcher.ts'
 import { type RedisOptions, type RedisServer, type Service, startRedis, startService } from './processes.ts'
 import { type Place, startProxy, type TcpProxy } from './proxy.ts'
 import { sleep } from './timing.ts'
@@ -10,10 +10,17 @@ export interface Testbed {
   /** The folder of its processes. */
   readonly dir: string
   redis(options?: RedisOptions): Promise<RedisServer>
-  /** Starts a service; resolves when it is ready. */
-  service(redisUrl: string, env?: Record<string, string>): Promise<Service>
+  /** Starts a service; resolves when it is ready. `wrapper`: a command that executes its arguments, such as `unshare -m`. */
+  service(redisUrl: string, env?: Record<string, string>, wrapper?: string[]): Promise<Service>
   /** Starts another service for control runs, from its file. */
-  otherService(file: string, redisUrl: string): Promise<Service>
+  otherService(
+    file: string,
+    redisUrl: string,
+    env?: Record<string, string>,
+    wrapper?: string[],
+  ): Promise<Service>
+  /** Starts a program of the tests, from its file. */
+  program(file: string, env: Record<string, string>): Launched
   /** Starts a service that may exit, kills it after `forMs`, and returns its output. */
   tryService(redisUrl: string, env: Record<string, string>, forMs: number): Promise<string>
   /** Runs another entry point, for example `cli/key`, to its end; returns its output. */
@@ -53,14 +60,18 @@ export function createTestbed(entry: Entry, settings: Record<string, string> = {
       ends.push(() => server.client.disconnect())
       return server
     },
-    service: (redisUrl, env = {}) =>
-      startService(launcher, httpClient(), program(entry), {
+    service: (redisUrl, env = {}, wrapper = []) =>
+      startService(launcher, httpClient(), [...wrapper, process.execPath, ...program(entry)], {
         ...{ REDIS_URL: redisUrl, LOG_REQUESTS: 'none' },
         ...settings,
         ...env,
       }),
-    otherService: (file, redisUrl) =>
-      startService(launcher, httpClient(), program(file), { REDIS_URL: redisUrl }),
+    otherService: (file, redisUrl, env = {}, wrapper = []) =>
+      startService(launcher, httpClient(), [...wrapper, process.execPath, ...program(file)], {
+        REDIS_URL: redisUrl,
+        ...env,
+      }),
+    program: (file, env) => run(file, [], env),
     async tryService(redisUrl, env, forMs) {
       const { output, end } = run(entry, [], { ...env, REDIS_URL: redisUrl })
       await Promise.race([end(0), sleep(forMs)])
