@@ -3,7 +3,8 @@
  * other key's requests take before, during and after the attack, and the memory of the service.
  */
 import { join } from 'node:path'
-import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/auth/key-file.ts'
+import { addKey, createApiKeySecret, type KeyFile } from '../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../src/auth/key-file-update.ts'
 import { percentile } from './checker.ts'
 import type { RedisServer, Service } from './processes.ts'
 import { type AttackFigures, type Check, type Finding, round, type Scale, secondsOf } from './scenario.ts'

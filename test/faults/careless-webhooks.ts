@@ -2,7 +2,6 @@
 import { type ConnectionOptions, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createKeyspace } from '../../src/redis/keyspace.ts'
-import { SUBSCRIPTION_FIELD } from '../../src/redis/scripts/put-subscription.ts'
 
 export interface CarelessWebhooks {
   put(queue: string, record: string): Promise<void>
@@ -23,7 +22,7 @@ export function startCarelessWebhooks(client: Redis, connection: ConnectionOptio
   async function refresh(): Promise<void> {
     const queues = await client.smembers(keyspace.subscriptions)
     const texts = await Promise.all(
-      queues.map((queue) => client.hget(keyspace.subscription(queue), SUBSCRIPTION_FIELD)),
+      queues.map((queue) => client.hget(keyspace.subscription(queue), 'subscription')),
     )
     const subscriptions = texts.map((text) => JSON.parse(text ?? '{') as Subscription)
     queues.forEach((queue, index) => {
@@ -34,7 +33,7 @@ export function startCarelessWebhooks(client: Redis, connection: ConnectionOptio
   setInterval(() => void refresh().catch(() => {}), REFRESH_MS)
   return {
     async put(queue, record) {
-      await client.hset(keyspace.subscription(queue), SUBSCRIPTION_FIELD, record)
+      await client.hset(keyspace.subscription(queue), 'subscription', record)
       await client.sadd(keyspace.subscriptions, queue)
     },
   }

@@ -1,6 +1,5 @@
 /** X5: records of webhook subscriptions that this service would not write, beside healthy ones. */
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
-import { SUBSCRIPTION_FIELD } from '../../../src/redis/scripts/put-subscription.ts'
 import { attackBeside, openTarget, type Target, type TargetOptions, withChecks } from '../attacks.ts'
 import type { HttpClient } from '../clients.ts'
 import { PREFIX } from '../drain.ts'
@@ -146,7 +145,7 @@ async function servesHealthy(
 async function poisonRecords({ redis: { client } }: Target, kinds: Kind[]): Promise<void> {
   const keyspace = createKeyspace(PREFIX)
   for (const kind of kinds) {
-    await client.hset(keyspace.subscription(kind), SUBSCRIPTION_FIELD, records[kind])
+    await client.hset(keyspace.subscription(kind), 'subscription', records[kind])
   }
   await client.sadd(keyspace.subscriptions, ...kinds)
   // Replicas read the records when the version changes.

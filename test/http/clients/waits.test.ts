@@ -11,8 +11,8 @@ import {
   type KeyFile,
   readKeyFile,
   revoke,
-  writeKeyFile,
 } from '../../../src/auth/key-file.ts'
+import { writeKeyFile } from '../../../src/auth/key-file-update.ts'
 import { eventually, startApp, type TestApp } from '../../helpers/app.ts'
 import { startAppWithKeys } from '../../helpers/keys.ts'
 import { codesOf, openRawClient, type RequestText } from '../../helpers/raw-client.ts'
