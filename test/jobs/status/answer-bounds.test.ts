@@ -332,3 +332,23 @@ t.test('a queue and a job named __proto__ are read like any other', async (t) =>
     ['__proto__:__proto__'],
   )
 })
+
+t.test('a cursor without a bookmark starts its collection, and any other forgery is refused', async (t) => {
+  const { storeMany, get, jobs } = await open(t)
+  await storeMany(3, 10)
+  const cursorOf = (...values: unknown[]) => Buffer.from(JSON.stringify(values)).toString('base64url')
+  const page = await jobs(
+    `/jobs?queue=q&state=completed&cursor=${cursorOf(1, 'q', 'completed', 'completed')}`,
+  )
+  t.equal(page.jobs.length, 3)
+  for (const cursor of [
+    cursorOf(1, 'other', 'completed', 'completed'),
+    cursorOf(1, 'q', 'completed', 'meta'),
+    cursorOf(1, 'q', 'completed', '../x:completed'),
+    cursorOf(1, 'q', 'completed', 'completed', 'k0'),
+    cursorOf(1, 'q', 'completed', 'completed', 'k0', 'nan'),
+    cursorOf(2, 'q', 'completed', 'completed'),
+  ]) {
+    t.equal((await get(`/jobs?queue=q&state=completed&cursor=${cursor}`)).status, 400, cursor)
+  }
+})
