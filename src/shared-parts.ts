@@ -63,7 +63,8 @@ export async function createSharedParts(
   const waiters = createWaiters(statusCache, queueEvents)
   onStop(waiters.close)
   const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway, log)
-  const workerCommands = createWorkerCommands({ keyspace, gateway, scheduleNext })
+  const answerBytesMax = config.MAX_ANSWER_BYTES
+  const workerCommands = createWorkerCommands({ keyspace, gateway, scheduleNext, answerBytesMax, log })
   const { MAX_STALLED_COUNT: maxStalledCount } = config
   const stalledRecovery = createStalledRecovery({ keyspace, gateway, maxStalledCount })
   onClose(stalledRecovery.close)

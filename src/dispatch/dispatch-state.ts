@@ -72,7 +72,9 @@ export function afterEvent(
   }
 }
 
-/** Unless something happened since the take was sent, the queue is quiet until a job is due or a limit ends. */
+/**
+ * Unless something happened since the take was sent, or it ended early, the queue is quiet until a job is due or a limit ends.
+ */
 export function afterEmptyTake(
   state: QueueDispatchState,
   { taken, version }: EmptyTake,
@@ -80,8 +82,9 @@ export function afterEmptyTake(
   nowMs: number,
   dateMs: number,
 ): QueueDispatchState {
-  const { limitedMs, nextAtMs, isLimitReached } = taken
+  const { limitedMs, nextAtMs, isLimitReached, mayHaveMore } = taken
   const next = { ...state, isBounded: taken.isBounded || isLimitReached, isLimitReached }
+  if (mayHaveMore) return { ...next, quietUntilMs: 0 }
   if (hasChangedSince(next, version)) return next
   const fallbackMs = isLive ? FALLBACK_MS : FALLBACK_DEGRADED_MS
   const dueInMs = nextAtMs > 0 ? Math.max(1, nextAtMs - dateMs) : fallbackMs

@@ -128,7 +128,7 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     }
     if (pending.count() === 0) return false
     noteEmptyTake({ taken, version })
-    return hasChangedSince(state, version)
+    return taken.mayHaveMore || hasChangedSince(state, version)
   }
 
   function noteEmptyTake(emptyTake: EmptyTake): void {

@@ -66,6 +66,7 @@ export interface ProcessStats {
   semaphore: SemaphoreStats
   events: EventsStats
   waitingWorkers: number
+  malformedJobs: number
   commandsSent: Record<string, number>
   openQueues: number
   requestsByKey: Record<string, number>

@@ -43,6 +43,7 @@ export type HealthParts = Pick<
   | 'registry'
   | 'queueEvents'
   | 'dispatcher'
+  | 'workerCommands'
 >
 
 /** A summary before it is reduced to what a caller may see. */
@@ -165,12 +166,13 @@ async function checkReadiness({ lifecycle, connections, gateway }: HealthParts) 
 }
 
 function processStats(parts: HealthParts): ProcessStats {
-  const { semaphore, queueEvents, dispatcher, gateway, registry, keyRing } = parts
+  const { semaphore, queueEvents, dispatcher, workerCommands, gateway, registry, keyRing } = parts
   return {
     pool: poolStats(parts),
     semaphore: semaphore.stats(),
     events: queueEvents.stats(),
     waitingWorkers: dispatcher.pendingCount(),
+    malformedJobs: workerCommands.malformedCount(),
     commandsSent: gateway.commandsSent(),
     openQueues: registry.seen(),
     requestsByKey: keyRing.requests(),

@@ -181,6 +181,7 @@ const processStats = {
   semaphore: Semaphore,
   events: Events,
   waitingWorkers: integer('Takes that wait for a job: requests of HTTP workers, and webhook subscriptions.'),
+  malformedJobs: integer('Jobs that could not be worked, and were failed instead, since the start.'),
   commandsSent: CommandsSent,
   openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
   requestsByKey: Type.Record(Type.String(), Type.Integer(), {
