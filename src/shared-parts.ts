@@ -50,6 +50,7 @@ export async function createSharedParts(
   const queueEvents = createQueueEvents({
     keyspace,
     maxQueues: config.EVENTS_MAX_QUEUES,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     connections,
     gateway,
     log,

@@ -33,7 +33,7 @@ export interface EmptyTake {
 /** How often a queue with a live event feed is tried without an event: no event reports a raised limit. */
 const FALLBACK_MS = 60_000
 /** How often a queue without a live event feed is tried. */
-const FALLBACK_DEGRADED_MS = 1_000
+const FALLBACK_DEGRADED_MS = 900
 
 const READY_EVENTS = new Set(['waiting', 'resumed', 'stalled'])
 const LEFT_EVENTS = new Set(['completed', 'failed', 'delayed', 'waiting-children', 'removed'])

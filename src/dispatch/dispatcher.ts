@@ -56,7 +56,7 @@ const LINGERING_QUEUES_MAX = 1_000
 
 export function createDispatcher(
   commands: Pick<WorkerCommands, 'take' | 'settle'>,
-  events: Pick<QueueEvents, 'subscribe' | 'feed'>,
+  events: Pick<QueueEvents, 'subscribe' | 'noteStored'>,
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>,
 ): Dispatcher {
   const giveBack = createGiveBack(commands)
@@ -130,7 +130,10 @@ export function createDispatcher(
   return {
     take,
     settleAndTake,
-    notify: (queue) => queues.get(queue)?.notify(),
+    notify(queue) {
+      events.noteStored(queue)
+      queues.get(queue)?.notify()
+    },
     giveBack,
     pendingCount: () => pendingCount,
     isClosing: () => isClosing,

@@ -45,7 +45,7 @@ export interface QueueDispatcher {
 
 export interface QueueDispatcherDeps {
   commands: Pick<WorkerCommands, 'take'>
-  events: Pick<QueueEvents, 'subscribe' | 'feed'>
+  events: Pick<QueueEvents, 'subscribe'>
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>
   /** Called with jobs that were taken for a worker that has left meanwhile. */
   giveBack(request: TakeRequest, jobs: LeasedJob[]): void

@@ -4,7 +4,12 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import { createCommandBuilder, type LeaseExtension, type TakeOptions } from '../bullmq/command-builder.ts'
+import {
+  type CommandBuilder,
+  createCommandBuilder,
+  type LeaseExtension,
+  type TakeOptions,
+} from '../bullmq/command-builder.ts'
 import type { BullmqCommand } from '../bullmq/command-recorder.ts'
 import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
@@ -125,7 +130,8 @@ export function createWorkerCommands({
       const rejectedKeys = new Set(rejected.map(({ lease }) => lease.key))
       reply.jobs = reply.jobs.filter(({ key }) => !rejectedKeys.has(key))
     }
-    reply.mayHaveMore = reply.jobs.length === 0 && (rejected.length > 0 || malformed.length > 0)
+    const isReleased = ({ outcome }: TakeReply['rejected'][number]) => outcome.outcome === 'release'
+    reply.mayHaveMore = reply.jobs.length === 0 && (malformed.length > 0 || !rejected.every(isReleased))
   }
 
   async function settle(
@@ -135,18 +141,7 @@ export function createWorkerCommands({
     limit?: ConcurrencyLimit,
   ): Promise<SettleResult> {
     const traces = await readTraces({ gateway, keyspace }, queue, items)
-    const commands: BullmqCommand[] = []
-    /** For each item: the index of its command, or why it has none. */
-    const commandIndexes: (number | SluiceError)[] = []
-    for (const index of settleOrder(items)) {
-      const { lease, outcome, log } = items[index]!
-      try {
-        if (log !== undefined) commands.push(await bullmq.log(lease, log))
-        commandIndexes[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
-      } catch (error) {
-        commandIndexes[index] = asSluiceError(error)
-      }
-    }
+    const { commands, commandIndexes } = await recordSettlements(bullmq, items, traces)
     const token = createToken()
     if (next) commands.push(await bullmq.take(toTakeOptions(next), token))
     const freed = items.map(({ lease }) => lease.key)
@@ -178,6 +173,26 @@ export function createWorkerCommands({
   }
 
   return { take: (request) => take(request), settle, extend, malformedCount: malformedJobs.count }
+}
+
+async function recordSettlements(
+  bullmq: CommandBuilder,
+  items: Settlement[],
+  traces: ReadonlyMap<string, string | undefined>,
+) {
+  const commands: BullmqCommand[] = []
+  /** For each item: the index of its command, or why it has none. */
+  const commandIndexes: (number | SluiceError)[] = []
+  for (const index of settleOrder(items)) {
+    const { lease, outcome, log } = items[index]!
+    try {
+      if (log !== undefined) commands.push(await bullmq.log(lease, log))
+      commandIndexes[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
+    } catch (error) {
+      commandIndexes[index] = asSluiceError(error)
+    }
+  }
+  return { commands, commandIndexes }
 }
 
 /** BullMQ appends a trace to those of earlier attempts, which only a job that has failed before has. */

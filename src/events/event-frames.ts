@@ -36,7 +36,7 @@ function dataOf(event: QueueEvent): object {
   const subject = {
     ...(key === undefined ? {} : { id: `${queue}:${key}` }),
     queue,
-    at: new Date(millisecondsOf(id)).toISOString(),
+    ...timeOf('at', millisecondsOf(id)),
   }
   const state = stateOf(event)
   if (state !== undefined) return { ...subject, state, previous: fields['prev'] ?? null, ...outcomeOf(event) }
@@ -48,14 +48,14 @@ function outcomeOf({ event, fields }: QueueEvent): object {
   const { returnvalue, failedReason, delay } = fields
   if (event === 'completed') return { result: parseJsonText(returnvalue) ?? null }
   if (event === 'failed') return { error: { message: failedReason ?? '' } }
-  if (event === 'delayed') return delayedUntil(Number(delay))
+  if (event === 'delayed') return timeOf('delayedUntil', Number(delay))
   return {}
 }
 
-/** A producer may have chosen a time that no Date can hold. */
-function delayedUntil(ms: number): object {
-  const until = new Date(ms)
-  return Number.isNaN(until.getTime()) ? {} : { delayedUntil: until.toISOString() }
+/** A producer may have chosen a time, or the id of an entry, that no Date can hold. */
+function timeOf(name: 'at' | 'delayedUntil', ms: number): object {
+  const time = new Date(ms)
+  return Number.isNaN(time.getTime()) ? {} : { [name]: time.toISOString() }
 }
 
 function detailsOf({ queue, fields }: QueueEvent): object {

@@ -50,6 +50,7 @@ export async function openReader(
     connections,
     log,
     epochKey: createKeyspace(config.QUEUE_PREFIX).flushMarker,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     count(label, commands) {
       sent[label] = (sent[label] ?? 0) + commands
     },
@@ -87,6 +88,7 @@ export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000
   const events = createQueueEvents({
     keyspace: createKeyspace(prefix),
     maxQueues,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     connections,
     gateway,
     log,

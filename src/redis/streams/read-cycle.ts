@@ -4,9 +4,10 @@
  */
 import type { Logger } from 'pino'
 import type { Connection } from '../connection/connection.ts'
-import { createGapDetector, type StreamGap } from './gap-detector.ts'
+import { createGapDetector, markEventless, type StreamGap } from './gap-detector.ts'
 import { createLagWindow } from './lag-window.ts'
 import type { ReadInterrupter } from './read-interrupter.ts'
+import { firstCount, nextCount, sizeOfReply } from './read-size.ts'
 import type { Entry, ReaderCommands } from './reader-commands.ts'
 import { millisecondsOf } from './stream-position.ts'
 import {
@@ -14,6 +15,7 @@ import {
   entriesReceived,
   hasUnverifiedStream,
   IDLE,
+  isReadable,
   mayFollowTrim,
   type ReaderState,
   type ReadStream,
@@ -33,6 +35,8 @@ export interface ReadCycle {
   check(): Promise<void>
   /** Makes the next turn check for gaps, even if no check is due. */
   requireCheck(): void
+  /** Whether a stream can be read. Keys of other types and streams without entries are only checked. */
+  hasReadable(): boolean
   /** Reads once and delivers the entries. */
   read(): Promise<void>
   /** Call it after the last turn of a run. */
@@ -56,6 +60,8 @@ export interface ReadCycleDeps {
   streams: ReadonlyMap<string, ReadStream>
   commands: ReaderCommands
   interrupter: ReadInterrupter
+  /** Replies should not be larger. */
+  replyBytesMax: number
   log: Logger
   onEntries(stream: string, entries: Entry[]): void
   onGap(stream: string, gap: StreamGap): void
@@ -65,7 +71,8 @@ export interface ReadCycleDeps {
 const CHECK_MS = 2_000
 
 export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
-  const { connection, streams, commands, interrupter, log, onEntries, onGap, onReconnect } = deps
+  const { connection, streams, commands, interrupter, replyBytesMax, log } = deps
+  const { onEntries, onGap, onReconnect } = deps
   const lag = createLagWindow()
   let detectGaps = createGapDetector(commands.inspect)
   let isNewConnection = true
@@ -74,6 +81,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
   let reads = 0
   let entriesRead = 0
   let gapCount = 0
+  let count = 1
 
   async function begin(): Promise<void> {
     cycle.state = readingStarted(cycle.state)
@@ -86,6 +94,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     // delivered.
     if (reads > 0) onReconnect()
     isNewConnection = false
+    count = firstCount(streams.size)
     requireCheck()
   }
 
@@ -98,35 +107,64 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     const report = await detectGaps(streams)
     clockOffsetMs = report.clockOffsetMs
     checkedAt = performance.now()
-    for (const [stream, gap] of report.gaps) {
-      gapCount++
-      log.warn({ stream, gap }, 'Job events may have been missed; cached job statuses are invalidated')
-      onGap(stream, gap)
-    }
+    for (const [stream, gap] of report.gaps) reportGap(stream, gap)
+    if (!hasReadable()) cycle.state = readCompleted(cycle.state)
+  }
+
+  function reportGap(key: string, gap: StreamGap): void {
+    gapCount++
+    // A queue that keeps no events has a gap at every check. The health routes report it.
+    if (!streams.get(key)?.eventless)
+      log.warn({ stream: key, gap }, 'Job events may have been missed; cached job statuses are invalidated')
+    onGap(key, gap)
+  }
+
+  function hasReadable(): boolean {
+    for (const stream of streams.values()) if (isReadable(stream)) return true
+    return false
   }
 
   async function read(): Promise<void> {
-    const readable = [...streams].filter(([, { broken }]) => !broken)
-    if (readable.length === 0) throw new Error('None of the watched keys holds a stream')
+    const readable = [...streams].filter(([, stream]) => isReadable(stream))
     for (const [, stream] of readable) stream.joined = true
-    const reply = await commands.read(readable, blockMs(cycle.state, interrupter.canInterrupt))
-    deliver(new Map(readable), reply)
+    try {
+      const reply = await commands.read(readable, count, blockMs(cycle.state, interrupter.canInterrupt))
+      deliver(new Map(readable), reply)
+    } catch (error) {
+      if (!(error as Error).message.startsWith('WRONGTYPE')) throw error
+      await leaveOutBroken(readable, error)
+    }
     cycle.state = readCompleted(cycle.state)
+  }
+
+  /** One key of another type fails the whole read. Throws the error if none is found. */
+  async function leaveOutBroken(readable: [string, ReadStream][], error: unknown): Promise<void> {
+    requireCheck()
+    await check()
+    if (readable.every(([, stream]) => isReadable(stream))) throw error
   }
 
   function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
     reads++
     cycle.state = replyArrived(cycle.state)
     const redisNow = Date.now() - clockOffsetMs
+    const countMax = count
+    count = nextCount(count, sizeOfReply(reply), replyBytesMax)
     for (const [key, entries] of reply) {
       const stream = readable.get(key)
       // The stream was removed during the read, and may have been added again at another position.
       if (!stream || streams.get(key) !== stream) continue
+      const last = entries.at(-1)
+      if (!last) {
+        markEventless(stream)
+        reportGap(key, 'trimmed')
+        continue
+      }
       lag.record(redisNow - millisecondsOf(entries[0]![0]))
       entriesRead += entries.length
-      cycle.state = entriesReceived(cycle.state, entries.length)
-      if (mayFollowTrim(entries.length, stream.length)) stream.unverifiedSince ??= stream.position
-      stream.position = entries.at(-1)![0]
+      cycle.state = entriesReceived(cycle.state, entries.length, countMax)
+      if (mayFollowTrim(entries.length, stream.length, countMax)) stream.unverifiedSince ??= stream.position
+      stream.position = last[0]
       onEntries(key, entries)
     }
   }
@@ -145,6 +183,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     },
     check,
     requireCheck,
+    hasReadable,
     read,
     end,
     stats: () => ({ reads, entries: entriesRead, lagMs: lag.worstMs(), gaps: gapCount }),
