@@ -46,6 +46,9 @@ export type HealthParts = Pick<
   | 'workerCommands'
 >
 
+/** Most queues without events that are named one by one. */
+const MAX_NAMED_QUEUES = 20
+
 /** A summary before it is reduced to what a caller may see. */
 interface CachedSummary {
   status: HealthStatus
@@ -112,6 +115,7 @@ function judge(parts: HealthParts, features: readonly Feature[], measurement: Me
     pool: connections.stats(),
     semaphore: semaphore.stats(),
     events: queueEvents.stats(),
+    eventlessQueues: queueEvents.eventless().slice(0, MAX_NAMED_QUEUES),
     queues,
     uncounted,
     replicasWanted: config.DURABILITY_REPLICAS,

@@ -48,9 +48,10 @@ export function entriesReceived(state: ReaderState, entryCount: number, countMax
   return { ...state, backlog, isBehind: backlog >= MAX_ENTRIES }
 }
 
-/** Every entry of the reply has been delivered. */
+/** Every entry of the reply has been delivered. A reader that catches up goes on until a reply has everything. */
 export function readCompleted(state: ReaderState): ReaderState {
-  return state.phase === 'live' ? state : { ...state, phase: 'live', reason: null }
+  if (state.phase === 'live' || (state.phase === 'catching up' && state.backlog > 0)) return state
+  return { ...state, phase: 'live', reason: null }
 }
 
 /** Without streams, a failure delays no events, so the reader is idle. */
@@ -93,7 +94,7 @@ export function isStreamLive(
   if (!stream || stream.broken || stream.eventless || state.isBehind || state.phase === 'degraded')
     return false
   if (state.phase === 'live' && stream.joined) return true
-  return isConnected && now - stream.addedAt < JOIN_MS
+  return isConnected && state.backlog === 0 && now - stream.addedAt < JOIN_MS
 }
 
 export interface ReaderHealth {
