@@ -1,5 +1,5 @@
 /**
- * Queues with subscriptions but without a feed: those that do not exist yet, and those beyond the limit of feeds. Twice a
+ * Queues with subscriptions but without a feed: those that do not exist yet, and those beyond the limit of feeds. Four times a
  * second their streams are looked at, a bounded number of them, all with a few commands; each that has changed is reported.
  */
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
@@ -50,9 +50,9 @@ export interface PolledQueuesDeps {
   onProbe(polled: PolledQueue, probe: QueueProbe): void
 }
 
-const POLL_MS = 500
+const POLL_MS = 250
 /** Most queues looked at in one poll; more take turns. */
-const QUEUES_PER_POLL = 500
+const QUEUES_PER_POLL = 250
 /** Queues in one command. */
 const QUEUES_PER_COMMAND = 50
 

@@ -127,15 +127,15 @@ t.test('a queue that does not exist gets no feed before its first event, which i
   t.match(events.stats(), { polled: 0 })
 })
 
-t.test('100,000 queues that do not exist cost a bounded number of commands', async (t) => {
+t.test('10,000 queues that do not exist cost a bounded number of commands', async (t) => {
   const { events, gateway, prefix } = await openEvents(t, redis, 10)
-  const names = Array.from({ length: 100_000 }, (_, index) => `n${index}`)
+  const names = Array.from({ length: 10_000 }, (_, index) => `n${index}`)
   const subscriptions = []
   for (let from = 0; from < names.length; from += 200)
     subscriptions.push(
       ...(await Promise.all(names.slice(from, from + 200).map((name) => events.subscribe(name, silent)))),
     )
-  t.match(events.stats(), { streams: 0, polled: 100_000 })
+  t.match(events.stats(), { streams: 0, polled: 10_000 })
   const received: string[] = []
   await add(prefix, 'real')
   const real = await events.subscribe('real', { onEvent: ({ id }) => received.push(id), onGap: () => {} })

@@ -76,7 +76,7 @@ export interface OpenEvents {
 }
 
 /** The queues of these names exist, without a job. */
-const EXISTING = ['q', 'r', 'subscribed']
+const EXISTING = ['q', 'r', 'other', 'subscribed']
 
 export async function openEvents(
   t: Test,

@@ -13,6 +13,7 @@ import { millisecondsOf } from './stream-position.ts'
 import {
   blockMs,
   entriesReceived,
+  hasReadableStream,
   hasUnverifiedStream,
   IDLE,
   isReadable,
@@ -35,9 +36,7 @@ export interface ReadCycle {
   check(): Promise<void>
   /** Makes the next turn check for gaps, even if no check is due. */
   requireCheck(): void
-  /** Whether a stream can be read. Keys of other types and streams without entries are only checked. */
-  hasReadable(): boolean
-  /** Reads once and delivers the entries. */
+  /** Reads the streams that can be read once, and delivers the entries. Keys of other types are only checked. */
   read(): Promise<void>
   /** Call it after the last turn of a run. */
   end(): void
@@ -72,14 +71,13 @@ const CHECK_MS = 2_000
 
 export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
   const { connection, streams, commands, interrupter, replyBytesMax, log } = deps
-  const { onEntries, onGap, onReconnect } = deps
-  const lag = createLagWindow()
+  const { onGap, onReconnect } = deps
+  const delivery = createEntryDelivery({ streams, onEntries: deps.onEntries, onTrimmed, update })
   let detectGaps = createGapDetector(commands.inspect)
   let isNewConnection = true
   let checkedAt = Number.NEGATIVE_INFINITY
   let clockOffsetMs = 0
   let reads = 0
-  let entriesRead = 0
   let gapCount = 0
   let count = 1
 
@@ -108,7 +106,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     clockOffsetMs = report.clockOffsetMs
     checkedAt = performance.now()
     for (const [stream, gap] of report.gaps) reportGap(stream, gap)
-    if (!hasReadable()) cycle.state = readCompleted(cycle.state)
+    if (!hasReadableStream(streams)) cycle.state = readCompleted(cycle.state)
   }
 
   function reportGap(key: string, gap: StreamGap): void {
@@ -119,9 +117,13 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     onGap(key, gap)
   }
 
-  function hasReadable(): boolean {
-    for (const stream of streams.values()) if (isReadable(stream)) return true
-    return false
+  function update(change: (state: ReaderState) => ReaderState): void {
+    cycle.state = change(cycle.state)
+  }
+
+  function onTrimmed(key: string, stream: ReadStream): void {
+    markEventless(stream)
+    reportGap(key, 'trimmed')
   }
 
   async function read(): Promise<void> {
@@ -129,7 +131,10 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     for (const [, stream] of readable) stream.joined = true
     try {
       const reply = await commands.read(readable, count, blockMs(cycle.state, interrupter.canInterrupt))
-      deliver(new Map(readable), reply)
+      reads++
+      const redisNowMs = Date.now() - clockOffsetMs
+      delivery.deliver(new Map(readable), reply, { countMax: count, redisNowMs })
+      count = nextCount(count, sizeOfReply(reply), replyBytesMax)
     } catch (error) {
       if (!(error as Error).message.startsWith('WRONGTYPE')) throw error
       await leaveOutBroken(readable, error)
@@ -142,31 +147,6 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     requireCheck()
     await check()
     if (readable.every(([, stream]) => isReadable(stream))) throw error
-  }
-
-  function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
-    reads++
-    cycle.state = replyArrived(cycle.state)
-    const redisNow = Date.now() - clockOffsetMs
-    const countMax = count
-    count = nextCount(count, sizeOfReply(reply), replyBytesMax)
-    for (const [key, entries] of reply) {
-      const stream = readable.get(key)
-      // The stream was removed during the read, and may have been added again at another position.
-      if (!stream || streams.get(key) !== stream) continue
-      const last = entries.at(-1)
-      if (!last) {
-        markEventless(stream)
-        reportGap(key, 'trimmed')
-        continue
-      }
-      lag.record(redisNow - millisecondsOf(entries[0]![0]))
-      entriesRead += entries.length
-      cycle.state = entriesReceived(cycle.state, entries.length, countMax)
-      if (mayFollowTrim(entries.length, stream.length, countMax)) stream.unverifiedSince ??= stream.position
-      stream.position = last[0]
-      onEntries(key, entries)
-    }
   }
 
   function end(): void {
@@ -183,10 +163,55 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     },
     check,
     requireCheck,
-    hasReadable,
     read,
     end,
-    stats: () => ({ reads, entries: entriesRead, lagMs: lag.worstMs(), gaps: gapCount }),
+    stats: () => ({ reads, gaps: gapCount, ...delivery.stats() }),
   }
   return cycle
+}
+
+interface EntryDelivery {
+  /** Delivers the entries of a reply to a read of `readable`. */
+  deliver(
+    readable: ReadonlyMap<string, ReadStream>,
+    reply: [string, Entry[]][],
+    read: { countMax: number; redisNowMs: number },
+  ): void
+  stats(): Pick<ReadCycleStats, 'entries' | 'lagMs'>
+}
+
+function createEntryDelivery({
+  streams,
+  onEntries,
+  onTrimmed,
+  update,
+}: Pick<ReadCycleDeps, 'streams' | 'onEntries'> & {
+  /** The new entries of the stream were trimmed as they were added. */
+  onTrimmed(key: string, stream: ReadStream): void
+  update(change: (state: ReaderState) => ReaderState): void
+}): EntryDelivery {
+  const lag = createLagWindow()
+  let entriesRead = 0
+  return {
+    deliver(readable, reply, { countMax, redisNowMs }) {
+      update(replyArrived)
+      for (const [key, entries] of reply) {
+        const stream = readable.get(key)
+        // The stream was removed during the read, and may have been added again at another position.
+        if (!stream || streams.get(key) !== stream) continue
+        const [first] = entries
+        if (!first) {
+          onTrimmed(key, stream)
+          continue
+        }
+        lag.record(redisNowMs - millisecondsOf(first[0]))
+        entriesRead += entries.length
+        update((state) => entriesReceived(state, entries.length, countMax))
+        if (mayFollowTrim(entries.length, stream.length, countMax)) stream.unverifiedSince ??= stream.position
+        stream.position = entries.at(-1)![0]
+        onEntries(key, entries)
+      }
+    },
+    stats: () => ({ entries: entriesRead, lagMs: lag.worstMs() }),
+  }
 }

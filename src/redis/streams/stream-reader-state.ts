@@ -130,6 +130,11 @@ export function isReadable({ broken, eventless }: ReadStream): boolean {
   return !broken && !eventless
 }
 
+export function hasReadableStream(streams: ReadonlyMap<string, ReadStream>): boolean {
+  for (const stream of streams.values()) if (isReadable(stream)) return true
+  return false
+}
+
 /** Whether a wanted stream is not part of the read in progress. */
 export function hasUnreadStream(streams: ReadonlyMap<string, ReadStream>): boolean {
   for (const stream of streams.values()) if (!stream.joined && isReadable(stream)) return true

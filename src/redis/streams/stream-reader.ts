@@ -15,6 +15,7 @@ import { createReadPacer } from './read-pacer.ts'
 import { createReaderCommands, type Entry } from './reader-commands.ts'
 import {
   CONNECTION_LOST,
+  hasReadableStream,
   hasUnreadStream,
   isStreamLive,
   lastStreamRemoved,
@@ -90,7 +91,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
       await cycle.check()
       if (cycle.state.backlog === 0) await pacer.next()
       if (loop.isClosed) break
-      if (cycle.hasReadable()) await cycle.read()
+      if (hasReadableStream(streams)) await cycle.read()
       else if (streams.size > 0) await pause.wait(UNREADABLE_PAUSE_MS)
     }
     cycle.end()
