@@ -59,6 +59,7 @@ export async function createSharedParts(
   const queueEvents = createQueueEvents({
     keyspace,
     maxQueues: config.EVENTS_MAX_QUEUES,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     connections,
     gateway,
     log,
@@ -73,7 +74,15 @@ export async function createSharedParts(
   const waiters = createWaiters(statusCache, queueEvents)
   onStop(waiters.close)
   const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway, log)
-  const workerCommands = createWorkerCommands({ keyspace, gateway, scheduleNext, clock: redisClock })
+  const answerBytesMax = config.MAX_ANSWER_BYTES
+  const workerCommands = createWorkerCommands({
+    keyspace,
+    gateway,
+    scheduleNext,
+    clock: redisClock,
+    answerBytesMax,
+    log,
+  })
   const { MAX_STALLED_COUNT: maxStalledCount } = config
   const stalledRecovery = createStalledRecovery({ keyspace, gateway, maxStalledCount, clock: redisClock })
   onClose(stalledRecovery.close)

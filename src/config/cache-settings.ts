@@ -26,7 +26,8 @@ export const cacheSettings = {
     DAY_MS,
   ),
   EVENTS_MAX_QUEUES: integer(
-    'Most queues whose events are followed at once. Statuses of further queues are cached for 1 s only.',
+    'Most queues whose events are followed at once. Statuses of further queues are cached for 1 s only, and requests that wait ' +
+      'for their jobs are served by polls.',
     1_000,
     1,
     10_000,

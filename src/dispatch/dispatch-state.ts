@@ -33,7 +33,7 @@ export interface EmptyTake {
 /** How often a queue with a live event feed is tried without an event: no event reports a raised limit. */
 const FALLBACK_MS = 60_000
 /** How often a queue without a live event feed is tried. */
-const FALLBACK_DEGRADED_MS = 1_000
+const FALLBACK_DEGRADED_MS = 900
 
 const READY_EVENTS = new Set(['waiting', 'resumed', 'stalled'])
 const LEFT_EVENTS = new Set(['completed', 'failed', 'delayed', 'waiting-children', 'removed'])
@@ -72,7 +72,9 @@ export function afterEvent(
   }
 }
 
-/** Unless something happened since the take was sent, the queue is quiet until a job is due or a limit ends. */
+/**
+ * Unless something happened since the take was sent, or it ended early, the queue is quiet until a job is due or a limit ends.
+ */
 export function afterEmptyTake(
   state: QueueDispatchState,
   { taken, version }: EmptyTake,
@@ -80,8 +82,9 @@ export function afterEmptyTake(
   nowMs: number,
   dateMs: number,
 ): QueueDispatchState {
-  const { limitedMs, nextAtMs, isLimitReached } = taken
+  const { limitedMs, nextAtMs, isLimitReached, mayHaveMore } = taken
   const next = { ...state, isBounded: taken.isBounded || isLimitReached, isLimitReached }
+  if (mayHaveMore) return { ...next, quietUntilMs: 0 }
   if (hasChangedSince(next, version)) return next
   const fallbackMs = isLive ? FALLBACK_MS : FALLBACK_DEGRADED_MS
   const dueInMs = nextAtMs > 0 ? Math.max(1, nextAtMs - dateMs) : fallbackMs

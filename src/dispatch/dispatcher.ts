@@ -57,7 +57,7 @@ const LINGERING_QUEUES_MAX = 1_000
 
 export function createDispatcher(
   commands: Pick<WorkerCommands, 'take' | 'settle'>,
-  events: Pick<QueueEvents, 'subscribe' | 'feed'>,
+  events: Pick<QueueEvents, 'subscribe' | 'noteStored'>,
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>,
   clock: Pick<RedisClock, 'nowMs'>,
 ): Dispatcher {
@@ -133,7 +133,10 @@ export function createDispatcher(
   return {
     take,
     settleAndTake,
-    notify: (queue) => queues.get(queue)?.notify(),
+    notify(queue) {
+      events.noteStored(queue)
+      queues.get(queue)?.notify()
+    },
     giveBack,
     pendingCount: () => pendingCount,
     isClosing: () => isClosing,

@@ -59,4 +59,6 @@ export interface TakeResult {
   isLimitReached: boolean
   /** The concurrency limit has another revision in Redis, so nothing was taken. */
   isLimitRevised: boolean
+  /** The take found only jobs that must not be worked and ended early, so the queue may have others. */
+  mayHaveMore: boolean
 }

@@ -46,7 +46,7 @@ export interface QueueDispatcher {
 
 export interface QueueDispatcherDeps {
   commands: Pick<WorkerCommands, 'take'>
-  events: Pick<QueueEvents, 'subscribe' | 'feed'>
+  events: Pick<QueueEvents, 'subscribe'>
   stalled: Pick<StalledRecovery, 'watch' | 'noteActive'>
   clock: Pick<RedisClock, 'nowMs'>
   /** Called with jobs that were taken for a worker that has left meanwhile. */
@@ -130,7 +130,7 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     }
     if (pending.count() === 0) return false
     noteEmptyTake({ taken, version })
-    return hasChangedSince(state, version)
+    return taken.mayHaveMore || hasChangedSince(state, version)
   }
 
   function noteEmptyTake(emptyTake: EmptyTake): void {

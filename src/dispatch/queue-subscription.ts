@@ -11,7 +11,7 @@ export const RESUBSCRIBE_MS = 1_000
 
 /** `onBegin`: called once the listener receives events; earlier events were missed. */
 export function subscribeWhenAvailable(
-  events: Pick<QueueEvents, 'subscribe' | 'feed'>,
+  events: Pick<QueueEvents, 'subscribe'>,
   queue: string,
   listener: QueueListener,
   onBegin: () => void,
@@ -33,7 +33,7 @@ export function subscribeWhenAvailable(
 
   void begin()
   return {
-    isLive: () => subscription !== undefined && (events.feed(queue)?.isLive ?? false),
+    isLive: () => subscription?.isLive() ?? false,
     end() {
       hasEnded = true
       clearTimeout(timer)

@@ -1,18 +1,24 @@
 /** Parses the replies of BullMQ's worker scripts: the jobs of a take, and the errors of settling and extending. */
-import { type JobJson, raw2NextJobData } from 'bullmq'
-import { type JobLease, readOptions } from '../bullmq/job-lease.ts'
+import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
-import { jsonText } from '../bullmq/json-text.ts'
+import { readTakenJob, type TakenJob } from '../bullmq/taken-job.ts'
 import { SluiceError } from '../errors.ts'
 import { fromRedisError } from '../redis/redis-errors.ts'
-import { type CommandReply, LIMIT_REVISED } from '../redis/scripts/run-bullmq-commands.ts'
+import { type CommandReply, type CommandResult, LIMIT_REVISED } from '../redis/scripts/run-bullmq-commands.ts'
 import type { LeasedJob, TakeResult } from './leased-job.ts'
 
 export interface TakeReply extends TakeResult {
-  /** Jobs of a scheduler. The process that takes one creates the scheduler's next job. */
-  scheduled: { json: JobJson; lease: JobLease }[]
+  /** Jobs of a scheduler. The process that takes one creates the scheduler's next job. `fields`: the job's hash. */
+  scheduled: { schedulerId: string; fields: string[]; lease: JobLease }[]
   /** Jobs that must not be worked, and the outcome to settle them with. */
   rejected: { lease: JobLease; outcome: JobOutcome }[]
+  /** Jobs that cannot be worked. Those that could be leased are in `rejected` as well. */
+  malformed: MalformedJob[]
+}
+
+export interface MalformedJob {
+  key: string
+  reason: string
 }
 
 export const EMPTY_TAKE: TakeResult = {
@@ -22,6 +28,7 @@ export const EMPTY_TAKE: TakeResult = {
   isBounded: false,
   isLimitReached: false,
   isLimitRevised: false,
+  mayHaveMore: false,
 }
 
 /** Reads the replies of the runs of moveToActive. Throws a SluiceError if the first run failed. */
@@ -33,66 +40,60 @@ export function parseTakeReply(queue: string, token: string, runs: CommandReply[
     isBounded: false,
     isLimitReached: runs.length === 0,
     isLimitRevised: false,
+    mayHaveMore: false,
     scheduled: [],
     rejected: [],
+    malformed: [],
   }
   for (const run of runs) {
-    if ('error' in run) {
+    if ('removedId' in run) {
+      parsed.malformed.push({ key: run.removedId, reason: run.error })
+    } else if ('error' in run) {
       if (run.error === LIMIT_REVISED) parsed.isLimitRevised = true
       // Jobs that earlier runs took are leased all the same.
       else if (parsed.jobs.length === 0) throw fromRedisError(new Error(run.error), true)
-      continue
-    }
-    const [json, key, limitedMs, nextAtMs] = raw2NextJobData(run.reply as unknown[]) as [
-      JobJson | null,
-      string,
-      number,
-      number,
-    ]
-    if (!json) {
-      parsed.limitedMs = Math.max(0, Number(limitedMs) || 0)
-      parsed.nextAtMs = Math.max(0, Number(nextAtMs) || 0)
-      parsed.isBounded = run.isBounded
-      continue
-    }
-    const job = toLeasedJob(queue, String(key), token, run.reply as [string[]], json)
-    parsed.jobs.push(job)
-    const { deferredFailure } = json
-    if (json.repeatJobKey) parsed.scheduled.push({ json, lease: job })
-    if (deferredFailure) {
-      const outcome: JobOutcome = {
-        outcome: 'fail',
-        error: { message: deferredFailure },
-        unrecoverable: true,
-      }
-      parsed.rejected.push({ lease: job, outcome })
-    }
+    } else addRun(parsed, queue, token, run)
   }
   return parsed
 }
 
-function toLeasedJob(
-  queue: string,
-  key: string,
-  token: string,
-  [fields]: [string[]],
-  json: JobJson,
-): LeasedJob {
-  const optsIndex = fields.indexOf('opts')
-  const { settling, attempts, traceparent } = readOptions(optsIndex < 0 ? '{}' : fields[optsIndex + 1]!)
+/** What moveToActive returns: the job's hash, or 0, and the job's id; then when to take again. */
+type RawTake = [fields: string[] | 0, key: string, limitedMs: number, nextAtMs: number]
+
+function addRun(parsed: TakeReply, queue: string, token: string, { reply, isBounded }: CommandResult): void {
+  const [fields, key, limitedMs, nextAtMs] = reply as RawTake
+  if (!fields) {
+    parsed.limitedMs = Math.max(0, Number(limitedMs) || 0)
+    parsed.nextAtMs = Math.max(0, Number(nextAtMs) || 0)
+    parsed.isBounded = isBounded
+    return
+  }
+  const taken = readTakenJob(fields)
+  const { schedulerId, malformed, deferredFailure } = taken
+  const job = toLeasedJob(queue, String(key), token, taken)
+  parsed.jobs.push(job)
+  if (schedulerId !== undefined) parsed.scheduled.push({ schedulerId, fields, lease: job })
+  if (malformed !== undefined) parsed.malformed.push({ key: job.key, reason: malformed })
+  const message = malformed ?? deferredFailure
+  if (message === undefined) return
+  parsed.rejected.push({ lease: job, outcome: { outcome: 'fail', error: { message }, unrecoverable: true } })
+}
+
+function toLeasedJob(queue: string, key: string, token: string, taken: TakenJob): LeasedJob {
+  const { options, name, data, attemptsMade, attemptsStarted, createdAtMs, takenAtMs } = taken
   return {
     queue,
     key,
     token,
-    opts: settling,
-    attemptsMade: json.attemptsMade,
-    attemptsStarted: json.attemptsStarted ?? 1,
-    name: json.name,
-    data: jsonText(json.data),
-    traceparent,
-    attempts,
-    createdAtMs: json.timestamp,
-    takenAtMs: json.processedOn ?? Date.now(),
+    opts: options.settling,
+    attemptsMade,
+    attemptsStarted,
+    name,
+    data,
+    traceparent: options.traceparent,
+    attempts: options.attempts,
+    createdAtMs,
+    takenAtMs,
   }
 }
 

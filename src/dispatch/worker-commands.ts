@@ -3,7 +3,13 @@
  * of a queue. A lease is BullMQ's lock, so native workers may work the same queue.
  */
 import { randomBytes } from 'node:crypto'
-import { createCommandBuilder, type LeaseExtension, type TakeOptions } from '../bullmq/command-builder.ts'
+import type { Logger } from 'pino'
+import {
+  type CommandBuilder,
+  createCommandBuilder,
+  type LeaseExtension,
+  type TakeOptions,
+} from '../bullmq/command-builder.ts'
 import type { BullmqCommand } from '../bullmq/command-recorder.ts'
 import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
@@ -12,7 +18,8 @@ import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gatewa
 import type { Keyspace } from '../redis/keyspace.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
 import { type ConcurrencyCheck, runBullmqCommands } from '../redis/scripts/run-bullmq-commands.ts'
-import type { ConcurrencyLimit, LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
+import type { ConcurrencyLimit, TakeRequest, TakeResult } from './leased-job.ts'
+import { createMalformedJobs } from './malformed-jobs.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
 import { extendErrorOf, parseTakeReply, settleErrorOf, type TakeReply } from './take-reply.ts'
 
@@ -51,6 +58,8 @@ export interface WorkerCommands {
   ): Promise<SettleResult>
   /** Extends leases of one queue with one command. Resolves with one entry per item, as `SettleResult.refused`. */
   extend(queue: string, items: Extension[]): Promise<(SluiceError | undefined)[]>
+  /** Jobs since the start that could not be worked. Each was failed or, if its key is not a hash, taken out of its queue. */
+  malformedCount(): number
 }
 
 export interface WorkerCommandsDeps {
@@ -58,7 +67,13 @@ export interface WorkerCommandsDeps {
   gateway: RedisGateway
   scheduleNext: ScheduleNext
   clock: Pick<RedisClock, 'nowMs'>
+  /** Most bytes of an answer. */
+  answerBytesMax: number
+  log: Pick<Logger, 'warn'>
 }
+
+/** The part of an answer that the jobs of a take may fill. Lease tokens, and escapes in data that are not JSON, need the rest. */
+const JOBS_SHARE = 0.5
 
 /** How often a take is repeated while it returns only jobs that must not be worked. */
 const ROUNDS_MAX = 10
@@ -73,15 +88,22 @@ export function createWorkerCommands({
   gateway,
   scheduleNext,
   clock,
+  answerBytesMax,
+  log,
 }: WorkerCommandsDeps): WorkerCommands {
   const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
+  const malformedJobs = createMalformedJobs(log)
+  const takeBytesMax = Math.floor(answerBytesMax * JOBS_SHARE)
 
   const send = (
     queue: string,
     operation: RedisOperation,
     commands: BullmqCommand[],
     check?: ConcurrencyCheck,
-  ) => gateway.onQueue(queue, operation, (client) => runBullmqCommands(client, commands, check))
+  ) =>
+    gateway.onQueue(queue, operation, (client) =>
+      runBullmqCommands(client, commands, { takeBytesMax, check }),
+    )
 
   async function take(request: TakeRequest, round = 1): Promise<TakeResult> {
     const { queue, concurrencyLimit, leaseMs } = request
@@ -89,25 +111,30 @@ export function createWorkerCommands({
     const command = await bullmq.take(toTakeOptions(request), token)
     const [runs] = await send(queue, TAKE, [command], toCheck(clock.nowMs(), concurrencyLimit, leaseMs, []))
     const reply = parseTakeReply(queue, token, runs!)
-    reply.jobs = await selectWorkable(request, reply)
-    const isDone = reply.jobs.length > 0 || reply.rejected.length === 0 || round === ROUNDS_MAX
-    return isDone ? reply : take(request, round + 1)
+    await selectWorkable(request, reply)
+    return reply.mayHaveMore && round < ROUNDS_MAX ? take(request, round + 1) : reply
   }
 
-  /** Creates the next jobs of schedulers and settles jobs that must not be worked. Resolves with the other jobs. */
+  /** Creates the next jobs of schedulers, and settles the jobs that must not be worked: the others stay in the reply. */
   async function selectWorkable(
-    { queue, concurrencyLimit }: TakeRequest,
-    { jobs, scheduled, rejected }: TakeReply,
-  ): Promise<LeasedJob[]> {
-    for (const { json, lease } of scheduled) {
-      if (await scheduleNext(queue, json, lease.key)) continue
-      rejected.push({ lease, outcome: { outcome: 'release' } })
+    { queue, concurrencyLimit }: Pick<TakeRequest, 'queue' | 'concurrencyLimit'>,
+    reply: TakeReply,
+  ): Promise<void> {
+    const { scheduled, rejected, malformed } = reply
+    malformedJobs.note(queue, malformed)
+    for (const { schedulerId, fields, lease } of scheduled) {
+      if (await scheduleNext(queue, schedulerId, fields, lease.key)) continue
+      if (rejected.every((other) => other.lease.key !== lease.key))
+        rejected.push({ lease, outcome: { outcome: 'release' } })
     }
-    if (rejected.length === 0) return jobs
-    // Only the lock holder can fail a job. If that fails now, the lock expires and the next process to take the job does it.
-    await settle(queue, rejected, undefined, concurrencyLimit).catch(() => {})
-    const rejectedKeys = new Set(rejected.map(({ lease }) => lease.key))
-    return jobs.filter(({ key }) => !rejectedKeys.has(key))
+    if (rejected.length > 0) {
+      // Only the lock holder can fail a job. If that fails now, the lock expires and the next process to take the job does it.
+      await settle(queue, rejected, undefined, concurrencyLimit).catch(() => {})
+      const rejectedKeys = new Set(rejected.map(({ lease }) => lease.key))
+      reply.jobs = reply.jobs.filter(({ key }) => !rejectedKeys.has(key))
+    }
+    const isReleased = ({ outcome }: TakeReply['rejected'][number]) => outcome.outcome === 'release'
+    reply.mayHaveMore = reply.jobs.length === 0 && (malformed.length > 0 || !rejected.every(isReleased))
   }
 
   async function settle(
@@ -117,18 +144,7 @@ export function createWorkerCommands({
     limit?: ConcurrencyLimit,
   ): Promise<SettleResult> {
     const traces = await readTraces({ gateway, keyspace }, queue, items)
-    const commands: BullmqCommand[] = []
-    /** For each item: the index of its command, or why it has none. */
-    const commandIndexes: (number | SluiceError)[] = []
-    for (const index of settleOrder(items)) {
-      const { lease, outcome, log } = items[index]!
-      try {
-        if (log !== undefined) commands.push(await bullmq.log(lease, log))
-        commandIndexes[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
-      } catch (error) {
-        commandIndexes[index] = asSluiceError(error)
-      }
-    }
+    const { commands, commandIndexes } = await recordSettlements(bullmq, items, traces)
     const token = createToken()
     if (next) commands.push(await bullmq.take(toTakeOptions(next), token))
     const freed = items.map(({ lease }) => lease.key)
@@ -144,7 +160,7 @@ export function createWorkerCommands({
     if (!next) return { refused, taken: undefined }
     try {
       const reply = parseTakeReply(queue, token, replies.at(-1)!)
-      reply.jobs = await selectWorkable(next, reply)
+      await selectWorkable(next, reply)
       return { refused, taken: reply }
     } catch {
       // The jobs are settled, so a failed take is no reason to reject.
@@ -164,7 +180,27 @@ export function createWorkerCommands({
     return ranges.map(([from, to]) => extendErrorOf(replies.slice(from, to).map(([run]) => run)))
   }
 
-  return { take: (request) => take(request), settle, extend }
+  return { take: (request) => take(request), settle, extend, malformedCount: malformedJobs.count }
+}
+
+async function recordSettlements(
+  bullmq: CommandBuilder,
+  items: Settlement[],
+  traces: ReadonlyMap<string, string | undefined>,
+) {
+  const commands: BullmqCommand[] = []
+  /** For each item: the index of its command, or why it has none. */
+  const commandIndexes: (number | SluiceError)[] = []
+  for (const index of settleOrder(items)) {
+    const { lease, outcome, log } = items[index]!
+    try {
+      if (log !== undefined) commands.push(await bullmq.log(lease, log))
+      commandIndexes[index] = commands.push(await bullmq.settle(lease, outcome, traces.get(lease.key))) - 1
+    } catch (error) {
+      commandIndexes[index] = asSluiceError(error)
+    }
+  }
+  return { commands, commandIndexes }
 }
 
 /** BullMQ appends a trace to those of earlier attempts, which only a job that has failed before has. */
@@ -179,9 +215,16 @@ async function readTraces(
   if (keys.length === 0) return new Map()
   const operation = { ...TRACES, commands: keys.length }
   const traces = await gateway.onQueue(queue, operation, (client) =>
-    Promise.all(keys.map((key) => client.hget(keyspace.job(queue, key), 'stacktrace'))),
+    Promise.all(
+      keys.map((key) => client.hget(keyspace.job(queue, key), 'stacktrace').catch(ignoreWrongType)),
+    ),
   )
   return new Map(keys.map((key, index) => [key, traces[index] ?? undefined]))
+}
+
+/** A job whose key is not a hash is refused alone when it is settled. */
+function ignoreWrongType(error: Error): undefined {
+  if (!error.message.startsWith('WRONGTYPE')) throw error
 }
 
 /** Indexes in the order to settle in. A released job goes to the front of the queue, so the first one is released last. */

@@ -1,4 +1,4 @@
-/** Opens and closes feeds, at most `maxQueues` unless subscriptions need more, on one stream reader. */
+/** Opens and closes feeds, at most `maxQueues` whatever they are opened for, on one stream reader. */
 import type { Keyspace } from '../redis/keyspace.ts'
 import type { StreamReader } from '../redis/streams/stream-reader.ts'
 import { type FeedUse, idlestOf, isExpired } from './feed-state.ts'
@@ -28,10 +28,11 @@ export interface TrackedFeed extends Feed, FeedUse {
 export interface FeedRegistry {
   get(queue: string): TrackedFeed | undefined
   all(): Iterable<TrackedFeed>
-  /** Opens a feed of the events after `position`, even beyond the limit. */
-  open(queue: string, position: string): TrackedFeed
-  /** Makes room for one more feed, if need be by closing an idle one; false if none is idle. */
-  reserve(): boolean
+  /**
+   * Opens a feed of the events after `position`, if need be in place of an idle one; `undefined` if none is idle.
+   * `isEventless`: the queue is known to keep no events.
+   */
+  open(queue: string, position: string, isEventless?: boolean): TrackedFeed | undefined
   /** Stops the sweep; the reader is closed by its owner. */
   close(): void
 }
@@ -50,7 +51,8 @@ export function createFeedRegistry({ keyspace, maxQueues, reader, now }: FeedReg
   const feeds = new Map<string, TrackedFeed>()
   let sweeper: NodeJS.Timeout | undefined
 
-  function open(queue: string, position: string): TrackedFeed {
+  function open(queue: string, position: string, isEventless = false): TrackedFeed | undefined {
+    if (!reserve()) return undefined
     const stream = keyspace.eventStream(queue)
     const feed: TrackedFeed = {
       queue,
@@ -65,7 +67,7 @@ export function createFeedRegistry({ keyspace, maxQueues, reader, now }: FeedReg
       },
     }
     feeds.set(queue, feed)
-    reader.add(stream, position)
+    reader.add(stream, position, isEventless)
     sweeper ??= setInterval(sweep, SWEEP_MS)
     return feed
   }
@@ -96,7 +98,6 @@ export function createFeedRegistry({ keyspace, maxQueues, reader, now }: FeedReg
     get: (queue) => feeds.get(queue),
     all: () => feeds.values(),
     open,
-    reserve,
     close: () => clearInterval(sweeper),
   }
 }

@@ -70,6 +70,7 @@ export interface ProcessStats {
   semaphore: SemaphoreStats
   events: EventsStats
   waitingWorkers: number
+  malformedJobs: number
   commandsSent: Record<string, number>
   openQueues: number
   knownQueues: KnownQueuesStats

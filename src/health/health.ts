@@ -44,7 +44,11 @@ export type HealthParts = Pick<
   | 'registry'
   | 'queueEvents'
   | 'dispatcher'
+  | 'workerCommands'
 >
+
+/** Most queues without events that are named one by one. */
+const MAX_NAMED_QUEUES = 20
 
 /** A summary before it is reduced to what a caller may see. */
 interface CachedSummary {
@@ -113,6 +117,7 @@ function judge(parts: HealthParts, features: readonly Feature[], measurement: Me
     semaphore: semaphore.stats(),
     events: queueEvents.stats(),
     queues: counted,
+    eventlessQueues: queueEvents.eventless().slice(0, MAX_NAMED_QUEUES),
     uncounted,
     replicasWanted: config.DURABILITY_REPLICAS,
     keysProblem: keyRing.problem(),
@@ -168,12 +173,13 @@ async function checkReadiness({ lifecycle, connections, gateway }: HealthParts, 
 }
 
 function processStats(parts: HealthParts, access: Access): ProcessStats {
-  const { semaphore, queueEvents, dispatcher, gateway, registry, keyRing } = parts
+  const { semaphore, queueEvents, dispatcher, workerCommands, gateway, registry, keyRing } = parts
   return {
     pool: poolFor(access, poolStats(parts)),
     semaphore: semaphore.stats(),
     events: eventsFor(access, queueEvents.stats()),
     waitingWorkers: dispatcher.pendingCount(),
+    malformedJobs: workerCommands.malformedCount(),
     commandsSent: gateway.commandsSent(),
     openQueues: registry.seen(),
     knownQueues: registry.stats(),

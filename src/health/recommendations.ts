@@ -17,7 +17,9 @@ export interface HealthInputs {
   budget: ConnectionBudget
   pool: ConnectionStats
   semaphore: SemaphoreStats
-  events: Pick<EventsStats, 'status' | 'reason' | 'lagMs'>
+  events: Pick<EventsStats, 'status' | 'reason' | 'lagMs' | 'beyondLimit'>
+  /** Followed queues that keep no events. */
+  eventlessQueues: string[]
   queues: MeasuredQueues['counted']
   /** Queues that could not be counted. */
   uncounted: string[]
@@ -42,6 +44,7 @@ export function recommend(inputs: HealthInputs): Advice[] {
     ...adviseOnReplicas(inputs),
     ...adviseOnConnections(inputs),
     ...adviseOnEvents(inputs),
+    ...adviseOnFeeds(inputs),
     ...adviseOnQueues(inputs),
     ...adviseOnKeys(inputs),
   ]
@@ -158,6 +161,20 @@ function adviseOnConnections({ server, budget, pool, semaphore }: HealthInputs):
     )
   }
   return advice
+}
+
+function adviseOnFeeds({ events, eventlessQueues }: HealthInputs): Advice[] {
+  const advice = eventlessQueues.map((queue): Advice => {
+    const sentence =
+      `The queue ${queue} keeps no events, so its workers and statuses are up to a second late. Let its producers keep some: ` +
+      "BullMQ's option streams.events.maxLen."
+    return { level: 'warn', sentence, queue }
+  })
+  if (events.beyondLimit === 0) return advice
+  const sentence =
+    `${events.beyondLimit} queues more than EVENTS_MAX_QUEUES are in use; they are polled, so that changes show up to a ` +
+    'second late. Raise EVENTS_MAX_QUEUES, or add a replica.'
+  return [...advice, warning(sentence)]
 }
 
 function adviseOnEvents({ server, events }: HealthInputs): Advice[] {

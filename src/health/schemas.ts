@@ -61,6 +61,11 @@ const Events = Type.Object(
     entries: integer('Events since the start.'),
     lagMs: integer('Time from an event to its receipt, the largest of the last 10 to 20 s, ms.'),
     gaps: integer('Times that events may have been missed, so that cached statuses were dropped.'),
+    polled: integer(
+      'Queues that requests wait for without a feed: they do not exist yet, or are beyond EVENTS_MAX_QUEUES.',
+    ),
+    beyondLimit: integer('Those of them that are beyond EVENTS_MAX_QUEUES.'),
+    eventless: integer('Followed queues that keep no events; they are polled.'),
     resets: integer('Times that the connection was closed because Redis sent nothing on it.'),
   },
   { title: 'EventsStats' },
@@ -186,6 +191,7 @@ const processStats = {
   semaphore: Semaphore,
   events: Events,
   waitingWorkers: integer('Takes that wait for a job: requests of HTTP workers, and webhook subscriptions.'),
+  malformedJobs: integer('Jobs that could not be worked, and were failed instead, since the start.'),
   commandsSent: CommandsSent,
   openQueues: integer('Queues in which this process has seen jobs; they cost no connection.'),
   knownQueues: Type.Object(

@@ -20,7 +20,7 @@ const Max = optional(
   integer(
     1,
     JOBS_MAX,
-    'Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together.',
+    'Most jobs to take; 1 by default. Fewer are taken where their data would exceed half of MAX_ANSWER_BYTES together.',
   ),
 )
 const Wait = optional(integer(0, 30, 'How long to wait for a job if there is none, seconds; 0 by default.'))

@@ -10,6 +10,8 @@ export interface Keyspace {
   queueBase(queue: string): string
   /** Hash: a job. `key` is the job's id within its queue. */
   job(queue: string, key: string): string
+  /** Hash: the settings of a queue; it exists once the queue had a job. */
+  queueMeta(queue: string): string
   /** Stream: the events of a queue. */
   eventStream(queue: string): string
   /** The inverse of `eventStream`. */
@@ -39,6 +41,7 @@ export function createKeyspace(prefix: string): Keyspace {
     prefix,
     queueBase: (queue) => `${prefix}:${queue}:`,
     job: (queue, key) => `${prefix}:${queue}:${key}`,
+    queueMeta: (queue) => `${prefix}:${queue}:meta`,
     eventStream: (queue) => `${prefix}:${queue}${eventsSuffix}`,
     queueOfEventStream: (stream) => stream.slice(prefix.length + 1, -eventsSuffix.length),
     knownQueues: `${own}known-queues`,

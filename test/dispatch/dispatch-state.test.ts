@@ -74,12 +74,12 @@ t.test('an empty take makes the queue quiet until a job is due or a limit ends',
   const quietMs = (taken: Partial<TakeResult>, isLive?: boolean) =>
     afterTake(stateWith({ quietUntilMs: 0 }), taken, isLive).quietUntilMs - NOW_MS
   t.equal(quietMs({}), 60_000)
-  t.equal(quietMs({}, false), 1_000, 'without events it takes again soon')
+  t.equal(quietMs({}, false), 900, 'without events it takes again soon')
   t.equal(quietMs({ nextAtMs: DATE_MS + 700 }), 700)
   t.equal(quietMs({ nextAtMs: DATE_MS - 700 }), 1)
   t.equal(quietMs({ nextAtMs: DATE_MS + 700_000 }), 60_000)
   t.equal(quietMs({ limitedMs: 250, nextAtMs: DATE_MS + 700 }), 250)
-  t.equal(quietMs({ limitedMs: 5_000 }, false), 1_000)
+  t.equal(quietMs({ limitedMs: 5_000 }, false), 900)
 })
 
 t.test('an empty take says nothing when a job became ready since it was sent', async (t) => {
@@ -121,5 +121,11 @@ t.test('pending takes are served when the quiet ends, or a second after a failur
   t.equal(nextServeMs(stateWith(), NOW_MS), 60_000)
   t.equal(nextServeMs(stateWith({ quietUntilMs: NOW_MS + 0.2 }), NOW_MS), 1)
   t.equal(nextServeMs(INITIAL_DISPATCH_STATE, NOW_MS), 0)
-  t.equal(nextServeMs(afterFailedTake(stateWith(), NOW_MS), NOW_MS), 1_000)
+  t.equal(nextServeMs(afterFailedTake(stateWith(), NOW_MS), NOW_MS), 900)
+})
+
+t.test('a take that ended early is followed by another at once', async (t) => {
+  const next = afterTake(stateWith(), { mayHaveMore: true })
+  t.equal(next.quietUntilMs, 0)
+  t.notOk(mustQueue(next, 0, NOW_MS))
 })

@@ -61,9 +61,9 @@ function open() {
   const events = {
     subscribe: async (_: string, subscriber: QueueListener) => {
       listener = subscriber
-      return { position: '0-0', close: () => {} }
+      return { position: '0-0', isLive: () => true, close: () => {} }
     },
-    feed: () => ({ isLive: true }) as never,
+    noteStored: () => {},
   }
   const stalled = { watch: () => () => {}, noteActive: () => {} }
   const dispatcher = createDispatcher(commands, events, stalled, { nowMs: Date.now })

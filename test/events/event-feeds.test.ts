@@ -74,18 +74,80 @@ t.test('serving a response keeps its feed open', async (t) => {
   t.ok(feed.isClosed)
 })
 
-t.test('a subscription keeps its feed open, and may exceed the limit', async (t) => {
-  const { events, pass } = await openEvents(t, redis, 1)
+t.test('a subscription keeps its feed open; beyond the limit it is polled until there is room', async (t) => {
+  const { events, prefix, pass } = await openEvents(t, redis, 1)
+  const received: string[] = []
+  const listener: QueueListener = {
+    onEvent: ({ id }) => received.push(id),
+    onGap: (gap) => received.push(gap),
+  }
+  await add(prefix, 'a')
+  await add(prefix, 'b')
   const subscription = await events.subscribe('a', silent)
-  const second = await events.subscribe('b', silent, 'k')
-  t.equal(events.stats().streams, 2)
+  const second = await events.subscribe('b', listener, 'k')
+  t.match(events.stats(), { streams: 1, subscribers: 2, polled: 1, beyondLimit: 1 })
+  t.ok(second.isLive(), 'a poll reports a change')
+  await add(prefix, 'b')
+  await eventually(() => received.length > 0)
+  t.same(received, ['polled'])
   pass(120_000)
   t.equal(events.follow('c', '0-0'), undefined)
-  second.close()
+  subscription.close()
   t.equal(events.follow('c', '0-0'), undefined, 'it was in use until now')
   pass(11_000)
-  t.equal(events.feed('a')!.isClosed, false)
+  await eventually(() => events.feed('b') !== undefined)
+  t.match(events.stats(), { streams: 1, subscribers: 1, polled: 0, beyondLimit: 0 })
+  const id = await client.xadd(`${prefix}:b:events`, '*', 'event', 'added', 'jobId', 'k')
+  await eventually(() => received.includes(id!))
+  second.close()
+  t.equal(events.stats().subscribers, 0)
+})
+
+t.test('a queue that does not exist gets no feed before its first event, which is not missed', async (t) => {
+  const { events, prefix } = await openEvents(t, redis)
+  const received: string[] = []
+  const listener: QueueListener = {
+    onEvent: ({ id }) => received.push(id),
+    onGap: (gap) => received.push(gap),
+  }
+  const subscription = await events.subscribe('none', listener)
+  t.equal(events.feed('none'), undefined)
+  t.match(events.stats(), { streams: 0, subscribers: 1, polled: 1, beyondLimit: 0 })
+  const ids = [await add(prefix, 'none'), await add(prefix, 'none')]
+  await eventually(() => received.length >= 2, 1_000)
+  t.same(received, ids)
+  t.match(events.stats(), { streams: 1, polled: 0 })
   subscription.close()
+  const here = await events.subscribe('here', listener)
+  events.noteStored('here')
+  t.ok(events.feed('here'), 'at once where this process stores the first job')
+  here.close()
+  const gone = await events.subscribe('gone', listener)
+  gone.close()
+  t.match(events.stats(), { polled: 0 })
+})
+
+t.test('10,000 queues that do not exist cost a bounded number of commands', async (t) => {
+  const { events, gateway, prefix } = await openEvents(t, redis, 10)
+  const names = Array.from({ length: 10_000 }, (_, index) => `n${index}`)
+  const subscriptions = []
+  for (let from = 0; from < names.length; from += 200)
+    subscriptions.push(
+      ...(await Promise.all(names.slice(from, from + 200).map((name) => events.subscribe(name, silent)))),
+    )
+  t.match(events.stats(), { streams: 0, polled: 10_000 })
+  const received: string[] = []
+  await add(prefix, 'real')
+  const real = await events.subscribe('real', { onEvent: ({ id }) => received.push(id), onGap: () => {} })
+  const before = gateway.commandsSent()['probeQueues']!
+  await new Promise((resolve) => setTimeout(resolve, 2_000))
+  const sent = gateway.commandsSent()['probeQueues']! - before
+  t.ok(sent <= 45, `${sent} commands in 2 s`)
+  const id = await add(prefix, 'real')
+  await eventually(() => received.includes(id!), 1_000)
+  t.equal(events.stats().status, 'live')
+  for (const { close } of [...subscriptions, real]) close()
+  t.match(events.stats(), { polled: 0, subscribers: 0 })
 })
 
 t.test('an unused feed closes, a subscribed one does not, and without feeds reading stops', async (t) => {

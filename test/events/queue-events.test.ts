@@ -137,7 +137,7 @@ t.test('a thousand concurrent subscriptions to a queue that is not followed send
   const subscriptions = await Promise.all(
     listeners.map((listener, i) => events.subscribe('q', listener, `k${i % 500}`)),
   )
-  t.equal(gateway.commandsSent()['jobView'], 1)
+  t.equal(gateway.commandsSent()['probeQueues'], 1)
   t.ok(((await callsByCommand(client))['client|unblock'] ?? 0) - before <= 1)
   t.match(events.stats(), { subscribers: 1_000, streams: 1 })
   await announce(prefix, 'q', 'k7')
@@ -148,7 +148,7 @@ t.test('a thousand concurrent subscriptions to a queue that is not followed send
   for (const subscription of subscriptions.slice(0, 600)) subscription.close()
   t.equal(events.stats().subscribers, 400)
   await events.subscribe('q', recorder())
-  t.equal(gateway.commandsSent()['jobView'], 1, 'the position of a followed queue is known')
+  t.equal(gateway.commandsSent()['probeQueues'], 1, 'the position of a followed queue is known')
 })
 
 t.test('a closed subscription receives nothing more, and the others do', async (t) => {

@@ -50,6 +50,7 @@ export async function openReader(
     connections,
     log,
     epochKey: createKeyspace(config.QUEUE_PREFIX).flushMarker,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     count(label, commands) {
       sent[label] = (sent[label] ?? 0) + commands
     },
@@ -74,9 +75,17 @@ export interface OpenEvents {
   pass(ms: number): void
 }
 
-export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000): Promise<OpenEvents> {
+/** The queues of these names exist, without a job. */
+const EXISTING = ['q', 'r', 'other', 'subscribed']
+
+export async function openEvents(
+  t: Test,
+  { socket, client }: Pick<TestRedis, 'socket' | 'client'>,
+  maxQueues = 1_000,
+): Promise<OpenEvents> {
   const config = testConfig()
   const prefix = config.QUEUE_PREFIX
+  for (const name of EXISTING) await client.hset(`${prefix}:${name}:meta`, 'version', 'bullmq')
   const connections = createRedisConnections(config, { socket }, computeConnectionBudget(config, 1), log)
   t.teardown(() => connections.close())
   const semaphore = createSemaphore(config.REDIS_MAX_CONCURRENT_OPS, maxWaitingOperations(config))
@@ -87,6 +96,7 @@ export async function openEvents(t: Test, { socket }: Address, maxQueues = 1_000
   const events = createQueueEvents({
     keyspace: createKeyspace(prefix),
     maxQueues,
+    replyBytesMax: config.MAX_ANSWER_BYTES,
     connections,
     gateway,
     log,

@@ -10,6 +10,8 @@ export const connectionTo = ({ socket }: TestRedis) => ({ path: socket, maxRetri
 export async function openWork(t: Test, redis: TestRedis, settings: Record<string, string> = {}) {
   const app = await startApp(redis, settings)
   const queue = new Queue('q', { connection: connectionTo(redis), prefix: app.prefix })
+  // BullMQ writes the same hash, a moment later.
+  await redis.client.hset(`${app.prefix}:q:meta`, 'opts.maxLenEvents', 10_000)
   t.teardown(async () => {
     await queue.close()
     await app.http.close()

@@ -3,11 +3,13 @@
 --   KEYS and ARGV as BullMQ's moveStalledJobsToWait takes them; ARGV[2] is the base of the queue's keys
 -- Returns {number of active jobs, ms until the first of their locks expires, or -1 if one has no lock}. Only the first thousand
 -- active jobs are checked for the latter.
-local bullmqRedis, bullmqCmsgpack, bullmqCjson = redis, cmsgpack, cjson
+--@include tolerant-redis
 --@bullmq moveStalledJobsToWait
 local JOBS_MAX = 1000
 local base = ARGV[2]
 local activeKey = base .. 'active'
+-- Without active jobs there is nothing to do, and BullMQ would create the `meta` of a queue that does not exist.
+if redis.call('EXISTS', activeKey) == 0 then return {0, -1} end
 bullmq_moveStalledJobsToWait()(KEYS, ARGV)
 local first = nil
 for _, id in ipairs(redis.call('LRANGE', activeKey, 0, JOBS_MAX - 1)) do

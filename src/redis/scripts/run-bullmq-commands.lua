@@ -4,14 +4,17 @@
 --           how many keys the script takes, how often to run it, 1 if it follows the previous leader (the last command
 --           with 0 here) and runs only if the leader returned 1, the number of values that come next, and those values:
 --           the keys, then the arguments. Only a take (moveToActive) runs more than once. It ends early with the first run
---           that returns no job, and when the jobs together are large.
+--           that returns no job, and before a job with which the jobs of the take would exceed ARGV[2].
+--   ARGV[2] most bytes that the jobs of a take have together; its first job may be larger
 -- Only for a worker that has a concurrency limit across processes:
 --   KEYS[2] sorted set of the jobs that it leases, scored by when the lease ends   KEYS[3] hash that owns the limit
---   ARGV[2] msgpack array: the current time, when a lease taken now ends (both ms since 1970), the limit, the revision that
+--   ARGV[3] msgpack array: the current time, when a lease taken now ends (both ms since 1970), the limit, the revision that
 --           the hash must have for a take to run, then the keys of the jobs that the worker no longer leases
 -- Returns for each command a list with one entry per run: {1, reply} or {0, text of the error}. The list is empty if the
--- command did not run. A take that returned no job has a third value: 1 if the queue limits how many jobs are active.
-local bullmqRedis, bullmqCmsgpack, bullmqCjson = redis, cmsgpack, cjson
+-- command did not run. A take that returned no job has a third value: 1 if the queue limits how many jobs are active. A take
+-- that met a job whose key is not a hash has taken the job out of the queue, which is all that can be done with it, and
+-- returns {2, id}.
+--@include tolerant-redis
 --@bullmq moveToActive
 --@bullmq moveToFinished
 --@bullmq moveToDelayed
@@ -23,12 +26,14 @@ local bullmqRedis, bullmqCmsgpack, bullmqCjson = redis, cmsgpack, cjson
 --@bullmq-list
 -- The functions of bullmqScripts, each created when the first command needs it.
 local functions = {}
--- A take ends once its jobs together are this large.
-local ENOUGH_BYTES = 4194304
+local TAKE_BYTES_MAX = tonumber(ARGV[2])
+-- Most jobs that one take takes out of the queue without leasing them.
+local REMOVED_MAX = 100
+local NOT_A_HASH = 'Malformed job: its key in Redis is not a hash'
 
 local limit
 if KEYS[2] then
-  local check = cmsgpack.unpack(ARGV[2])
+  local check = cmsgpack.unpack(ARGV[3])
   limit = {key = KEYS[2], untilMs = check[2]}
   for i = 5, #check do redis.call('ZREM', limit.key, check[i]) end
   redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', '(' .. check[1])
@@ -37,8 +42,10 @@ if KEYS[2] then
   limit.isRevised = redis.pcall('HGET', KEYS[3], 'revision') ~= check[4]
 end
 
-local function run(fn, keys, args)
+local function run(fn, keys, args, settles)
+  tolerance.refusesOwn = settles
   local ok, reply = pcall(fn, keys, args)
+  tolerance.refusesOwn = false
   if ok then return {1, reply} end
   -- Redis 7 throws a table, Redis 6 a string.
   return {0, type(reply) == 'table' and reply.err or tostring(reply)}
@@ -57,23 +64,50 @@ local function bytesOf(reply)
   return bytes
 end
 
+-- The size of the data of the job that the next run takes, in the order of moveToActive. Fails if its key is not a hash.
+local function nextBytes(keys, base)
+  local id = redis.call('LINDEX', keys[1], -1) or redis.call('ZRANGE', keys[3], 0, 0)[1]
+    or redis.call('ZRANGE', keys[7], 0, 0)[1]
+  if not id then return 0 end
+  return redis.call('HSTRLEN', base .. id, 'data')
+end
+
+-- The job is active and locked, but has no fields to work it with. In the set of failed jobs it would make BullMQ's retention
+-- fail for the others.
+local function remove(keys, base, id)
+  redis.call('LREM', keys[2], 1, id)
+  redis.call('DEL', base .. id .. ':lock')
+  redis.call('XADD', keys[4], '*', 'event', 'failed', 'jobId', id, 'failedReason', NOT_A_HASH, 'prev', 'active')
+end
+
 -- args[1] is the base of the queue's keys.
 local function take(fn, keys, args, times)
   if limit then
     if limit.isRevised then return {{0, 'LIMIT_REVISED'}} end
     times = math.min(times, limit.capacity)
   end
-  local runs, bytes = {}, 0
-  while #runs < times and bytes < ENOUGH_BYTES do
-    local reply = run(fn, keys, args)
+  local runs, bytes, taken, removed = {}, 0, 0, 0
+  while taken < times and removed < REMOVED_MAX do
+    if taken > 0 then
+      local ok, next = pcall(nextBytes, keys, args[1])
+      if ok and bytes + next > TAKE_BYTES_MAX then break end
+    end
+    local reply = run(fn, keys, args, false)
     runs[#runs + 1] = reply
     local size = bytesOf(reply)
     if not size then
       if reply[1] == 1 then reply[3] = redis.call('HEXISTS', args[1] .. 'meta', 'concurrency') end
       break
     end
-    bytes = bytes + size
-    if limit then redis.call('ZADD', limit.key, limit.untilMs, reply[2][2]) end
+    local id = reply[2][2]
+    if size == 0 then
+      removed = removed + 1
+      remove(keys, args[1], id)
+      runs[#runs] = {2, id}
+    else
+      taken, bytes = taken + 1, bytes + size
+      if limit then redis.call('ZADD', limit.key, limit.untilMs, id) end
+    end
   end
   return runs
 end
@@ -94,7 +128,7 @@ while at <= #list do
   if bullmqScripts[script] == bullmq_moveToActive then
     runs = take(functions[script], keys, args, times)
   elseif follows == 0 or hasLeaderSucceeded then
-    runs = {run(functions[script], keys, args)}
+    runs = {run(functions[script], keys, args, true)}
   end
   if follows == 0 then hasLeaderSucceeded = runs[1] ~= nil and runs[1][2] == 1 end
   -- A replica of Redis refuses writes. The client library must see that error itself to look for the master.

@@ -12,8 +12,16 @@ const scriptHeads = new Map(
   script.bullmqScripts.map((name, index) => [name, { number: index + 1, keyCount: bullmqScript(name).keys }]),
 )
 
-/** The reply of one run of a command, or the text of its error. `isBounded`: the queue limits how many jobs are active. */
-export type CommandReply = { reply: unknown; isBounded: boolean } | { error: string }
+/**
+ * The reply of one run of a command, or the text of its error. `isBounded`: the queue limits how many jobs are active.
+ * `removedId`: the take met a job whose key is not a hash, and took it out of the queue.
+ */
+export type CommandReply = CommandResult | { error: string } | { error: string; removedId: string }
+
+export interface CommandResult {
+  reply: unknown
+  isBounded: boolean
+}
 
 /** The error of a take whose concurrency limit has another revision in Redis. */
 export const LIMIT_REVISED = 'LIMIT_REVISED'
@@ -33,27 +41,34 @@ export interface ConcurrencyCheck {
   freed: string[]
 }
 
+/** `takeBytesMax`: most bytes that the jobs of a take have together; its first job may be larger. */
+export interface RunOptions {
+  takeBytesMax: number
+  check?: ConcurrencyCheck | undefined
+}
+
 /** Sends one EVALSHA. Resolves with the replies of the runs of each command, in order. Rejects as Redis does. */
 export async function runBullmqCommands(
   client: Redis,
   commands: BullmqCommand[],
-  check?: ConcurrencyCheck,
+  { takeBytesMax, check }: RunOptions,
 ): Promise<CommandReply[][]> {
   const [first] = commands
   if (!first) return []
   const keys = [String(first.list[0])]
-  const args = [packCommands(commands)]
+  const args: (Buffer | number)[] = [packCommands(commands), takeBytesMax]
   if (check) {
     const { key, owner, nowMs, untilMs, limit, revision, freed } = check
     keys.push(key, owner)
     args.push(packTexts([String(nowMs), String(untilMs), String(limit), revision, ...freed]))
   }
-  const replies = (await runScript(client, script, keys, args)) as [1 | 0, unknown, 1?][][]
-  return replies.map((runs) =>
-    runs.map(([ok, reply, bounded]) =>
-      ok === 1 ? { reply, isBounded: bounded === 1 } : { error: String(reply) },
-    ),
-  )
+  const replies = (await runScript(client, script, keys, args)) as [kind: 0 | 1 | 2, unknown, 1?][][]
+  return replies.map((runs) => runs.map(toReply))
+}
+
+function toReply([kind, reply, bounded]: [kind: 0 | 1 | 2, unknown, 1?]): CommandReply {
+  if (kind === 1) return { reply, isBounded: bounded === 1 }
+  return kind === 2 ? { error: 'its key is not a hash', removedId: String(reply) } : { error: String(reply) }
 }
 
 /** ARGV[1]: one msgpack array. Numbers are at most 127, so each is one byte; every key and argument is a text. */

@@ -18,6 +18,10 @@ export interface WatchedStream extends KnownPosition {
   joined: boolean
   /** The key holds another type. It is left out of the read, because one such key fails the whole XREAD. */
   broken: boolean
+  /** The queue keeps no events: its entries are trimmed as they are added. It is left out of the read. */
+  eventless: boolean
+  /** Checks in a row at which an eventless stream had kept every new entry. */
+  keptChecks: number
   /** Position before a read that may have skipped trimmed entries; the next check verifies it. */
   unverifiedSince: string | undefined
 }
@@ -78,10 +82,16 @@ function updateStream(stream: WatchedStream, facts: StreamFacts): Gap | undefine
   stream.unverifiedSince = undefined
   stream.broken = gap === 'other'
   if (facts.kind === 'stream') {
+    const hasGrown = isAfter(facts.lastId, stream.position)
+    if (hasGrown && facts.length === 0) markEventless(stream)
+    const isSkipped = stream.eventless
+    if (isSkipped && hasGrown) noteGrowth(stream, facts)
     stream.length = facts.length
     stream.added = facts.added
     // After a failover, new entries may get ids before the position that was reached.
-    if (isAfter(stream.position, facts.lastId)) stream.position = facts.lastId
+    if (isSkipped || facts.length === 0 || isAfter(stream.position, facts.lastId))
+      stream.position = facts.lastId
+    if (isSkipped && hasGrown) return gap ?? 'trimmed'
   } else {
     delete stream.length
     delete stream.added
@@ -89,4 +99,21 @@ function updateStream(stream: WatchedStream, facts: StreamFacts): Gap | undefine
   }
   // A key of another type is reported once, not at every check.
   return gap === 'other' && wasBroken ? undefined : gap
+}
+
+/** As many checks as this must find every new entry before an eventless stream is read again. */
+const KEPT_CHECKS = 5
+
+export function markEventless(stream: WatchedStream): void {
+  stream.eventless = true
+  stream.keptChecks = 0
+  stream.unverifiedSince = undefined
+}
+
+/** An eventless stream has new entries, some of which may have been trimmed already. */
+function noteGrowth(stream: WatchedStream, { length, added }: StreamFacts & { kind: 'stream' }): void {
+  const grownBy = length - (stream.length ?? 0)
+  const hasKept = added >= 0 ? grownBy === added - (stream.added ?? added) : grownBy > 0
+  stream.keptChecks = hasKept && grownBy > 0 ? stream.keptChecks + 1 : 0
+  if (stream.keptChecks >= KEPT_CHECKS) stream.eventless = false
 }

@@ -4,16 +4,19 @@
  */
 import type { Logger } from 'pino'
 import type { Connection } from '../connection/connection.ts'
-import { createGapDetector, type StreamGap } from './gap-detector.ts'
+import { createGapDetector, markEventless, type StreamGap } from './gap-detector.ts'
 import { createLagWindow } from './lag-window.ts'
 import type { ReadInterrupter } from './read-interrupter.ts'
+import { firstCount, nextCount, sizeOfReply } from './read-size.ts'
 import type { Entry, ReaderCommands } from './reader-commands.ts'
 import { millisecondsOf } from './stream-position.ts'
 import {
   blockMs,
   entriesReceived,
+  hasReadableStream,
   hasUnverifiedStream,
   IDLE,
+  isReadable,
   mayFollowTrim,
   type ReaderState,
   type ReadStream,
@@ -33,7 +36,7 @@ export interface ReadCycle {
   check(): Promise<void>
   /** Makes the next turn check for gaps, even if no check is due. */
   requireCheck(): void
-  /** Reads once and delivers the entries. */
+  /** Reads the streams that can be read once, and delivers the entries. Keys of other types are only checked. */
   read(): Promise<void>
   /** Call it after the last turn of a run. */
   end(): void
@@ -56,6 +59,8 @@ export interface ReadCycleDeps {
   streams: ReadonlyMap<string, ReadStream>
   commands: ReaderCommands
   interrupter: ReadInterrupter
+  /** Replies should not be larger. */
+  replyBytesMax: number
   log: Logger
   onEntries(stream: string, entries: Entry[]): void
   onGap(stream: string, gap: StreamGap): void
@@ -65,15 +70,16 @@ export interface ReadCycleDeps {
 const CHECK_MS = 2_000
 
 export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
-  const { connection, streams, commands, interrupter, log, onEntries, onGap, onReconnect } = deps
-  const lag = createLagWindow()
+  const { connection, streams, commands, interrupter, replyBytesMax, log } = deps
+  const { onGap, onReconnect } = deps
+  const delivery = createEntryDelivery({ streams, onEntries: deps.onEntries, onTrimmed, update })
   let detectGaps = createGapDetector(commands.inspect)
   let isNewConnection = true
   let checkedAt = Number.NEGATIVE_INFINITY
   let clockOffsetMs = 0
   let reads = 0
-  let entriesRead = 0
   let gapCount = 0
+  let count = 1
 
   async function begin(): Promise<void> {
     cycle.state = readingStarted(cycle.state)
@@ -86,6 +92,7 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     // delivered.
     if (reads > 0) onReconnect()
     isNewConnection = false
+    count = firstCount(streams.size)
     requireCheck()
   }
 
@@ -98,37 +105,48 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     const report = await detectGaps(streams)
     clockOffsetMs = report.clockOffsetMs
     checkedAt = performance.now()
-    for (const [stream, gap] of report.gaps) {
-      gapCount++
-      log.warn({ stream, gap }, 'Job events may have been missed; cached job statuses are invalidated')
-      onGap(stream, gap)
-    }
+    for (const [stream, gap] of report.gaps) reportGap(stream, gap)
+    if (!hasReadableStream(streams)) cycle.state = readCompleted(cycle.state)
+  }
+
+  function reportGap(key: string, gap: StreamGap): void {
+    gapCount++
+    // A queue that keeps no events has a gap at every check. The health routes report it.
+    if (!streams.get(key)?.eventless)
+      log.warn({ stream: key, gap }, 'Job events may have been missed; cached job statuses are invalidated')
+    onGap(key, gap)
+  }
+
+  function update(change: (state: ReaderState) => ReaderState): void {
+    cycle.state = change(cycle.state)
+  }
+
+  function onTrimmed(key: string, stream: ReadStream): void {
+    markEventless(stream)
+    reportGap(key, 'trimmed')
   }
 
   async function read(): Promise<void> {
-    const readable = [...streams].filter(([, { broken }]) => !broken)
-    if (readable.length === 0) throw new Error('None of the watched keys holds a stream')
+    const readable = [...streams].filter(([, stream]) => isReadable(stream))
     for (const [, stream] of readable) stream.joined = true
-    const reply = await commands.read(readable, blockMs(cycle.state, interrupter.canInterrupt))
-    deliver(new Map(readable), reply)
+    try {
+      const reply = await commands.read(readable, count, blockMs(cycle.state, interrupter.canInterrupt))
+      reads++
+      const redisNowMs = performance.now() - clockOffsetMs
+      delivery.deliver(new Map(readable), reply, { countMax: count, redisNowMs })
+      count = nextCount(count, sizeOfReply(reply), replyBytesMax)
+    } catch (error) {
+      if (!(error as Error).message.startsWith('WRONGTYPE')) throw error
+      await leaveOutBroken(readable, error)
+    }
     cycle.state = readCompleted(cycle.state)
   }
 
-  function deliver(readable: ReadonlyMap<string, ReadStream>, reply: [string, Entry[]][]): void {
-    reads++
-    cycle.state = replyArrived(cycle.state)
-    const redisNow = performance.now() - clockOffsetMs
-    for (const [key, entries] of reply) {
-      const stream = readable.get(key)
-      // The stream was removed during the read, and may have been added again at another position.
-      if (!stream || streams.get(key) !== stream) continue
-      lag.record(redisNow - millisecondsOf(entries[0]![0]))
-      entriesRead += entries.length
-      cycle.state = entriesReceived(cycle.state, entries.length)
-      if (mayFollowTrim(entries.length, stream.length)) stream.unverifiedSince ??= stream.position
-      stream.position = entries.at(-1)![0]
-      onEntries(key, entries)
-    }
+  /** One key of another type fails the whole read. Throws the error if none is found. */
+  async function leaveOutBroken(readable: [string, ReadStream][], error: unknown): Promise<void> {
+    requireCheck()
+    await check()
+    if (readable.every(([, stream]) => isReadable(stream))) throw error
   }
 
   function end(): void {
@@ -147,7 +165,53 @@ export function createReadCycle(deps: ReadCycleDeps): ReadCycle {
     requireCheck,
     read,
     end,
-    stats: () => ({ reads, entries: entriesRead, lagMs: lag.worstMs(), gaps: gapCount }),
+    stats: () => ({ reads, gaps: gapCount, ...delivery.stats() }),
   }
   return cycle
+}
+
+interface EntryDelivery {
+  /** Delivers the entries of a reply to a read of `readable`. */
+  deliver(
+    readable: ReadonlyMap<string, ReadStream>,
+    reply: [string, Entry[]][],
+    read: { countMax: number; redisNowMs: number },
+  ): void
+  stats(): Pick<ReadCycleStats, 'entries' | 'lagMs'>
+}
+
+function createEntryDelivery({
+  streams,
+  onEntries,
+  onTrimmed,
+  update,
+}: Pick<ReadCycleDeps, 'streams' | 'onEntries'> & {
+  /** The new entries of the stream were trimmed as they were added. */
+  onTrimmed(key: string, stream: ReadStream): void
+  update(change: (state: ReaderState) => ReaderState): void
+}): EntryDelivery {
+  const lag = createLagWindow()
+  let entriesRead = 0
+  return {
+    deliver(readable, reply, { countMax, redisNowMs }) {
+      update(replyArrived)
+      for (const [key, entries] of reply) {
+        const stream = readable.get(key)
+        // The stream was removed during the read, and may have been added again at another position.
+        if (!stream || streams.get(key) !== stream) continue
+        const [first] = entries
+        if (!first) {
+          onTrimmed(key, stream)
+          continue
+        }
+        lag.record(redisNowMs - millisecondsOf(first[0]))
+        entriesRead += entries.length
+        update((state) => entriesReceived(state, entries.length, countMax))
+        if (mayFollowTrim(entries.length, stream.length, countMax)) stream.unverifiedSince ??= stream.position
+        stream.position = entries.at(-1)![0]
+        onEntries(key, entries)
+      }
+    },
+    stats: () => ({ entries: entriesRead, lagMs: lag.worstMs() }),
+  }
 }

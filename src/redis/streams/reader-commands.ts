@@ -4,18 +4,19 @@
  */
 import type { Connection } from '../connection/connection.ts'
 import { inspectStreams, type StreamInspection } from '../scripts/inspect-streams.ts'
-import { MAX_ENTRIES } from './stream-reader-state.ts'
 
 export type Entry = [id: string, fields: string[]]
+
+export type ReadRequest = [key: string, { position: string }]
 
 export interface ReaderCommands {
   clientId(): Promise<number>
   inspect(streams: string[]): Promise<StreamInspection>
   /**
-   * Resolves with the new entries of each stream that has any. Blocks for up to `blockMs` while there are
-   * none; 0: not at all.
+   * Resolves with the new entries, at most `count`, of each stream that has any, and with none of a stream whose
+   * new entries were trimmed as they were added. Blocks for up to `blockMs` while there are none; 0: not at all.
    */
-  read(streams: [key: string, { position: string }][], blockMs: number): Promise<[key: string, Entry[]][]>
+  read(streams: ReadRequest[], count: number, blockMs: number): Promise<[key: string, Entry[]][]>
   /** Whether a `read` is in progress. */
   readonly isReading: boolean
 }
@@ -57,11 +58,11 @@ export function createReaderCommands({
   return {
     clientId: () => send('clientId', () => client.client('ID')),
     inspect: (streams) => send('checkStreams', () => inspectStreams(client, epochKey, streams)),
-    async read(streams, blockMs) {
+    async read(streams, entryCount, blockMs) {
       const block = blockMs > 0 ? ['BLOCK', `${blockMs}`] : []
       const keys = streams.map(([key]) => key)
       const positions = streams.map(([, { position }]) => position)
-      const args = ['COUNT', `${MAX_ENTRIES}`, ...block, 'STREAMS', ...keys, ...positions] as unknown
+      const args = ['COUNT', `${entryCount}`, ...block, 'STREAMS', ...keys, ...positions] as unknown
       isReading = true
       try {
         const reply = await send('readEvents', () => client.xread(...(args as XreadArguments)), blockMs)

@@ -73,6 +73,7 @@ export function detectGap(known: KnownPosition, facts: StreamFacts): Gap | undef
   } else if (known.length !== undefined && known.length > SHORT_STREAM && length < known.length / 2) {
     return 'reset'
   }
-  if (known.position === STREAM_START) return undefined
+  // Not even from the start can entries be read that were trimmed as they were added.
+  if (length > 0 && known.position === STREAM_START) return undefined
   return isAfter(firstId ?? lastId, known.position) ? 'trimmed' : undefined
 }

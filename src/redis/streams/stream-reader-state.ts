@@ -6,40 +6,52 @@
  *     any state ─ connection lost, timeout, error ─→ degraded ─ read completed ─→ live
  */
 import type { WatchedStream } from './gap-detector.ts'
+import { MAX_ENTRIES } from './read-size.ts'
 
 export interface ReaderState {
   readonly phase: 'idle' | 'catching up' | 'live' | 'degraded'
   /** Set while degraded. */
   readonly reason: string | null
-  /** The last read returned a full batch, so the next entries are already late. */
+  /** Reads in a row have returned full batches of many entries, so the next entries are already late. */
   readonly isBehind: boolean
+  /** Entries of one stream in these reads; 0: the last read returned everything there was. */
+  readonly backlog: number
+  /** `backlog` before the last reply. */
+  readonly backlogBefore: number
 }
 
 export interface ReadStream extends WatchedStream {
   addedAt: number
 }
 
-/** Most entries of one stream in one read. */
-export const MAX_ENTRIES = 1_000
-
-export const IDLE: ReaderState = { phase: 'idle', reason: null, isBehind: false }
+export const IDLE: ReaderState = {
+  phase: 'idle',
+  reason: null,
+  isBehind: false,
+  backlog: 0,
+  backlogBefore: 0,
+}
 
 export function readingStarted(state: ReaderState): ReaderState {
   return state.phase === 'idle' ? { ...state, phase: 'catching up' } : state
 }
 
 export function replyArrived(state: ReaderState): ReaderState {
-  return state.isBehind ? { ...state, isBehind: false } : state
+  if (state.backlog === 0 && state.backlogBefore === 0) return state
+  return { ...state, isBehind: false, backlog: 0, backlogBefore: state.backlog }
 }
 
-/** One stream of the reply holds `entryCount` entries. */
-export function entriesReceived(state: ReaderState, entryCount: number): ReaderState {
-  return entryCount >= MAX_ENTRIES ? { ...state, isBehind: true } : state
+/** One stream of the reply holds `entryCount` of at most `countMax` entries. */
+export function entriesReceived(state: ReaderState, entryCount: number, countMax: number): ReaderState {
+  if (entryCount < countMax) return state
+  const backlog = Math.max(state.backlog, state.backlogBefore + entryCount)
+  return { ...state, backlog, isBehind: backlog >= MAX_ENTRIES }
 }
 
-/** Every entry of the reply has been delivered. */
+/** Every entry of the reply has been delivered. A reader that catches up goes on until a reply has everything. */
 export function readCompleted(state: ReaderState): ReaderState {
-  return state.phase === 'live' ? state : { ...state, phase: 'live', reason: null }
+  if (state.phase === 'live' || (state.phase === 'catching up' && state.backlog > 0)) return state
+  return { ...state, phase: 'live', reason: null }
 }
 
 /** Without streams, a failure delays no events, so the reader is idle. */
@@ -65,7 +77,7 @@ const UNINTERRUPTIBLE_BLOCK_MS = 80
  * up.
  */
 export function blockMs(state: ReaderState, canInterrupt: boolean): number {
-  if (state.phase !== 'live' || state.isBehind) return 0
+  if (state.phase !== 'live' || state.backlog > 0) return 0
   return canInterrupt ? BLOCK_MS : UNINTERRUPTIBLE_BLOCK_MS
 }
 
@@ -79,9 +91,10 @@ export function isStreamLive(
   isConnected: boolean,
   now: number,
 ): boolean {
-  if (!stream || stream.broken || state.isBehind || state.phase === 'degraded') return false
+  if (!stream || stream.broken || stream.eventless || state.isBehind || state.phase === 'degraded')
+    return false
   if (state.phase === 'live' && stream.joined) return true
-  return isConnected && now - stream.addedAt < JOIN_MS
+  return isConnected && state.backlog === 0 && now - stream.addedAt < JOIN_MS
 }
 
 export interface ReaderHealth {
@@ -107,15 +120,24 @@ const NODE_ENTRIES = 100
 
 /**
  * Whether entries before those of this read may have been trimmed unread. `length`: of the stream at the last
- * check.
+ * check. A read of `countMax` entries may have been cut off.
  */
-export function mayFollowTrim(entryCount: number, length = 0): boolean {
-  return entryCount >= Math.max(NODE_ENTRIES / 2, length - NODE_ENTRIES)
+export function mayFollowTrim(entryCount: number, length = 0, countMax = MAX_ENTRIES): boolean {
+  return entryCount >= Math.min(countMax, Math.max(NODE_ENTRIES / 2, length - NODE_ENTRIES))
+}
+
+export function isReadable({ broken, eventless }: ReadStream): boolean {
+  return !broken && !eventless
+}
+
+export function hasReadableStream(streams: ReadonlyMap<string, ReadStream>): boolean {
+  for (const stream of streams.values()) if (isReadable(stream)) return true
+  return false
 }
 
 /** Whether a wanted stream is not part of the read in progress. */
 export function hasUnreadStream(streams: ReadonlyMap<string, ReadStream>): boolean {
-  for (const { joined, broken } of streams.values()) if (!joined && !broken) return true
+  for (const stream of streams.values()) if (!stream.joined && isReadable(stream)) return true
   return false
 }
 

@@ -15,6 +15,7 @@ import { createReadPacer } from './read-pacer.ts'
 import { createReaderCommands, type Entry } from './reader-commands.ts'
 import {
   CONNECTION_LOST,
+  hasReadableStream,
   hasUnreadStream,
   isStreamLive,
   lastStreamRemoved,
@@ -27,11 +28,16 @@ import {
 export type { Entry }
 
 export interface StreamReader {
-  /** Delivers the entries after `position`. A stream that is being read already continues where it is. */
-  add(stream: string, position: string): void
+  /**
+   * Delivers the entries after `position`. A stream that is being read already continues where it is. `eventless`: its
+   * queue is known to keep no events.
+   */
+  add(stream: string, position: string, eventless?: boolean): void
   remove(stream: string): void
   /** Whether a new entry of the stream is delivered within a moment. */
   isLive(stream: string): boolean
+  /** The streams of queues that keep no events. */
+  eventless(): string[]
   stats(): StreamReaderStats
   close(): Promise<void>
 }
@@ -47,6 +53,8 @@ export interface StreamReaderDeps {
   log: Logger
   /** Name of the flush marker, a key that only a flush of the database removes. */
   epochKey: string
+  /** Replies should not be larger. */
+  replyBytesMax: number
   count(label: string, commands: number): void
   /** Entries of one stream, in its order. */
   onEntries(stream: string, entries: Entry[]): void
@@ -67,6 +75,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   const interrupter = createReadInterrupter({ connections, count, shouldInterrupt })
   const cycle = createReadCycle({ ...deps, connection, streams, commands, interrupter })
   const loop = createReadLoop({ canRun: () => streams.size > 0 && connection.ready, run, onFailure })
+  const pause = createPause()
   let resets = 0
 
   connection.client.on('ready', () => {
@@ -80,9 +89,10 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     await cycle.begin()
     while (!loop.isClosed && streams.size > 0) {
       await cycle.check()
-      if (!cycle.state.isBehind) await pacer.next()
+      if (cycle.state.backlog === 0) await pacer.next()
       if (loop.isClosed) break
-      await cycle.read()
+      if (hasReadableStream(streams)) await cycle.read()
+      else if (streams.size > 0) await pause.wait(UNREADABLE_PAUSE_MS)
     }
     cycle.end()
   }
@@ -108,10 +118,12 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     return commands.isReading && (hasUnreadStream(streams) || streams.size === 0 || loop.isClosed)
   }
 
-  function add(key: string, position: string): void {
+  function add(key: string, position: string, eventless = false): void {
     if (streams.has(key)) return
     const addedAt = performance.now()
-    streams.set(key, { position, addedAt, joined: false, broken: false, unverifiedSince: undefined })
+    const unread = { joined: false, broken: false, keptChecks: 0, unverifiedSince: undefined }
+    streams.set(key, { position, addedAt, eventless, ...unread })
+    pause.end()
     if (commands.isReading) interrupter.schedule()
     else loop.start()
   }
@@ -119,6 +131,7 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
   function remove(key: string): void {
     streams.delete(key)
     if (streams.size > 0) return
+    pause.end()
     cycle.state = lastStreamRemoved(cycle.state)
     interrupter.schedule()
   }
@@ -133,11 +146,36 @@ export function createStreamReader(deps: StreamReaderDeps): StreamReader {
     return { status, reason, streams: streams.size, reads, entries, lagMs, gaps, resets }
   }
 
+  function eventless(): string[] {
+    return [...streams].filter(([, stream]) => stream.eventless).map(([key]) => key)
+  }
+
   async function close(): Promise<void> {
     pacer.close()
-    await loop.close(interrupter.schedule)
+    const closed = loop.close(interrupter.schedule)
+    pause.end()
+    await closed
     interrupter.close()
   }
 
-  return { add, remove, isLive, stats, close }
+  return { add, remove, isLive, eventless, stats, close }
+}
+
+/** How long to wait while no stream can be read. */
+const UNREADABLE_PAUSE_MS = 1_000
+
+/** A wait that can be ended early. */
+function createPause() {
+  let finish = () => {}
+  return {
+    wait: (ms: number) =>
+      new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ms)
+        finish = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      }),
+    end: () => finish(),
+  }
 }

@@ -21,6 +21,10 @@ const UNREACHABLE: Record<string, Record<string, string>> = {
   'run-bullmq-commands': {
     sadd: 'links a deduplicated job to its parent: BullMQ refuses to add a job that has both',
   },
+  'recover-stalled': {
+    hdel: 'resets a counter of a job that is not an integer; run-bullmq-commands runs the same lines',
+    hexists: 'checks a job before it is settled, which this script does not do',
+  },
   updateJobScheduler: {
     hset: 'addJobScheduler has written the field already; without it there is no scheduler',
   },

@@ -18,6 +18,8 @@ async function setUp(count: number) {
       position: ids.at(-1)!,
       joined,
       broken: false,
+      eventless: false,
+      keptChecks: 0,
       unverifiedSince: undefined,
     })
   }

@@ -44,6 +44,8 @@ function setUp(): {
         position: ids.at(-1) ?? STREAM_START,
         joined: true,
         broken: false,
+        eventless: false,
+        keptChecks: 0,
         unverifiedSince: undefined,
         ...more,
       }

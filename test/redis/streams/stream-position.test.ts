@@ -89,6 +89,7 @@ t.test('a stream whose first entry is after the position was trimmed', async (t)
       stream('', '9-0', 0, 9),
     ],
     ['to nothing, at the first check', { position: '5-0' }, stream('', '5-1', 0, 6)],
+    ['to nothing, and none was ever read', { position: STREAM_START }, stream('', '900-0', 0, 5_000)],
   ])
 })
 
@@ -168,7 +169,6 @@ t.test('a key of another type is reported, read before or not', async (t) => {
 t.test('a reader at the start misses no entry that was trimmed before', async (t) => {
   finds(t, undefined, [
     ['trimmed', { position: STREAM_START }, stream('700-0', '900-0', 10, 5_000)],
-    ['trimmed to nothing', { position: STREAM_START }, stream('', '900-0', 0, 5_000)],
     [
       'trimmed since the last check',
       { position: STREAM_START, length: 10, added: 10 },

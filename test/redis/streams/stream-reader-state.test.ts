@@ -1,5 +1,6 @@
 /** The transitions of the stream reader and what follows from its states. No Redis. */
 import t from 'tap'
+import { MAX_ENTRIES } from '../../../src/redis/streams/read-size.ts'
 import {
   blockMs,
   CONNECTION_LOST,
@@ -9,7 +10,6 @@ import {
   IDLE,
   isStreamLive,
   lastStreamRemoved,
-  MAX_ENTRIES,
   mayFollowTrim,
   type ReaderState,
   type ReadStream,
@@ -24,7 +24,7 @@ import {
 const CATCHING_UP = readingStarted(IDLE)
 const LIVE = readCompleted(CATCHING_UP)
 const DEGRADED = readingFailed(LIVE, 'NOPERM', 1)
-const BEHIND = readCompleted(entriesReceived(LIVE, MAX_ENTRIES))
+const BEHIND = readCompleted(entriesReceived(LIVE, MAX_ENTRIES, MAX_ENTRIES))
 const all: Record<string, ReaderState> = { IDLE, CATCHING_UP, LIVE, DEGRADED, BEHIND }
 
 const stream = (more: Partial<ReadStream> = {}): ReadStream => ({
@@ -32,6 +32,8 @@ const stream = (more: Partial<ReadStream> = {}): ReadStream => ({
   addedAt: 0,
   joined: true,
   broken: false,
+  eventless: false,
+  keptChecks: 0,
   unverifiedSince: undefined,
   ...more,
 })
@@ -67,10 +69,25 @@ t.test('a failure without streams, and the removal of the last stream, leave the
 })
 
 t.test('a full batch means that the reader is behind, until a reply without one', async (t) => {
-  t.equal(entriesReceived(LIVE, MAX_ENTRIES - 1).isBehind, false)
+  t.equal(entriesReceived(LIVE, MAX_ENTRIES - 1, MAX_ENTRIES).isBehind, false)
   t.equal(BEHIND.isBehind, true)
-  t.equal(entriesReceived(BEHIND, 1).isBehind, true, 'another stream of the same reply does not change it')
+  t.equal(
+    entriesReceived(BEHIND, 1, MAX_ENTRIES).isBehind,
+    true,
+    'another stream of the same reply does not change it',
+  )
   t.equal(replyArrived(BEHIND).isBehind, false)
+})
+
+t.test('small full batches in a row mean that the reader is behind once they are many entries', async (t) => {
+  let state = LIVE
+  for (let read = 1; read <= 10; read++) {
+    state = entriesReceived(replyArrived(state), 100, 100)
+    t.equal(blockMs(state, true), 0, 'the next read follows at once')
+    t.equal(state.isBehind, read === 10, `${read} reads`)
+  }
+  state = entriesReceived(replyArrived(state), 99, 100)
+  t.match(state, { isBehind: false, backlog: 0 })
 })
 
 t.test('only a reader that has caught up blocks, and briefly where it cannot be interrupted', async (t) => {
@@ -86,6 +103,7 @@ t.test('a stream in the read is live while the reader is live', async (t) => {
   }
   t.notOk(isStreamLive(LIVE, undefined, true, 0), 'an unknown stream')
   t.notOk(isStreamLive(LIVE, stream({ broken: true }), true, 0), 'a key of another type')
+  t.notOk(isStreamLive(LIVE, stream({ eventless: true }), true, 0), 'a queue that keeps no events')
 })
 
 t.test('a new stream is live for 100 ms before its first read, while the connection is up', async (t) => {
@@ -122,6 +140,7 @@ t.test(
     t.notOk(mayFollowTrim(199, 300))
     t.ok(mayFollowTrim(200, 300))
     t.notOk(mayFollowTrim(49, 10))
+    t.ok(mayFollowTrim(8, 300, 8), 'a read that was cut off')
   },
 )
 

@@ -1,0 +1,138 @@
+/**
+ * A queue whose producer keeps no events, or whose stream is damaged: its own workers get their jobs by short polls, and the
+ * other queues do not notice.
+ */
+import { Queue } from 'bullmq'
+import t from 'tap'
+import { eventually, startApp } from '../helpers/app.ts'
+import { startRedis } from '../helpers/redis.ts'
+import { connectionTo, post } from '../leases/client.ts'
+
+const redis = await startRedis()
+const { client } = redis
+t.teardown(() => redis.stop())
+
+async function open(t: import('tap').Test) {
+  const app = await startApp(redis)
+  const queueOf = (name: string, keepsEvents = true) => {
+    const streams = keepsEvents ? {} : { streams: { events: { maxLen: 0 } } }
+    const queue = new Queue(name, { connection: connectionTo(redis), prefix: app.prefix, ...streams })
+    t.teardown(() => queue.close())
+    return queue
+  }
+  t.teardown(() => app.http.close())
+  const take = (queue: string, wait: number) => post(app, `/queues/${queue}/leases`, { wait })
+  const events = async () => (await app.http.inject('/stats')).json().events
+  return { app, queueOf, take, events }
+}
+
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** How long a worker waited for each of `count` jobs, from when the job was added, in ms. */
+async function wakeups(queue: Queue, take: (queue: string, wait: number) => Promise<unknown>, count: number) {
+  const waits: number[] = []
+  for (let index = 0; index < count; index++) {
+    const waiting = take(queue.name, 10)
+    await sleep(40 + ((index * 37) % 60))
+    const began = performance.now()
+    await queue.add('n', {})
+    await waiting
+    waits.push(performance.now() - began)
+  }
+  return waits.sort((a, b) => a - b)
+}
+
+t.test('workers of a queue without events get its jobs within a second, and it is reported', async (t) => {
+  const { app, queueOf, take, events } = await open(t)
+  const silent = queueOf('silent', false)
+  const waits = await wakeups(silent, take, 5)
+  t.ok(waits.at(-1)! < 1_000, `${waits.map(Math.round)} ms`)
+  t.match(await events(), { eventless: 1, status: 'live' })
+  const { recommendations } = (await app.http.inject('/health/redis')).json()
+  t.match(recommendations.join(' '), /The queue silent keeps no events/)
+  await silent.add('n', {}, { jobId: 'j' })
+  t.match((await app.http.inject('/jobs/silent:j')).json(), { state: 'waiting' })
+  await silent.remove('j')
+  await sleep(1_100)
+  t.equal((await app.http.inject('/jobs/silent:j')).statusCode, 404, 'a status is a second old at most')
+})
+
+t.test('a busy queue without events does not delay the others', async (t) => {
+  const { queueOf, take, events } = await open(t)
+  const silent = queueOf('silent', false)
+  const other = queueOf('other')
+  const waiting = take('silent', 10)
+  let isOver = false
+  const producer = (async () => {
+    while (!isOver) {
+      await silent.add('n', {}, { removeOnComplete: true })
+      await sleep(4)
+    }
+  })()
+  await waiting
+  const keepsWaiting = (async () => {
+    while (!isOver) await take('silent', 1)
+  })()
+  const waits = await wakeups(other, take, 30)
+  isOver = true
+  await Promise.all([producer, keepsWaiting])
+  const p90 = waits[Math.floor(waits.length * 0.9)]!
+  t.ok(p90 < 60, `p50 ${waits[15]!.toFixed(1)}, p90 ${p90.toFixed(1)}, max ${waits.at(-1)!.toFixed(1)} ms`)
+  t.comment(`p50 ${waits[15]!.toFixed(1)}, p90 ${p90.toFixed(1)}, max ${waits.at(-1)!.toFixed(1)} ms`)
+  t.match(await events(), { status: 'live', reason: null, resets: 0 })
+})
+
+t.test('a stream of another type is left out, and the others stay live', async (t) => {
+  const { app, queueOf, take, events } = await open(t)
+  const broken = queueOf('broken')
+  const other = queueOf('other')
+  await wakeups(broken, take, 1)
+  await wakeups(other, take, 1)
+  const states = new Set<string>()
+  const waiting = take('other', 10)
+  await client.multi().del(`${app.prefix}:broken:events`).set(`${app.prefix}:broken:events`, 'x').exec()
+  for (let i = 0; i < 60; i++) {
+    states.add((await events()).status)
+    // Each entry ends the read that blocks, so that the next read meets the key.
+    await client.xadd(`${app.prefix}:other:events`, '*', 'event', 'progress', 'jobId', 'x')
+    await sleep(20)
+  }
+  t.same([...states], ['live'])
+  await other.add('n', {})
+  t.equal((await waiting).status, 200)
+})
+
+t.test(
+  'with streams that cannot be read alone, another queue is live as soon as it is followed',
+  async (t) => {
+    const { app, queueOf, take, events } = await open(t)
+    const silent = queueOf('silent', false)
+    await wakeups(silent, take, 2)
+    await eventually(async () => (await events()).eventless === 1)
+    await sleep(2_500)
+    t.match(await events(), { status: 'live' })
+    const other = queueOf('other')
+    await other.waitUntilReady()
+    const waits = await wakeups(other, take, 3)
+    t.ok(waits.at(-1)! < 500, `${waits.map(Math.round)} ms`)
+    t.equal((await app.http.inject('/health')).statusCode, 200)
+  },
+)
+
+t.test('entries that no producer of BullMQ writes reach their listeners or nobody', async (t) => {
+  const { app, queueOf, take, events } = await open(t)
+  const odd = queueOf('odd')
+  await odd.waitUntilReady()
+  const waiting = take('odd', 10)
+  await sleep(100)
+  const stream = `${app.prefix}:odd:events`
+  await client.xadd(stream, '*', 'no', 'event')
+  await client.xadd(stream, '*', 'event', '', 'jobId', '')
+  await client.xadd(stream, '*', 'event', '__proto__', '__proto__', 'x', 'jobId', '__proto__')
+  await client.xadd(stream, '*', 'event', 'delayed', 'jobId', 'a', 'delay', 'soon')
+  await client.xadd(stream, '*', 'event', 'cleaned', 'count', 'many')
+  await client.xadd(stream, '18446744073709551000-0', 'event', 'completed', 'jobId', 'a')
+  await odd.add('n', {}, { jobId: 'j' })
+  t.match((await waiting).body.jobs, [{ id: 'odd:j' }])
+  t.match(await events(), { status: 'live', reason: null })
+})
