@@ -2,8 +2,8 @@
 import type { Redis } from 'ioredis'
 import type { EncodedOptions } from '../../bullmq/job-encoder.ts'
 import type { JobState } from '../../bullmq/job-states.ts'
+import { putText } from '../msgpack.ts'
 import { enqueueConstants, jobValues, replyCodes } from './enqueue-layout.ts'
-import { putText } from './msgpack.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 export interface IdempotencyRecord {

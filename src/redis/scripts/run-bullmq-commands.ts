@@ -2,7 +2,7 @@
 import type { Redis } from 'ioredis'
 import type { BullmqCommand } from '../../bullmq/command-recorder.ts'
 import { bullmqScript } from '../../bullmq/script-source.ts'
-import { packTexts, putText } from './msgpack.ts'
+import { packTexts, putText } from '../msgpack.ts'
 import { loadScript, runScript } from './run-script.ts'
 
 const script = loadScript('run-bullmq-commands')

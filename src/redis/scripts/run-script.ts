@@ -18,7 +18,7 @@ type ScriptArgument = string | number | Buffer
 
 /**
  * Reads `<name>.lua` from this folder and expands its directives. Call it once, when the module loads.
- *   --@include x      a fragment of ours, `x.lua`
+ *   --@include x      a fragment of ours, `include/x.lua`
  *   --@bullmq x       a script of BullMQ, unchanged, from the installed package
  *   --@bullmq-keys x  the names of the keys of such a script
  *   --@bullmq-list    a table of the included scripts of BullMQ, in order
@@ -28,7 +28,7 @@ export function loadScript(name: string, constants: Record<string, number> = {})
   const source = readLua(name)
   const bullmqScripts = [...source.matchAll(/^--@bullmq (\w+)$/gm)].map(([, script]) => script!)
   const text = source
-    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(included))
+    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(`include/${included}`))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
     .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
     .replace(/^--@bullmq-list$/gm, () => bullmqListAsLua(bullmqScripts))
