@@ -25,6 +25,11 @@ export function isJson(text: string): boolean {
   return jsonShape(text) !== undefined
 }
 
+/** The text itself if it is JSON, else the text as a JSON string. A MiB takes a few ms. */
+export function jsonText(text: string): string {
+  return isJson(text) ? text : JSON.stringify(text)
+}
+
 /** `texts`: an array of nothing but strings. `undefined`: the text is not JSON. */
 export function jsonShape(text: string): 'texts' | 'other' | undefined {
   /** The end of each open array or object. */

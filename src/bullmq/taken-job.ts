@@ -2,7 +2,7 @@
  * Reads the hash of a job as a take returns it. Anything may have been written to it, so no field may stop the take: a field that
  * decides nothing is replaced by its default, and a job that BullMQ's own worker could not read is malformed.
  */
-import { jsonText } from './json-text.ts'
+import { jsonText } from './json-syntax.ts'
 import { NO_OPTIONS, readOptions, type StoredOptions } from './stored-options.ts'
 
 export interface TakenJob {

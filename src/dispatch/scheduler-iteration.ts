@@ -8,7 +8,7 @@ import {
   raw2NextJobData,
 } from 'bullmq'
 import type { Logger } from 'pino'
-import { jsonText } from '../bullmq/json-text.ts'
+import { jsonText } from '../bullmq/json-syntax.ts'
 import { SluiceError } from '../errors.ts'
 import type { BackendFactory } from '../queues/shared-backend.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'

@@ -1,6 +1,6 @@
 /** The check for JSON agrees with JSON.parse, and builds nothing. */
 import t from 'tap'
-import { isJson, jsonShape, jsonStringBytes, jsonWithin } from '../../src/bullmq/json-syntax.ts'
+import { isJson, jsonShape, jsonStringBytes, jsonText, jsonWithin } from '../../src/bullmq/json-syntax.ts'
 
 function parses(text: string): boolean {
   try {
@@ -94,4 +94,11 @@ t.test('what is longer than the limit is not made', async (t) => {
   t.equal(jsonWithin('half', 5), undefined)
   t.equal(jsonWithin('\u0001', 8), '"\\u0001"')
   t.equal(jsonWithin('\u0001', 7), undefined)
+})
+
+t.test('a text of any size is passed through if it is JSON, and quoted if it is not', async (t) => {
+  const long = 'x'.repeat(100_000)
+  t.equal(jsonText(`{"a":"${long}"}`), `{"a":"${long}"}`)
+  t.equal(jsonText(`{"a":"${long}"`), JSON.stringify(`{"a":"${long}"`))
+  t.equal(jsonText(''), '""')
 })
