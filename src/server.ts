@@ -1,5 +1,6 @@
 /** The process: settings, Redis, the app, signals, and the exit code. */
 import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import closeWithGrace from 'close-with-grace'
 import { type Logger, pino } from 'pino'
 import { createApp, featureDefinitions } from './app.ts'
@@ -44,7 +45,8 @@ async function serve(config: Config, log: Logger, { onClose, close }: Lifecycle)
   onClose(() => starting.then((embedded) => embedded?.close()).catch(() => {}))
   const embedded = await starting
   const address = embedded ? { socket: embedded.socket } : { url: config.REDIS_URL ?? 'redis://127.0.0.1' }
-  const secret = config.SECRET ?? (await loadOrCreateSecret(config.DATA_DIR))
+  const secret =
+    config.SECRET ?? (await loadOrCreateSecret(config.DATA_DIR, (sentence) => log.warn(sentence)))
   const { http, drain, requiresKey } = await createApp({ ...config, SECRET: secret }, address, log)
   onClose(() => http.close())
   assertSafeToListen(config, log, requiresKey())
@@ -83,9 +85,11 @@ async function startRedis(config: Config, log: Logger): Promise<EmbeddedRedis | 
   if (config.REDIS_URL !== undefined || config.BUILDING) return undefined
   const embedded = await startEmbeddedRedis({
     dataDir: config.DATA_DIR,
-    cacheDir: '.redis',
+    // Beside the program, not in the working directory, which may hold anything.
+    cacheDir: fileURLToPath(new URL('../.redis', import.meta.url)),
     path: process.env['PATH'] ?? '',
     log: (message) => log.info(message),
+    warn: (message) => log.warn(message),
   })
   log.info(
     { dataDir: config.DATA_DIR, redis: embedded.version },

@@ -153,10 +153,10 @@ t.test('a script is loaded only by the TypeScript file of the same name beside i
     }),
   )
   const included = luaFiles.flatMap((file) =>
-    [...read(file).matchAll(/^--@include ([\w-]+)$/gm)].map(([, name]) => name!),
+    [...read(file).matchAll(/^--@include ([\w/-]+)$/gm)].map(([, name]) => name!),
   )
   for (const file of luaFiles) {
-    const name = nameOf(file)
+    const name = file.replace(/^redis\/scripts\/|\.lua$/g, '')
     const isLoaded = loads.some(({ script }) => script === name)
     t.ok(isLoaded || included.includes(name), `${file} is loaded, or included by another script`)
   }

@@ -43,7 +43,8 @@ t.test('by default every feature is enabled', async (t) => {
   const documented = await documentedPaths()
   for (const path of Object.values(paths).flat()) t.ok(documented.includes(path), path)
   t.same(Object.keys(await get('/stats')).sort(), [
-    ...['batching', 'cache', 'commandsSent', 'events', 'openQueues', 'pool', 'requestsByKey', 'semaphore'],
+    ...['batching', 'cache', 'commandsSent', 'events', 'knownQueues', 'openQueues', 'pool', 'requestsByKey'],
+    'semaphore',
     ...['waiting', 'waitingWorkers', 'webhooks'],
   ])
   t.same(Object.keys(await get('/health')).sort(), [
@@ -55,6 +56,7 @@ t.test('by default every feature is enabled', async (t) => {
       'pool',
       'queues',
       'queuesKnown',
+      'queuesOmitted',
       'recommendations',
       'redis',
     ],
@@ -109,13 +111,10 @@ t.test('without event streams there is no heartbeat timer', async (t) => {
   t.same(heartbeats, [12_345])
 })
 
-t.test(
-  'without any optional feature only PING (the readiness check of this test) and TIME are sent',
-  async (t) => {
-    const { get } = await open(t, optional.join())
-    t.same(Object.keys((await get('/stats')).commandsSent).sort(), ['ping', 'time'])
-  },
-)
+t.test('without any optional feature only the readiness checks of this test and TIME are sent', async (t) => {
+  const { get } = await open(t, optional.join())
+  t.same(Object.keys((await get('/stats')).commandsSent).sort(), ['ping', 'probeScripts', 'time'])
+})
 
 t.test(
   'a feature that is unknown or required cannot be disabled, and the message lists the choices',

@@ -14,7 +14,8 @@ export const processSettings = {
   PORT: integer('TCP port to listen on; 0 selects a free one.', 3000, 0, 65_535),
   API_KEYS_FILE: text(
     'File of the API keys, written by `npm run key` and reloaded when it changes. While it holds no key, no request needs one ' +
-      'and the service listens on loopback only, unless ALLOW_ANONYMOUS=true.',
+      'and the service listens on loopback only, unless ALLOW_ANONYMOUS=true. If it is set and the file is missing, the service does ' +
+      'not start with ALLOW_ANONYMOUS=true.',
     { default: 'data/keys.json' },
   ),
   ALLOW_ANONYMOUS: flag(

@@ -1,6 +1,6 @@
 /** Parses SECRET. If it is unset, generates one and keeps it in DATA_DIR. */
 import { randomBytes } from 'node:crypto'
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /**
@@ -13,11 +13,17 @@ export function parseSecrets(setting: string | undefined): [string, ...string[]]
 }
 
 /** Reads `<folder>/secret`, or creates it, readable by this user only, so that leases survive a restart. */
-export async function loadOrCreateSecret(folder: string): Promise<string> {
+export async function loadOrCreateSecret(
+  folder: string,
+  warn: (sentence: string) => void = () => {},
+): Promise<string> {
   const path = join(folder, 'secret')
   const existing = await readSecret(path)
-  if (existing !== undefined) return existing
-  await mkdir(folder, { recursive: true })
+  if (existing !== undefined) {
+    await tightenSecret(path, warn)
+    return existing
+  }
+  await mkdir(folder, { recursive: true, mode: 0o700 })
   const draft = `${path}.${randomBytes(6).toString('hex')}`
   await writeFile(draft, createSecret(), { mode: 0o600, flag: 'wx' })
   try {
@@ -38,6 +44,15 @@ async function readSecret(path: string): Promise<string | undefined> {
   })
   if (secret === undefined || secret.length >= 32) return secret
   throw new Error(`${path} holds no valid secret: remove it, and the next start creates a new one`)
+}
+
+/** A copy may have left it readable. */
+async function tightenSecret(path: string, warn: (sentence: string) => void): Promise<void> {
+  const { mode } = await stat(path)
+  if ((mode & 0o077) === 0) return
+  await chmod(path, 0o600).catch(() => {
+    warn(`Other users may read ${path}, with which they can forge leases: run chmod 600 ${path} as its owner`)
+  })
 }
 
 function createSecret(): string {

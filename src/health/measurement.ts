@@ -7,7 +7,7 @@ import type { SharedParts } from '../feature.ts'
 import type { KnownNames } from '../queues/known-queues.ts'
 import { readServerInfo, SERVER_INFO_COMMANDS, type ServerInfo } from '../redis/connection/server-info.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
-import type { JobCounts } from '../redis/scripts/count-queues.ts'
+import type { JobCounts } from '../redis/scripts/queues/count-queues.ts'
 import type { ScriptProbe } from './script-probe.ts'
 
 export interface MeasuredQueues {

@@ -6,7 +6,7 @@
 import { SluiceError } from '../errors.ts'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
-import { probeScripts } from '../redis/scripts/probe-scripts.ts'
+import { probeScripts } from '../redis/scripts/run-script.ts'
 
 export interface ScriptProbe {
   /** Resolves with the reason why no script runs; `undefined`: they run. Rejects with a SluiceError if Redis fails otherwise. */

@@ -9,12 +9,12 @@
 import { LRUCache } from 'lru-cache'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
-import { pruneQueues } from '../redis/scripts/prune-queues.ts'
+import { pruneQueues } from '../redis/scripts/queues/prune-queues.ts'
 import {
   type KnownQueuesBounds,
   type RememberReply,
   rememberQueues,
-} from '../redis/scripts/remember-queues.ts'
+} from '../redis/scripts/queues/remember-queues.ts'
 
 export interface KnownNames {
   total: number

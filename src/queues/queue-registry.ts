@@ -8,7 +8,7 @@ import { type JobState, jobStates } from '../bullmq/job-states.ts'
 import type { RedisConnections } from '../redis/connection/connections.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
-import { countQueues, type JobCounts } from '../redis/scripts/count-queues.ts'
+import { countQueues, type JobCounts } from '../redis/scripts/queues/count-queues.ts'
 import { createKnownQueues, type KnownNames, type KnownQueuesStats } from './known-queues.ts'
 import type { BackendFactory } from './shared-backend.ts'
 

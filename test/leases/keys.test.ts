@@ -1,5 +1,5 @@
 /** API keys of workers: a key needs the scope, and reaches no queue, lease or subscription outside its patterns. */
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -59,6 +59,14 @@ t.test(
     t.equal((await stat(join(folder, 'secret'))).mode & 0o777, 0o600)
     await writeFile(join(folder, 'secret'), 'short')
     await t.rejects(loadOrCreateSecret(folder), /holds no valid secret: remove it/)
+    await writeFile(join(folder, 'secret'), 'x'.repeat(40))
+    await chmod(join(folder, 'secret'), 0o644)
+    t.equal(await loadOrCreateSecret(folder), 'x'.repeat(40))
+    t.equal(
+      (await stat(join(folder, 'secret'))).mode & 0o777,
+      0o600,
+      'a secret that others may read is closed',
+    )
   },
 )
 

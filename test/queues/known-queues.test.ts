@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { createKnownQueues } from '../../src/queues/known-queues.ts'
 import type { RedisGateway } from '../../src/redis/gateway/redis-gateway.ts'
 import { createKeyspace } from '../../src/redis/keyspace.ts'
-import { countQueues } from '../../src/redis/scripts/count-queues.ts'
+import { countQueues } from '../../src/redis/scripts/queues/count-queues.ts'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
 

@@ -41,7 +41,8 @@ export async function acquireLock(
 
 /** Records the redis-server in the lock that this process holds. */
 export async function recordServer(lockFile: string, server: number): Promise<void> {
-  await writeFile(lockFile, JSON.stringify({ owner: process.pid, server } satisfies DataDirLock))
+  const lock = JSON.stringify({ owner: process.pid, server } satisfies DataDirLock)
+  await writeFile(lockFile, lock, { mode: 0o600 })
 }
 
 export async function releaseLock(lockFile: string): Promise<void> {
@@ -62,7 +63,7 @@ export function isAlive(pid: number): boolean {
 async function createLock(lockFile: string): Promise<boolean> {
   const lock = JSON.stringify({ owner: process.pid, server: 0 } satisfies DataDirLock)
   try {
-    await writeFile(lockFile, lock, { flag: 'wx' })
+    await writeFile(lockFile, lock, { flag: 'wx', mode: 0o600 })
     return true
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error

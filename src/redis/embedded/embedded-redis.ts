@@ -4,10 +4,11 @@
  * server left by a killed service is taken over; a folder that a running service uses is refused.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir, open, rm } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { repairAppendOnlyFile } from './append-only-file.ts'
 import { acquireLock, isAlive, recordServer, releaseLock } from './data-dir-lock.ts'
+import { makePrivate } from './private-folder.ts'
 import { findRedisBinary, type RedisBinary } from './redis-binary.ts'
 import { isServerListening, isServerReady, socketPath } from './server-socket.ts'
 
@@ -29,6 +30,8 @@ export interface EmbeddedOptions {
   /** More arguments for redis-server. */
   args?: string[]
   log(message: string): void
+  /** `log`, unless given. */
+  warn?(message: string): void
 }
 
 const START_TIMEOUT_MS = 30_000
@@ -43,7 +46,7 @@ interface Server {
 /** Rejects if no redis-server can be found or started, or if another service uses the folder. */
 export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<EmbeddedRedis> {
   const dataDir = resolve(options.dataDir)
-  await mkdir(dataDir, { recursive: true, mode: 0o700 })
+  await makePrivate(dataDir, options.warn ?? options.log)
   const lockFile = join(dataDir, 'redis.lock')
   const socket = await socketPath(dataDir)
   const binary = await findRedisBinary({

@@ -3,9 +3,10 @@
  * distribution's package and unpacked into the cache folder, without root and without installing anything.
  */
 import { execFile } from 'node:child_process'
-import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { access, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { isAbsolute, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { inspectDownload, installDownload, prepareCacheDir } from './downloaded-redis.ts'
 
 const run = promisify(execFile)
 
@@ -50,25 +51,46 @@ const HOW_TO_INSTALL =
 export async function findRedisBinary({ cacheDir, path, onFetch }: BinaryOptions): Promise<RedisBinary> {
   for (const name of ['redis-server', 'valkey-server']) {
     for (const folder of path.split(':')) {
-      const found = folder === '' ? undefined : await tryBinary(join(folder, name), {})
+      // An empty or relative entry would mean a folder of the working directory.
+      const found = isAbsolute(folder) ? await tryBinary(join(folder, name), {}) : undefined
       if (found) return found
     }
   }
-  const downloaded = await tryDownloaded(cacheDir)
+  const folder = resolve(cacheDir)
+  const { binary: downloaded, reason } = await tryDownloaded(folder)
   if (downloaded) return downloaded
   onFetch()
   try {
-    await downloadFromApt(cacheDir)
+    await downloadFromApt(folder)
   } catch (cause) {
-    throw new Error(HOW_TO_INSTALL, { cause })
+    throw new Error(reason === undefined ? HOW_TO_INSTALL : `${notUsed(folder, reason)} ${HOW_TO_INSTALL}`, {
+      cause,
+    })
   }
-  const binary = await tryDownloaded(cacheDir)
-  if (!binary) throw new Error(HOW_TO_INSTALL)
-  return binary
+  const fetched = await tryDownloaded(folder)
+  if (fetched.binary) return fetched.binary
+  throw new Error(fetched.reason === undefined ? HOW_TO_INSTALL : notUsed(folder, fetched.reason))
 }
 
-async function tryDownloaded(cacheDir: string): Promise<RedisBinary | undefined> {
-  const root = resolve(cacheDir, 'root')
+/** The downloaded server, or the reason why it is not used. Rejects where a new download would not be used either. */
+async function tryDownloaded(
+  cacheDir: string,
+): Promise<{ binary: RedisBinary | undefined; reason: string | undefined }> {
+  const inspection = await inspectDownload(cacheDir)
+  if (inspection.kind === 'unsafe') {
+    throw new Error(
+      `${notUsed(cacheDir, inspection.reason)} Move the program to a folder that only this user may write, or install a redis-server.`,
+    )
+  }
+  if (inspection.kind === 'verified') return { binary: await tryRoot(inspection.root), reason: undefined }
+  return { binary: undefined, reason: inspection.kind === 'unverified' ? inspection.reason : undefined }
+}
+
+function notUsed(cacheDir: string, reason: string): string {
+  return `The redis-server in ${cacheDir} is not run: ${reason}.`
+}
+
+async function tryRoot(root: string): Promise<RedisBinary | undefined> {
   const libraries = await readdir(join(root, 'usr/lib')).catch(() => [])
   // Libraries are in usr/lib/<architecture>-linux-gnu.
   const folders = libraries
@@ -88,7 +110,7 @@ async function tryBinary(path: string, env: Record<string, string>): Promise<Red
 }
 
 async function downloadFromApt(cacheDir: string): Promise<void> {
-  await mkdir(cacheDir, { recursive: true })
+  await prepareCacheDir(cacheDir)
   // Downloads to a temporary folder that is renamed at the end, so that two processes can download at the same time.
   const work = await mkdtemp(resolve(cacheDir, 'fetch-'))
   try {
@@ -107,10 +129,7 @@ async function downloadFromApt(cacheDir: string): Promise<void> {
       await run('apt-get', [...options, 'download', name], { cwd: debs, timeout: 120_000 }).catch(() => {})
     }
     for (const deb of await readdir(debs)) await run('dpkg', ['-x', join(debs, deb), join(work, 'root')])
-    await rename(join(work, 'root'), resolve(cacheDir, 'root')).catch((error: NodeJS.ErrnoException) => {
-      // Another process was faster; its result is the same.
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
-    })
+    await installDownload(cacheDir, join(work, 'root'))
   } finally {
     await rm(work, { recursive: true, force: true })
   }

@@ -15,12 +15,12 @@
 --   {FAILED, text}                            Redis' error; everything written for this job was removed
 -- A DUPLICATE or REPLAYED job that no longer exists has its key only.
 --@constants
---@include job-state
+--@include include/job-state
 
 local base, recordTtlMs = ARGV[1], ARGV[3]
 local jobs = cmsgpack.unpack(ARGV[2])
 local nextLarge = 4
---@include memoized-redis
+--@include include/memoized-redis
 --@bullmq addStandardJob
 --@bullmq-keys addStandardJob
 --@bullmq addDelayedJob

@@ -12,7 +12,7 @@
 -- list
 --   {index of the last id read, length of the list, ids read before it, n, the first of those, the last n ids read,
 --    the ids that follow}
---@include job-fields
+--@include include/job-fields
 local LISTS = {wait = true, paused = true, active = true}
 local STATES = {wait = 'waiting', paused = 'waiting'}
 -- Ids without a job are skipped. After this many (3 ms) the page ends short, so that it does not block Redis for long.

@@ -11,9 +11,9 @@
 --   0                                  it did not fit, or follows one that did not: read it with another command
 --   {state, {field values}, score in the delayed set or false, logs, 1 if logs were left out}}}.
 -- The size of a field stands for the value of one that was left out. `logs` are lines, newest first; -1: not a list.
---@include job-fields
---@include job-state
---@include stream-position
+--@include include/job-fields
+--@include include/job-state
+--@include include/stream-position
 local UNREAD = 0
 -- A line counts with its quotes and comma.
 local LINE_OVERHEAD = 3

@@ -3,7 +3,7 @@
 --   KEYS and ARGV as BullMQ's moveStalledJobsToWait takes them; ARGV[2] is the base of the queue's keys
 -- Returns {number of active jobs, ms until the first of their locks expires, or -1 if one has no lock}. Only the first thousand
 -- active jobs are checked for the latter.
---@include tolerant-redis
+--@include include/tolerant-redis
 --@bullmq moveStalledJobsToWait
 local JOBS_MAX = 1000
 local base = ARGV[2]

@@ -14,7 +14,7 @@
 -- command did not run. A take that returned no job has a third value: 1 if the queue limits how many jobs are active. A take
 -- that met a job whose key is not a hash has taken the job out of the queue, which is all that can be done with it, and
 -- returns {2, id}.
---@include tolerant-redis
+--@include include/tolerant-redis
 --@bullmq moveToActive
 --@bullmq moveToFinished
 --@bullmq moveToDelayed

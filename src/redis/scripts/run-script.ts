@@ -18,7 +18,7 @@ type ScriptArgument = string | number | Buffer
 
 /**
  * Reads `<name>.lua` from this folder and expands its directives. Call it once, when the module loads.
- *   --@include x      a fragment of ours, `include/x.lua`
+ *   --@include x      a fragment of ours, `x.lua`, with its folder
  *   --@bullmq x       a script of BullMQ, unchanged, from the installed package
  *   --@bullmq-keys x  the names of the keys of such a script
  *   --@bullmq-list    a table of the included scripts of BullMQ, in order
@@ -28,12 +28,12 @@ export function loadScript(name: string, constants: Record<string, number> = {})
   const source = readLua(name)
   const bullmqScripts = [...source.matchAll(/^--@bullmq (\w+)$/gm)].map(([, script]) => script!)
   const text = source
-    .replace(/^--@include ([\w-]+)$/gm, (_, included: string) => readLua(`include/${included}`))
+    .replace(/^--@include ([\w/-]+)$/gm, (_, included: string) => readLua(included))
     .replace(/^--@bullmq (\w+)$/gm, (_, script: string) => bullmqScriptAsLua(script))
     .replace(/^--@bullmq-keys (\w+)$/gm, (_, script: string) => bullmqKeyNamesAsLua(script))
     .replace(/^--@bullmq-list$/gm, () => bullmqListAsLua(bullmqScripts))
     .replace(/^--@constants$/m, () => asLuaLocals(constants))
-  return { text, sha: createHash('sha1').update(text).digest('hex'), bullmqScripts }
+  return { text, sha: sha1(text), bullmqScripts }
 }
 
 function asLuaLocals(constants: Record<string, number>): string {
@@ -53,6 +53,18 @@ export async function runScript(
     if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
     return client.eval(script.text, keys.length, ...keys, ...args)
   }
+}
+
+/** Too small for a file of its own. */
+const PROBE: Script = { text: 'return 1', sha: sha1('return 1'), bullmqScripts: [] }
+
+/** Runs the smallest script, in the way in which every script is run. Rejects as Redis does. */
+export async function probeScripts(client: Redis): Promise<void> {
+  await runScript(client, PROBE, [], [])
+}
+
+function sha1(text: string): string {
+  return createHash('sha1').update(text).digest('hex')
 }
 
 function readLua(name: string): string {

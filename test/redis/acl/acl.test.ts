@@ -4,16 +4,51 @@
  */
 import { FlowProducer } from 'bullmq'
 import { Redis } from 'ioredis'
-import t from 'tap'
+import t, { type Test } from 'tap'
+import { createKeyspace } from '../../../src/redis/keyspace.ts'
+import { pruneQueues } from '../../../src/redis/scripts/queues/prune-queues.ts'
+import { rememberQueues } from '../../../src/redis/scripts/queues/remember-queues.ts'
 import { eventually } from '../../helpers/app.ts'
 import { callsByCommand } from '../../helpers/streams.ts'
 import { journey } from './journey.ts'
 import { checkScripts } from './script-commands.ts'
-import { aclLog, allowed, open, openReady, PASSWORD, post, startServer, startWatching } from './server.ts'
+import {
+  aclLog,
+  allowed,
+  open,
+  openReady,
+  PASSWORD,
+  post,
+  type Server,
+  startServer,
+  startWatching,
+} from './server.ts'
 import { workJourney } from './worker-journey.ts'
 
 /** Commands that MONITOR does not show. */
 const HIDDEN = ['config|get', 'client|unblock']
+
+/** As the service does when names have not been used for a day, or when there are too many. */
+async function pruneKnownQueues(t: Test, { admin, tcp }: Server): Promise<void> {
+  const keyspace = createKeyspace('bull')
+  const key = keyspace.knownQueues
+  const client = new Redis(tcp, { disableClientInfo: true })
+  t.teardown(() => client.disconnect())
+  const toCheck = (name: string) => ({
+    name,
+    base: keyspace.queueBase(name),
+    subscription: keyspace.subscription(name),
+  })
+  await admin.call('ZADD', key, 1, 'old', 2, 'empty', 3, 'held', 4, 'also-old')
+  await admin.lpush('bull:held:wait', '1')
+  const known = await admin.zcard(key)
+  const bounds = { maxNames: known, idleMs: 86_400_000, pageSize: 100 }
+  const { displaced, due } = await rememberQueues(client, key, bounds, ['new'])
+  t.same([displaced, due], [1, ['empty', 'held', 'also-old']])
+  const checked = [toCheck('empty'), toCheck('held')]
+  const pruned = await pruneQueues(client, key, { ...bounds, maxNames: known - 2 }, checked)
+  t.match(pruned, { forgotten: 1, displaced: 1, known: known - 2, due: [] })
+}
 
 t.test('every route works over TCP, no command is denied, and no permission is unused', async (t) => {
   const server = await startServer(t)
@@ -26,6 +61,7 @@ t.test('every route works over TCP, no command is denied, and no permission is u
   await workJourney(t, app, server)
   const durable = await openReady(t, server.tcp, { DURABILITY_REPLICAS: '1', DURABILITY_TIMEOUT: '50' })
   t.match(await post(durable, '/jobs', { queue: 'q', name: 'n' }), { body: { code: 'NOT_REPLICATED' } })
+  await pruneKnownQueues(t, server)
   t.same(await aclLog(server), [])
 
   const { commands, scripts } = await seen()

@@ -39,7 +39,7 @@ const bullmq = createRequire(import.meta.url)('bullmq/dist/cjs/scripts') as Reco
   { content: string }
 >
 const folder = 'src/redis/scripts'
-const sources = readdirSync(folder)
+const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.lua'))
   .map((file) => [file.replace(/\.lua$/, ''), readFileSync(join(folder, file), 'utf8')] as const)
 const isFragment = (name: string) => sources.some(([, text]) => text.includes(`--@include ${name}\n`))
@@ -69,6 +69,8 @@ export function checkScripts(t: Test, seen: Seen['scripts']): void {
       `${name} ran every command that it can`,
     )
   }
+  // The probe of readiness, which uses no command.
+  ran.delete(createHash('sha1').update('return 1').digest('hex'))
   t.same([...ran.keys()], [], 'no other script ran')
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { access, chmod, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Redis } from 'ioredis'
@@ -78,6 +78,44 @@ t.test('only this user can connect: a socket of mode 0700, no port', async (t) =
   t.equal((await stat(dataDir)).mode & 0o777, 0o700)
   t.same(await run(socket, 'CONFIG', 'GET', 'port'), ['port', '0'])
 })
+
+t.test(
+  'a folder that others may read is closed to them, and with it what a killed service left in it',
+  async (t) => {
+    const dataDir = join(await folder(t), 'data')
+    await mkdir(join(dataDir, 'appendonlydir'), { recursive: true, mode: 0o755 })
+    for (const name of ['redis.log', 'secret', 'appendonly.aof'])
+      await writeFile(join(dataDir, name), 'x'.repeat(32))
+    await chmod(dataDir, 0o755)
+    await rm(join(dataDir, 'appendonly.aof'))
+    const log: string[] = []
+    const { socket } = await start(t, dataDir, log)
+    t.equal(await run(socket, 'SET', 'k', 'v'), 'OK')
+    t.equal((await stat(dataDir)).mode & 0o777, 0o700)
+    t.same(log, [])
+  },
+)
+
+t.test(
+  'in a folder that holds other files, only those of the service are closed, with a warning',
+  async (t) => {
+    const dataDir = await folder(t)
+    await chmod(dataDir, 0o755)
+    for (const name of ['secret', 'redis.log', 'notes.txt', 'keys.json']) {
+      await writeFile(join(dataDir, name), 'x'.repeat(32))
+      await chmod(join(dataDir, name), 0o644)
+    }
+    const log: string[] = []
+    const { socket } = await start(t, dataDir, log)
+    t.equal(await run(socket, 'SET', 'k', 'v'), 'OK')
+    t.match(log, [/^Other users may list .*: use a DATA_DIR of its own, or run chmod 700 /])
+    const mode = async (name: string) => (await stat(join(dataDir, name))).mode & 0o777
+    for (const name of ['secret', 'redis.log', 'redis.lock']) t.equal(await mode(name), 0o600, name)
+    t.equal(await mode('appendonlydir'), 0o700, 'other users reach no file in it')
+    t.equal(await mode(''), 0o755)
+    for (const name of ['notes.txt', 'keys.json']) t.equal(await mode(name), 0o644, name)
+  },
+)
 
 t.test('a second service on the same folder is refused, and the first keeps running', async (t) => {
   const dataDir = await folder(t)

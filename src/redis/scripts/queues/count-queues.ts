@@ -1,9 +1,9 @@
 /** Counts the jobs of several queues by state in one command, whose cost does not grow with the queues. */
 import type { Redis } from 'ioredis'
-import type { JobState } from '../../bullmq/job-states.ts'
-import { loadScript, runScript } from './run-script.ts'
+import type { JobState } from '../../../bullmq/job-states.ts'
+import { loadScript, runScript } from '../run-script.ts'
 
-const script = loadScript('count-queues')
+const script = loadScript('queues/count-queues')
 
 /** Jobs by state. */
 export type JobCounts = Record<JobState, number>

@@ -5,7 +5,7 @@
 --   KEYS[2…] for each name the keys that exist while its queue holds something
 --   ARGV    most names to keep · ms after which an unused name is due · most due names to return · keys per name · names
 -- Reply: {names forgotten, names removed because there were too many, names left, {names that are due for a check}}
---@include known-queues
+--@include queues/known-queues
 local time = now()
 local cutoff = time - ARGV[2]
 local keysPerName = tonumber(ARGV[4])

@@ -1,8 +1,8 @@
 /** Records that queues are in use, in the sorted set of known queues. */
 import type { Redis } from 'ioredis'
-import { loadScript, runScript } from './run-script.ts'
+import { loadScript, runScript } from '../run-script.ts'
 
-const script = loadScript('remember-queues')
+const script = loadScript('queues/remember-queues')
 
 /** Bounds of the set of known queues. */
 export interface KnownQueuesBounds {

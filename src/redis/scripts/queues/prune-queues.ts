@@ -1,9 +1,9 @@
 /** Forgets names of queues that are empty and have not been used for a time. */
 import type { Redis } from 'ioredis'
+import { loadScript, runScript } from '../run-script.ts'
 import type { KnownQueuesBounds, RememberReply } from './remember-queues.ts'
-import { loadScript, runScript } from './run-script.ts'
 
-const script = loadScript('prune-queues')
+const script = loadScript('queues/prune-queues')
 
 /** Keys of a queue that exist while it holds a job or a schedule. */
 const HOLDING = [
