@@ -17,6 +17,10 @@ interface Target {
 export function blockNetwork(t: Test): string[] {
   const violations: string[] = []
   const { lookup } = dns
+  const { lookup: lookupPromise, Resolver } = dns.promises
+  const notFound = async (): Promise<never> => {
+    throw Object.assign(new Error('blocked by network-guard.ts'), { code: 'ENOTFOUND' })
+  }
   const { connect } = Socket.prototype
   type Done = (error: Error) => void
 
@@ -31,6 +35,16 @@ export function blockNetwork(t: Test): string[] {
     },
     { __promisify__: lookup.__promisify__ },
   ) as typeof lookup
+  dns.promises.lookup = (async (name: string) => {
+    if (name === 'localhost') return [{ address: '127.0.0.1', family: 4 }]
+    violations.push(`resolved the name ${name}`)
+    throw Object.assign(new Error('blocked by network-guard.ts'), { code: 'ENOTFOUND' })
+  }) as unknown as typeof dns.promises.lookup
+  // The service asks DNS before it asks the operating system.
+  dns.promises.Resolver = class extends Resolver {
+    override resolve4 = notFound
+    override resolve6 = notFound
+  }
   Socket.prototype.connect = function (this: Socket, ...args: unknown[]) {
     // node:net passes the arguments of its own calls as an array.
     const [first] = (Array.isArray(args[0]) ? args[0] : args) as [Target | number | string]
@@ -44,6 +58,7 @@ export function blockNetwork(t: Test): string[] {
   syncBuiltinESMExports()
   t.teardown(() => {
     dns.lookup = lookup
+    Object.assign(dns.promises, { lookup: lookupPromise, Resolver })
     Socket.prototype.connect = connect
     syncBuiltinESMExports()
   })

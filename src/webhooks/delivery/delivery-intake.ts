@@ -6,9 +6,7 @@
  *   paused  → idle when the timer fires
  *   stopped final
  */
-
 import type { TakeResult } from '../../dispatch/leased-job.ts'
-import { asSluiceError, type SluiceError } from '../../errors.ts'
 
 export interface DeliveryIntake {
   /** Takes jobs if the worker has capacity and no take is in progress. */
@@ -27,7 +25,6 @@ export interface DeliveryIntakeDeps {
   pauseMs(): number
   /** Called with the result of each take, also with one that arrives after `stop`. */
   onTaken(taken: TakeResult): void
-  onFailed(error: SluiceError): void
 }
 
 /** Delay after a failed take, or one that found its subscription changed. */
@@ -38,7 +35,6 @@ export function createDeliveryIntake({
   hasCapacity,
   pauseMs,
   onTaken,
-  onFailed,
 }: DeliveryIntakeDeps): DeliveryIntake {
   let taking: AbortController | undefined
   let timer: NodeJS.Timeout | undefined
@@ -56,9 +52,8 @@ export function createDeliveryIntake({
       const taken = await take(taking.signal)
       onTaken(taken)
       if (taken.isLimitRevised) pause(RETRY_MS)
-    } catch (error) {
+    } catch {
       pause(RETRY_MS)
-      onFailed(asSluiceError(error))
     } finally {
       taking = undefined
     }

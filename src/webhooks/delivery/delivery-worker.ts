@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
-import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
+import type { ConcurrencyLimit, LeasedJob, TakeRequest, TakeResult } from '../../dispatch/leased-job.ts'
 import { errorTable, type SluiceError } from '../../errors.ts'
 import type { DeliveryResult, WebhookClient } from '../endpoints/webhook-client.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
@@ -63,6 +63,7 @@ export function createDeliveryWorker(
   const { queue, concurrency, timeoutMs } = subscription
   const leaseMs = timeoutMs + LEASE_MARGIN_MS
   const breaker = createEndpointBreaker()
+  const takeError = createTakeError(() => deps.onChanged(queue))
   const record = createDeliveryRecord(subscription, breaker, deps)
   const slots = deps.slots.join(queue, () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill()))
   const reservations = createSlotReservations(slots, capacity)
@@ -85,23 +86,15 @@ export function createDeliveryWorker(
     capacity: reservations.waiting,
   }
   const intake = createDeliveryIntake({
-    take: (signal) => dispatcher.take(request, Number.POSITIVE_INFINITY, signal),
+    take: (signal) => takeError.watch(dispatcher.take(request, Number.POSITIVE_INFINITY, signal)),
     hasCapacity: () => capacity(0) > 0,
     pauseMs: breaker.pauseMs,
     onTaken(taken) {
-      takeError = undefined
       begin(taken.jobs)
       if (taken.isLimitRevised) deps.onChanged(queue)
     },
-    onFailed({ code, message }) {
-      takeError = errorTable[code].retryable ? undefined : message
-      // The key with the wrong type may be that of the subscription.
-      if (code === 'QUEUE_DAMAGED') deps.onChanged(queue)
-    },
   })
   let isStopping = false
-  /** Why the latest take failed for good. */
-  let takeError: string | undefined
   let onIdle = () => {}
 
   const inFlight = () => ongoing.count() + batcher.count()
@@ -126,12 +119,11 @@ export function createDeliveryWorker(
 
   function onEnd(job: LeasedJob, result: DeliveryResult): void {
     slots.give(1)
-    const nowMs = clock.nowMs()
-    const verdict = judge(result, nowMs)
+    const verdict = judge(result, clock.nowMs())
     record.add(result, verdict)
     // A pending take would bring more jobs than the endpoint breaker allows now.
     if (breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
-    batcher.add(toSettlement(job, result, verdict, nowMs))
+    batcher.add(toSettlement(job, result, verdict, clock.nowMs()))
   }
 
   async function settle(batch: EndedDelivery[]): Promise<EndedDelivery[]> {
@@ -159,7 +151,28 @@ export function createDeliveryWorker(
 
   intake.fill()
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
-  return { subscription, stats, takeError: () => takeError, stop }
+  return { subscription, stats, takeError: takeError.text, stop }
+}
+
+/** Why the latest take failed, if repeating it does not help. A damaged key may be that of the subscription. */
+function createTakeError(onDamaged: () => void) {
+  let text: string | undefined
+
+  return {
+    text: () => text,
+    watch(taking: Promise<TakeResult>): Promise<TakeResult> {
+      taking.then(
+        () => {
+          text = undefined
+        },
+        ({ code, message }: SluiceError) => {
+          text = errorTable[code].retryable ? undefined : message
+          if (code === 'QUEUE_DAMAGED') onDamaged()
+        },
+      )
+      return taking
+    },
+  }
 }
 
 /** What to settle instead of the deliveries that were refused. */

@@ -149,7 +149,6 @@ function openIntake(hasCapacity: () => boolean = () => true, pauseMs = () => 0) 
     hasCapacity,
     pauseMs,
     onTaken: (result) => taken.push(result),
-    onFailed: () => {},
   })
   return { intake, takes, taken }
 }

@@ -86,7 +86,8 @@ for (const [what, [head, piece, reason]] of Object.entries(endless)) {
     delay.disable()
     t.match(result, { status: undefined, reason, isUnsent: false })
     t.ok(result.ms < 3_000, `${result.ms} ms`)
-    t.ok(delay.max / 1e6 < 500, `the event loop was held for ${delay.max / 1e6} ms`)
+    // Loose: the server of this test shares the event loop, and other tests the CPU.
+    t.ok(delay.max / 1e6 < 2_000, `the event loop was held for ${delay.max / 1e6} ms`)
   })
 }
 

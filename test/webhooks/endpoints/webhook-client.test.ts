@@ -118,8 +118,8 @@ t.test('an endpoint that never finishes is cut off at the deadline, and its sock
       const timer = setInterval(() => socket.write('1\r\nx\r\n'), 20)
       socket.on('close', () => clearInterval(timer))
     },
-    'sends informational responses forever': (socket) => {
-      const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'), 20)
+    'dribbles informational responses': (socket) => {
+      const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'), 60)
       socket.on('close', () => clearInterval(timer))
     },
   }
