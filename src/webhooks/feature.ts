@@ -15,8 +15,7 @@ export const webhookFeature: FeatureDefinition = {
   name: 'webhooks',
   isOptional: true,
   create(parts) {
-    const { config, log } = parts
-    const clock = { nowMs: Date.now }
+    const { config, log, redisClock: clock } = parts
     const guard = createAddressGuard({
       allowCidrs: config.WEBHOOK_ALLOW_CIDRS.split(',').filter((cidr) => cidr !== ''),
       lookup: createNameResolver().lookup,
