@@ -53,7 +53,7 @@ export interface paths {
         put?: never;
         /**
          * Enqueue a job
-         * @description Responds after Redis has stored the job. With `wait`, or `Prefer: wait=N`, responds when the job has finished or the time is up. Disconnecting does not cancel the job.
+         * @description Responds after Redis has stored the job. With `wait`, or `Prefer: wait=N`, responds when the job has finished or the time is up; the API key then needs the scope `read` too. Disconnecting does not cancel the job.
          */
         post: operations["addJob"];
         delete?: never;
@@ -484,11 +484,11 @@ export interface components {
             /** @description Progress as last reported by the worker; 0 before the first report. */
             progress?: unknown;
             /** @description Priority, 1 is the highest; 0 means none. */
-            priority?: number;
+            priority?: number | null;
             /** @description Number of attempts that have ended. */
-            attemptsMade?: number;
+            attemptsMade?: number | null;
             /** @description Maximum number of attempts. */
-            attempts?: number;
+            attempts?: number | null;
             /**
              * Format: date-time
              * @description When a delayed job is due; null unless delayed.
@@ -509,12 +509,16 @@ export interface components {
             /** @description Why the last attempt failed; null if none has. */
             error?: {
                 message: string;
-                stacktrace: string[];
+                stacktrace?: string[];
             } | null;
             /** @description Id of the parent job in a flow; null if none. */
             parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
+            /** @description Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
+            omitted?: ("name" | "progress" | "attempts" | "result" | "error" | "stacktrace" | "parent" | "deduplicationId" | "data" | "logs")[];
+            /** @description Fields whose stored value is not what BullMQ writes. They are null; `data`, `result` and `progress` are the stored text, and `stacktrace` is empty. */
+            malformed?: ("progress" | "priority" | "attemptsMade" | "attempts" | "createdAt" | "delayedUntil" | "startedAt" | "finishedAt" | "result" | "stacktrace" | "parent" | "data" | "logs")[];
         };
         /** Job */
         Job: {
@@ -523,25 +527,25 @@ export interface components {
             /** @description Queue of the job. */
             queue: string;
             /** @description Name of the job, which tells workers what kind it is. */
-            name: string;
+            name?: string;
             /**
              * @description State of the job, as in BullMQ.
              * @enum {unknown}
              */
             state: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed";
             /** @description Progress as last reported by the worker; 0 before the first report. */
-            progress: unknown;
+            progress?: unknown;
             /** @description Priority, 1 is the highest; 0 means none. */
-            priority: number;
+            priority: number | null;
             /** @description Number of attempts that have ended. */
-            attemptsMade: number;
+            attemptsMade: number | null;
             /** @description Maximum number of attempts. */
-            attempts: number;
+            attempts?: number | null;
             /**
              * Format: date-time
              * @description When the job was stored.
              */
-            createdAt: string;
+            createdAt: string | null;
             /**
              * Format: date-time
              * @description When a delayed job is due; null unless delayed.
@@ -558,26 +562,30 @@ export interface components {
              */
             finishedAt: string | null;
             /** @description Value that the worker returned; null before. */
-            result: unknown;
+            result?: unknown;
             /** @description Why the last attempt failed; null if none has. */
-            error: {
+            error?: {
                 message: string;
-                stacktrace: string[];
+                stacktrace?: string[];
             } | null;
             /** @description Id of the parent job in a flow; null if none. */
-            parent: string | null;
+            parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
-            deduplicationId: string | null;
+            deduplicationId?: string | null;
+            /** @description Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
+            omitted?: ("name" | "progress" | "attempts" | "result" | "error" | "stacktrace" | "parent" | "deduplicationId" | "data" | "logs")[];
+            /** @description Fields whose stored value is not what BullMQ writes. They are null; `data`, `result` and `progress` are the stored text, and `stacktrace` is empty. */
+            malformed?: ("progress" | "priority" | "attemptsMade" | "attempts" | "createdAt" | "delayedUntil" | "startedAt" | "finishedAt" | "result" | "stacktrace" | "parent" | "data" | "logs")[];
             /** @description Payload of the job, with include=data. */
             data?: unknown;
             /** @description The newest thousand log lines, oldest first, with include=logs. */
-            logs?: string[];
+            logs?: string[] | null;
         };
         /** JobList */
         JobList: {
             /** @description The jobs in the order of `ids`, or those of the queue, newest first. */
             jobs: (components["schemas"]["Job"] | null)[];
-            /** @description Cursor of the next page of a queue; null at the end. A page may be short before the end. */
+            /** @description Cursor of the next page of a queue; null at the end. A page may be short before the end, for example because its jobs are large. */
             cursor?: string | null;
         };
         /** NewBatchJob */
@@ -625,7 +633,7 @@ export interface components {
         };
         /** LeaseRequest */
         LeaseRequest: {
-            /** @description Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together. */
+            /** @description Most jobs to take; 1 by default. Fewer are taken where their data would exceed half of MAX_ANSWER_BYTES together. */
             max?: number;
             /** @description How long to wait for a job if there is none, seconds; 0 by default. */
             wait?: number;
@@ -690,7 +698,7 @@ export interface components {
             next?: {
                 /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
                 queue?: string;
-                /** @description Most jobs to take; 1 by default. Fewer are taken once their data exceed 4 MiB together. */
+                /** @description Most jobs to take; 1 by default. Fewer are taken where their data would exceed half of MAX_ANSWER_BYTES together. */
                 max?: number;
                 /** @description How long to wait for a job if there is none, seconds; 0 by default. */
                 wait?: number;
@@ -764,7 +772,7 @@ export interface components {
                 /** @description Length of the window, ms. */
                 duration: number;
             };
-            /** @description Headers to send with each delivery, such as Authorization. Their values are never returned. */
+            /** @description Headers to send with each delivery, such as Authorization; 8 KiB at most in all. Their values are never returned. */
             headers?: {
                 [key: string]: string;
             };
@@ -812,6 +820,8 @@ export interface components {
                  */
                 at: string;
             } | null;
+            /** @description Why nothing is delivered, or deliveries fail: the end of a sentence that begins with "The subscription". */
+            problem: string | null;
             /**
              * Format: date-time
              * @description When the subscription was created.
@@ -830,6 +840,8 @@ export interface components {
                 delivered: number;
                 /** @description Failed attempts that are subject to the backoff of the job. */
                 retried: number;
+                /** @description Deliveries that could not start and used no attempt, such as while DNS did not respond. */
+                postponed: number;
                 /** @description Deliveries that failed permanently. */
                 failed: number;
                 /** @description Status of the response to the latest delivery; null if there was none. */
@@ -947,7 +959,7 @@ export interface components {
             pool: components["schemas"]["PoolStats"];
             batching: components["schemas"]["BatchingStats"];
             cache: components["schemas"]["CacheStats"];
-            /** @description Jobs per state, by queue, for the first 50 queues by name. */
+            /** @description Jobs per state, by queue, for at most 50 queues: of the 500 that were used last, those with the most waiting and failed jobs. */
             queues: {
                 [key: string]: {
                     waiting: number;
@@ -959,8 +971,10 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted. */
+            /** @description Number of queues that the caller may see, listed or not. For a key that is limited to some queues: among the 500 of the service that were used last. */
             queuesKnown: number;
+            /** @description Queues among them that `queues` does not list. */
+            queuesOmitted: number;
             /** @description What the operator should do, in sentences. Empty when nothing is wrong. */
             recommendations: string[];
             /** @description Time to produce this response, ms. */
@@ -1040,6 +1054,12 @@ export interface components {
             lagMs: number;
             /** @description Times that events may have been missed, so that cached statuses were dropped. */
             gaps: number;
+            /** @description Queues that requests wait for without a feed: they do not exist yet, or are beyond EVENTS_MAX_QUEUES. */
+            polled: number;
+            /** @description Those of them that are beyond EVENTS_MAX_QUEUES. */
+            beyondLimit: number;
+            /** @description Followed queues that keep no events; they are polled. */
+            eventless: number;
             /** @description Times that the connection was closed because Redis sent nothing on it. */
             resets: number;
         };
@@ -1112,7 +1132,7 @@ export interface components {
             };
             /** @description DURABILITY_REPLICAS: replicas that hold a job before it is acknowledged. */
             replicasWanted: number;
-            /** @description Jobs per state, by queue, for the first 50 queues by name. */
+            /** @description Jobs per state, by queue, for at most 50 queues: of the 500 that were used last, those with the most waiting and failed jobs. */
             queues: {
                 [key: string]: {
                     waiting: number;
@@ -1124,29 +1144,108 @@ export interface components {
                     failed: number;
                 };
             };
-            /** @description Number of queues that the caller may see, counted or not; only the first 50 queues of the service are counted. */
+            /** @description Number of queues that the caller may see, listed or not. For a key that is limited to some queues: among the 500 of the service that were used last. */
             queuesKnown: number;
+            /** @description Queues among them that `queues` does not list. */
+            queuesOmitted: number;
             /** @description What the operator should do, in sentences. Empty when nothing is wrong. */
             recommendations: string[];
             /** @description Time to produce this response, ms. */
             responseTimeMs: number;
         };
+        /**
+         * ConnectionStats
+         * @description Connections of clients, and what waits to be sent to them.
+         */
+        ConnectionStats: {
+            /** @description Connections of clients. */
+            open: number;
+            /** @description Connections that the service has closed since the start. */
+            disconnected: {
+                /** @description Clients that took nothing for WRITE_TIMEOUT. */
+                writeTimeout: number;
+                /** @description Clients that read slowly while MAX_BUFFERED_BYTES was exceeded. */
+                buffered: number;
+                /** @description Clients that pipelined more than MAX_PIPELINED_REQUESTS. */
+                pipelined: number;
+            };
+            /** @description Bytes that wait to be sent to clients. */
+            bufferedBytes: number;
+            /** @description MAX_BUFFERED_BYTES. */
+            maxBufferedBytes: number;
+            /** @description Large answers refused with 503 because of MAX_BUFFERED_BYTES, since the start. */
+            refusedAnswers: number;
+        };
+        /**
+         * WaitStats
+         * @description Requests that wait.
+         */
+        WaitStats: {
+            /** @description Requests that wait: `wait`, takes of HTTP workers, event streams. */
+            open: number;
+            /** @description MAX_WAITS. */
+            max: number;
+            /** @description Requests that may not wait since too many did, since the start. */
+            refused: number;
+        };
+        /** ReadStats */
+        ReadStats: {
+            /** @description READ_MAX_BYTES. */
+            maxBytes: number;
+            /** @description Bytes that large reads hold now. */
+            bytesInUse: number;
+            /** @description Large reads that wait for others. */
+            waiting: number;
+            /** @description READ_MAX_WAITING. */
+            maxWaiting: number;
+            /** @description Large reads refused with OVERLOADED since the start. */
+            refused: number;
+            /** @description Jobs that were too large for a small reply of Redis. */
+            large: number;
+            /** @description Jobs read without some of their fields, because of MAX_ANSWER_BYTES. */
+            omitted: number;
+        };
+        /**
+         * KnownQueuesStats
+         * @description The list of queues, which all processes share.
+         */
+        KnownQueuesStats: {
+            /** @description Names in the list when this process last wrote to it. */
+            known: number | null;
+            /** @description Names that this process has removed since its start, of queues that were empty and unused. */
+            forgotten: number;
+            /** @description Names that this process has removed since its start because there were more than KNOWN_QUEUES_MAX. */
+            displaced: number;
+        };
         /** Stats */
         Stats: {
+            connections: components["schemas"]["ConnectionStats"];
+            waits: components["schemas"]["WaitStats"];
+            /** @description Requests that were refused or failed since the start, by code. */
+            refused: {
+                [key: string]: number;
+            };
             batching: components["schemas"]["BatchingStats"];
             cache: components["schemas"]["CacheStats"];
             /** @description Requests that wait for their job to finish or to change. */
             waiting: number;
+            reads: components["schemas"]["ReadStats"];
             /** @description Deliveries of this process since its start. */
             webhooks: {
                 /** @description Queues whose jobs are delivered to a URL. */
                 subscriptions: number;
+                /** @description Subscriptions that are malformed in Redis and not delivered. */
+                malformed: number;
+                /** @description New subscriptions refused because of WEBHOOK_MAX_SUBSCRIPTIONS. */
+                refused: number;
                 /** @description Deliveries in flight. */
                 inFlight: number;
                 /** @description Deliveries answered with 2xx. */
                 delivered: number;
                 /** @description Deliveries that failed and are retried by the backoff of their jobs. */
                 retried: number;
+                /** @description Deliveries that could not start, such as while DNS did not respond; they used no attempt. */
+                postponed: number;
                 /** @description Deliveries that failed their jobs for good. */
                 failed: number;
             };
@@ -1155,13 +1254,16 @@ export interface components {
             events: components["schemas"]["EventsStats"];
             /** @description Takes that wait for a job: requests of HTTP workers, and webhook subscriptions. */
             waitingWorkers: number;
+            /** @description Jobs that could not be worked, and were failed instead, since the start. */
+            malformedJobs: number;
             /** @description Redis commands since the start, by operation. */
             commandsSent: {
                 [key: string]: number;
             };
             /** @description Queues in which this process has seen jobs; they cost no connection. */
             openQueues: number;
-            /** @description Requests since the start, by id of the API key. Commands are not counted by key, since keys share batches. */
+            knownQueues: components["schemas"]["KnownQueuesStats"];
+            /** @description Requests since the start, by id of the API key. A key that is limited to some queues sees only its own. Commands are not counted by key, since keys share batches. */
             requestsByKey: {
                 [key: string]: number;
             };
@@ -1193,6 +1295,13 @@ export interface operations {
                     "application/json": unknown;
                 };
             };
+            /** @description Unchanged since the ETag in If-None-Match. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description `INVALID_REQUEST`: The request does not match the schema. */
             400: {
                 headers: {
@@ -1211,8 +1320,26 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `OVERLOADED`: The service has too much work in flight. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1273,6 +1400,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
@@ -1288,7 +1424,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Up to 200 job ids, separated by commas. Only include=data may be combined with it.
+                 * @description Up to 200 job ids, separated by commas. Only include=data may be combined with it. An id that is repeated is answered again without its long fields.
                  * @example emails:welcome-42,emails:welcome-43
                  */
                 ids?: string;
@@ -1381,6 +1517,15 @@ export interface operations {
             };
             /** @description `QUEUE_NOT_FOUND`: The queue does not exist. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1483,7 +1628,7 @@ export interface operations {
                     "application/json": components["schemas"]["StoredJob"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1546,6 +1691,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. `INVALID_OPTION`: An option is not allowed. `IDEMPOTENCY_KEY_REUSED`: The idempotency key was used with a different payload. */
             422: {
                 headers: {
@@ -1555,7 +1709,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1618,7 +1772,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -1665,6 +1819,15 @@ export interface operations {
             };
             /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1811,7 +1974,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -1910,7 +2082,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2009,6 +2190,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
@@ -2018,7 +2208,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2079,7 +2269,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2142,6 +2332,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
@@ -2151,7 +2350,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2211,7 +2410,7 @@ export interface operations {
                     "application/json": components["schemas"]["SettlementResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2274,6 +2473,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
@@ -2283,7 +2491,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `RATE_LIMITED`: The API key exceeded its rate limit. */
+            /** @description `TOO_MANY_WAITS`: Too many requests wait at once. `RATE_LIMITED`: The API key exceeded its rate limit. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -2343,7 +2551,7 @@ export interface operations {
                     "application/json": components["schemas"]["ExtensionResult"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2390,6 +2598,15 @@ export interface operations {
             };
             /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2492,6 +2709,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `SUBSCRIPTION_MALFORMED`: The stored subscription is malformed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
@@ -2564,7 +2799,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2629,6 +2864,15 @@ export interface operations {
             };
             /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2729,6 +2973,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INVALID_NAME`: A name or id is not allowed. */
             422: {
                 headers: {
@@ -2792,7 +3045,7 @@ export interface operations {
                     "application/json": components["schemas"]["Subscription"];
                 };
             };
-            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON contains a forbidden key. */
+            /** @description `INVALID_REQUEST`: The request does not match the schema. `INVALID_JSON`: The body is not valid JSON. `EMPTY_BODY`: The body is empty. `JSON_TOO_DEEP`: The JSON is nested too deeply. `FORBIDDEN_KEY`: The JSON has a forbidden key. */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -2837,6 +3090,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `SUBSCRIPTION_MALFORMED`: The stored subscription is malformed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `PAYLOAD_TOO_LARGE`: The body is too large. */
             413: {
                 headers: {
@@ -2848,6 +3110,15 @@ export interface operations {
             };
             /** @description `UNSUPPORTED_MEDIA_TYPE`: The content type is not supported. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2929,6 +3200,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
@@ -2985,6 +3265,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `INTERNAL`: An unexpected error occurred. */
             500: {
                 headers: {
@@ -3025,6 +3314,15 @@ export interface operations {
             };
             /** @description `UNAUTHORIZED`: A valid API key is required. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3090,6 +3388,15 @@ export interface operations {
             };
             /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3164,6 +3471,15 @@ export interface operations {
             };
             /** @description `MISSING_SCOPE`: The API key lacks the required scope. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `MISDIRECTED_REQUEST`: The Host is not served. */
+            421: {
                 headers: {
                     [name: string]: unknown;
                 };
