@@ -2,8 +2,9 @@
  * Attacks beside ordinary traffic: the service has little memory and two API keys, one of which attacks. Measures what the
  * other key's requests take before, during and after the attack, and the memory of the service.
  */
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { addKey, createApiKeySecret, type KeyFile, writeKeyFile } from '../../src/auth/key-file.ts'
+import { addKey, createApiKeySecret, type KeyFile } from '../../src/auth/key-file.ts'
 import { percentile } from './checker.ts'
 import type { RedisServer, Service } from './processes.ts'
 import { type AttackFigures, type Check, type Finding, round, type Scale, secondsOf } from './scenario.ts'
@@ -57,7 +58,7 @@ export async function openTarget(
     return { authorization: `Bearer ${secret}` }
   }
   const [attacker, ordinary] = [headersOf('attacker'), headersOf('ordinary')]
-  await writeKeyFile(keysFile, file)
+  writeFileSync(keysFile, JSON.stringify(file), { mode: 0o600 })
   const settings = { NODE_OPTIONS: HEAP, API_KEYS_FILE: keysFile, ...env }
   const service = isBoundless
     ? await testbed.otherService('test/faults/boundless-service.ts', redis.url, settings, wrapper)

@@ -2,7 +2,6 @@
 import { type ConnectionOptions, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createKeyspace } from '../../src/redis/keyspace.ts'
-import { SUBSCRIPTION_FIELD } from '../../src/redis/scripts/put-subscription.ts'
 
 export interface CarelessWebhooks {
   put(queue: string, record: string): Promise<void>
@@ -13,6 +12,9 @@ interface Subscription {
   timeoutMs: number
   concurrency?: number
 }
+
+/** Of the hash of a subscription: its record. */
+export const SUBSCRIPTION_FIELD = 'subscription'
 
 const REFRESH_MS = 200
 const keyspace = createKeyspace('bull')

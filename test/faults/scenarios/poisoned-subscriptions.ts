@@ -1,7 +1,7 @@
 /** X5: records of webhook subscriptions that this service would not write, beside healthy ones. */
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
-import { SUBSCRIPTION_FIELD } from '../../../src/redis/scripts/put-subscription.ts'
 import { attackBeside, openTarget, type Target, type TargetOptions, withChecks } from '../attacks.ts'
+import { SUBSCRIPTION_FIELD } from '../careless-webhooks.ts'
 import type { HttpClient } from '../clients.ts'
 import { PREFIX } from '../drain.ts'
 import { startFastEndpoint, subscribe } from '../endpoints.ts'
