@@ -20,7 +20,7 @@ const TIMES = 5
 /** A shorter time is never too long: an accepted request may hold the event loop for 25 ms. */
 const FLOOR_MS = 25
 /** On a machine with other load. */
-const QUICK_FLOOR_MS = 250
+const QUICK_FLOOR_MS = 500
 /** How much memory may remain a minute later, relative to before. */
 const REMAINS = 1.2
 /** A few seconds later the heap has not shrunk yet. */

@@ -78,7 +78,7 @@ async function poison(testbed: Testbed, scale: Scale, options: TargetOptions): P
   const finding = await attackBeside(testbed, scale, target, async (seconds) => {
     const load = openLoop(testbed, RATE_PER_S, () => send(HEALTHY))
     await poisonRecords(target, kinds.slice(0, -2))
-    if (!options.isBoundless) await startReplica('records that are JSON')
+    if (!scale.isQuick) await startReplica('records that are JSON')
     await poisonRecords(target, kinds)
     if (!options.isBoundless) await startReplica('all records')
     await sleep((seconds * 1_000) / 2)
