@@ -1,4 +1,5 @@
 /** Clients of attacks: some discard what they read, some never read, and some pipeline. */
+import { existsSync, readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { Testbed } from './testbed.ts'
@@ -26,6 +27,7 @@ export interface DrainOptions {
 
 const HEAD_BYTES = 4_096
 const RECONNECT_MS = 10
+const TCP_TABLE = '/proc/net/tcp'
 
 /** Sends requests and discards the responses as they arrive. */
 export function createDrain(testbed: Testbed) {
@@ -86,6 +88,17 @@ export function openMuteSocket(testbed: Testbed, url: string): Socket {
   socket.on('error', () => {})
   testbed.onEnd(() => socket.destroy())
   return socket
+}
+
+/** How many of them the service has not closed, which a socket that never reads does not notice; 0 without /proc. */
+export function countOpen(sockets: Socket[]): number {
+  const ports = new Set(sockets.map(({ localPort }) => localPort))
+  // Addresses and ports are hexadecimal; 01 is ESTABLISHED.
+  const isOpen = (line: string) => {
+    const [, local = '', , state] = line.trim().split(/\s+/)
+    return state === '01' && ports.has(Number.parseInt(local.split(':')[1] ?? '', 16))
+  }
+  return existsSync(TCP_TABLE) ? readFileSync(TCP_TABLE, 'utf8').split('\n').filter(isOpen).length : 0
 }
 
 /**
