@@ -90,15 +90,16 @@ export function openMuteSocket(testbed: Testbed, url: string): Socket {
   return socket
 }
 
-/** How many of them the service has not closed, which a socket that never reads does not notice; 0 without /proc. */
-export function countOpen(sockets: Socket[]): number {
+/** To how many of them the service is still sending what they do not read; 0 without /proc. */
+export function countSending(sockets: Socket[]): number {
   const ports = new Set(sockets.map(({ localPort }) => localPort))
-  // Addresses and ports are hexadecimal; 01 is ESTABLISHED.
-  const isOpen = (line: string) => {
-    const [, local = '', , state] = line.trim().split(/\s+/)
-    return state === '01' && ports.has(Number.parseInt(local.split(':')[1] ?? '', 16))
+  // The service's end of a connection: its state, 01 while the service has not closed it, and the bytes not acknowledged.
+  const isSending = (line: string) => {
+    const [, , remote = '', state, queues = ''] = line.trim().split(/\s+/)
+    const port = Number.parseInt(remote.split(':')[1] ?? '', 16)
+    return state === '01' && ports.has(port) && Number.parseInt(queues, 16) > 0
   }
-  return existsSync(TCP_TABLE) ? readFileSync(TCP_TABLE, 'utf8').split('\n').filter(isOpen).length : 0
+  return existsSync(TCP_TABLE) ? readFileSync(TCP_TABLE, 'utf8').split('\n').filter(isSending).length : 0
 }
 
 /**

@@ -1,7 +1,7 @@
 /** X2: clients that ask for large answers and never read them, and event streams that are not read. */
 import { Queue } from 'bullmq'
 import { attackBeside, openTarget, type Target, type TargetOptions, withChecks } from '../attacks.ts'
-import { countOpen, openMuteSocket, requestText } from '../raw-http.ts'
+import { countSending, openMuteSocket, requestText } from '../raw-http.ts'
 import { controlScale, type Finding, type Scale, type Scenario } from '../scenario.ts'
 import type { Testbed } from '../testbed.ts'
 import { sleep, until } from '../timing.ts'
@@ -22,7 +22,7 @@ export const slowReaders: Scenario = {
   controls: [
     {
       what: 'a service that buffers whatever is not read',
-      misses: 'clients that never read and are still connected',
+      misses: 'clients that never read and are still sent to',
       run: (testbed, scale) => neverRead(testbed, controlScale(scale), { isBoundless: true }),
     },
   ],
@@ -34,7 +34,7 @@ async function neverRead(testbed: Testbed, scale: Scale, options: TargetOptions)
   const { redis, service, attacker } = target
   const queue = new Queue('large', { connection: redis.client })
   await queue.add('n', 'd'.repeat(JOB_BYTES), { jobId: 'one' })
-  let open = 0
+  let sending = 0
   const finding = await attackBeside(testbed, scale, target, async (seconds) => {
     const deadline = performance.now() + seconds * 1_000
     const sockets = Array.from({ length: READERS }, () => {
@@ -52,8 +52,8 @@ async function neverRead(testbed: Testbed, scale: Scale, options: TargetOptions)
     await changeResults(target, queue, deadline)
     await sleep(Math.max(0, deadline - performance.now()))
     const patienceMs = scale.isQuick && !scale.isControl ? QUICK_PATIENCE_MS : 0
-    await until('all are disconnected', () => countOpen(sockets) === 0, patienceMs, 100).catch(() => {})
-    open = countOpen(sockets)
+    await until('all are disconnected', () => countSending(sockets) === 0, patienceMs, 100).catch(() => {})
+    sending = countSending(sockets)
     for (const socket of sockets) socket.destroy()
   })
   const { beforeMb, mostMb } = finding.attack
@@ -61,7 +61,7 @@ async function neverRead(testbed: Testbed, scale: Scale, options: TargetOptions)
     finding,
     [
       { what: 'memory grown, MB', measured: mostMb - beforeMb, atMost: MEMORY_MB },
-      { what: 'clients that never read and are still connected', measured: open, atMost: 0 },
+      { what: 'clients that never read and are still sent to', measured: sending, atMost: 0 },
     ],
     { 'clients that never read': READERS + FOLLOWERS },
   )
