@@ -49,7 +49,10 @@ async function neverRead(testbed: Testbed, scale: Scale, options: TargetOptions)
         sockets.push(socket)
       }
     }
-    await changeResults(target, queue, deadline)
+    await Promise.all([
+      changeResults(target, queue, deadline),
+      until('answers are sent', () => countSending(sockets) > 0, 20_000, 50),
+    ])
     await sleep(Math.max(0, deadline - performance.now()))
     const patienceMs = scale.isQuick && !scale.isControl ? QUICK_PATIENCE_MS : 0
     await until('all are disconnected', () => countSending(sockets) === 0, patienceMs, 100).catch(() => {})
