@@ -21,7 +21,7 @@ export const amplifiedReads: Scenario = {
   controls: [
     {
       what: 'a service that renders whatever is asked for',
-      misses: 'ordinary requests took',
+      misses: 'ordinary requests not answered with 2xx',
       run: (testbed, scale) => readAmplified(testbed, controlScale(scale), { isBoundless: true }),
     },
   ],
