@@ -13,6 +13,8 @@ export interface Drained {
   code: string | undefined
   hasRetryAfter: boolean
   ms: number
+  /** The client gave up. */
+  isTimeout: boolean
 }
 
 export interface DrainOptions {
@@ -36,11 +38,11 @@ export function createDrain(testbed: Testbed) {
   return (url: string, { headers = {}, method, body, timeoutMs = 60_000, signal }: DrainOptions = {}) =>
     new Promise<Drained>((resolve) => {
       const startedAt = performance.now()
-      let [bytes, head] = [0, '']
+      let [bytes, head, isTimeout] = [0, '', false]
       const finish = (status: number, hasRetryAfter: boolean) => {
         clearTimeout(impatience)
         const ms = performance.now() - startedAt
-        resolve({ status, bytes, code: /"code":"(\w+)"/.exec(head)?.[1], hasRetryAfter, ms })
+        resolve({ status, bytes, code: /"code":"(\w+)"/.exec(head)?.[1], hasRetryAfter, ms, isTimeout })
       }
       const all = body === undefined ? headers : { ...headers, 'content-type': 'application/json' }
       const options = {
@@ -57,7 +59,10 @@ export function createDrain(testbed: Testbed) {
         response.on('end', () => finish(response.statusCode!, response.headers['retry-after'] !== undefined))
         response.on('error', () => finish(0, false))
       })
-      const impatience = setTimeout(() => sent.destroy(), timeoutMs)
+      const impatience = setTimeout(() => {
+        isTimeout = true
+        sent.destroy()
+      }, timeoutMs)
       sent.on('error', () => finish(0, false))
       sent.end(body)
     })

@@ -9,7 +9,8 @@ import { sleep, until } from '../timing.ts'
 const JOB_BYTES = 4_800_000
 const READERS = 100
 const FOLLOWERS = 20
-const MEMORY_MB = 300
+/** MAX_BUFFERED_BYTES, what the answers were made from, and garbage. */
+const MEMORY_MB = 400
 /** How long a quick run waits for the service to disconnect them; other load may delay the answers. */
 const QUICK_PATIENCE_MS = 4_000
 /** Within this time at least one answer is being sent, on a machine with other load. */
