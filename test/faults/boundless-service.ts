@@ -17,7 +17,7 @@ const queues = new Map<string, Queue>()
 const workers = new Map<string, Worker>()
 
 const document = Object.fromEntries(
-  Array.from({ length: 2_000 }, (_, index) => [`path-${index}`, { text: 'x'.repeat(500) }]),
+  Array.from({ length: 10_000 }, (_, index) => [`path-${index}`, { text: 'x'.repeat(500) }]),
 )
 
 function open(name: string): Queue {

@@ -13,6 +13,9 @@ interface Subscription {
   concurrency?: number
 }
 
+/** Of the hash of a subscription: its record. */
+export const SUBSCRIPTION_FIELD = 'subscription'
+
 const REFRESH_MS = 200
 const keyspace = createKeyspace('bull')
 

@@ -1,4 +1,5 @@
 /** Clients of attacks: some discard what they read, some never read, and some pipeline. */
+import { existsSync, readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { Testbed } from './testbed.ts'
@@ -12,6 +13,8 @@ export interface Drained {
   code: string | undefined
   hasRetryAfter: boolean
   ms: number
+  /** The client gave up. */
+  isTimeout: boolean
 }
 
 export interface DrainOptions {
@@ -26,6 +29,7 @@ export interface DrainOptions {
 
 const HEAD_BYTES = 4_096
 const RECONNECT_MS = 10
+const TCP_TABLE = '/proc/net/tcp'
 
 /** Sends requests and discards the responses as they arrive. */
 export function createDrain(testbed: Testbed) {
@@ -34,11 +38,11 @@ export function createDrain(testbed: Testbed) {
   return (url: string, { headers = {}, method, body, timeoutMs = 60_000, signal }: DrainOptions = {}) =>
     new Promise<Drained>((resolve) => {
       const startedAt = performance.now()
-      let [bytes, head] = [0, '']
+      let [bytes, head, isTimeout] = [0, '', false]
       const finish = (status: number, hasRetryAfter: boolean) => {
         clearTimeout(impatience)
         const ms = performance.now() - startedAt
-        resolve({ status, bytes, code: /"code":"(\w+)"/.exec(head)?.[1], hasRetryAfter, ms })
+        resolve({ status, bytes, code: /"code":"(\w+)"/.exec(head)?.[1], hasRetryAfter, ms, isTimeout })
       }
       const all = body === undefined ? headers : { ...headers, 'content-type': 'application/json' }
       const options = {
@@ -55,7 +59,10 @@ export function createDrain(testbed: Testbed) {
         response.on('end', () => finish(response.statusCode!, response.headers['retry-after'] !== undefined))
         response.on('error', () => finish(0, false))
       })
-      const impatience = setTimeout(() => sent.destroy(), timeoutMs)
+      const impatience = setTimeout(() => {
+        isTimeout = true
+        sent.destroy()
+      }, timeoutMs)
       sent.on('error', () => finish(0, false))
       sent.end(body)
     })
@@ -86,6 +93,18 @@ export function openMuteSocket(testbed: Testbed, url: string): Socket {
   socket.on('error', () => {})
   testbed.onEnd(() => socket.destroy())
   return socket
+}
+
+/** To how many of them the service is still sending what they do not read; 0 without /proc. */
+export function countSending(sockets: Socket[]): number {
+  const ports = new Set(sockets.map(({ localPort }) => localPort))
+  // The service's end of a connection: its state, 01 while the service has not closed it, and the bytes not acknowledged.
+  const isSending = (line: string) => {
+    const [, , remote = '', state, queues = ''] = line.trim().split(/\s+/)
+    const port = Number.parseInt(remote.split(':')[1] ?? '', 16)
+    return state === '01' && ports.has(port) && Number.parseInt(queues, 16) > 0
+  }
+  return existsSync(TCP_TABLE) ? readFileSync(TCP_TABLE, 'utf8').split('\n').filter(isSending).length : 0
 }
 
 /**

@@ -21,7 +21,7 @@ export const amplifiedReads: Scenario = {
   controls: [
     {
       what: 'a service that renders whatever is asked for',
-      misses: 'ordinary requests took',
+      misses: 'ordinary requests not answered with 2xx',
       run: (testbed, scale) => readAmplified(testbed, controlScale(scale), { isBoundless: true }),
     },
   ],
@@ -52,7 +52,8 @@ async function readAmplified(testbed: Testbed, scale: Scale, options: TargetOpti
     const following = followFromStart(deadline, target, drain)
     await Promise.all([...clients, following])
   })
-  const odd = answers.filter((answer) => !isDocumented(answer))
+  // That large reads take long is no fault.
+  const odd = answers.filter((answer) => !isDocumented(answer) && !answer.isTimeout)
   const slow = (await redis.client.call('SLOWLOG', 'GET', '10')) as [number, number, number, string[]][]
   return withChecks(
     finding,

@@ -1,6 +1,7 @@
 /** X5: records of webhook subscriptions that this service would not write, beside healthy ones. */
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
 import { attackBeside, openTarget, type Target, type TargetOptions, withChecks } from '../attacks.ts'
+import { SUBSCRIPTION_FIELD } from '../careless-webhooks.ts'
 import type { HttpClient } from '../clients.ts'
 import { PREFIX } from '../drain.ts'
 import { startFastEndpoint, subscribe } from '../endpoints.ts'
@@ -77,7 +78,7 @@ async function poison(testbed: Testbed, scale: Scale, options: TargetOptions): P
   const finding = await attackBeside(testbed, scale, target, async (seconds) => {
     const load = openLoop(testbed, RATE_PER_S, () => send(HEALTHY))
     await poisonRecords(target, kinds.slice(0, -2))
-    if (!options.isBoundless) await startReplica('records that are JSON')
+    if (!scale.isQuick) await startReplica('records that are JSON')
     await poisonRecords(target, kinds)
     if (!options.isBoundless) await startReplica('all records')
     await sleep((seconds * 1_000) / 2)
