@@ -43,7 +43,7 @@ t.test('by default every feature is enabled', async (t) => {
   const documented = await documentedPaths()
   for (const path of Object.values(paths).flat()) t.ok(documented.includes(path), path)
   t.same(Object.keys(await get('/stats')).sort(), [
-    ...['batching', 'cache', 'commandsSent', 'events', 'knownQueues', 'openQueues', 'pool', 'requestsByKey'],
+    ...['batching', 'cache', 'commandsSent', 'events', 'knownQueues', 'openQueues', 'pool', 'reads', 'requestsByKey'],
     'semaphore',
     ...['waiting', 'waitingWorkers', 'webhooks'],
   ])

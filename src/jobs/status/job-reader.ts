@@ -78,6 +78,15 @@ const BYTES_PLAIN = 1_024
 
 const READ: RedisOperation = { label: 'jobView', priority: 'read', isWrite: false, commands: 1 }
 
+const shared = {
+  batchMax: BATCH_MAX,
+  batchSoon: BATCH_MAX,
+  batchBytes: REPLY_BYTES,
+  delayMs: 0,
+  waitingMax: WAITING_MAX,
+  waitingFor: 'reads wait for Redis',
+}
+
 interface Item extends JobRequest {
   ref: JobRef
   isSmall: boolean
@@ -87,14 +96,6 @@ type Outcome = Reading | undefined
 
 export function createJobReader({ registry, gateway, byteBudget, maxBytes }: JobReaderDeps): JobReader {
   const counts: JobReaderStats = { large: 0, omitted: 0 }
-  const shared = {
-    batchMax: BATCH_MAX,
-    batchSoon: BATCH_MAX,
-    batchBytes: REPLY_BYTES,
-    delayMs: 0,
-    waitingMax: WAITING_MAX,
-    waitingFor: 'reads wait for Redis',
-  }
   const smallReads = createCoalescer<Item, Outcome>({
     ...shared,
     inFlightMax: IN_FLIGHT_MAX,

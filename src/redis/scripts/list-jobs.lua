@@ -24,11 +24,8 @@ local FAR = 25000
 
 local base, limit, neighbours = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local left, fieldCount = tonumber(ARGV[4]), tonumber(ARGV[5])
-local fields = {unpack(ARGV, 6, 5 + fieldCount)}
-local limits = {}
-for i = 1, fieldCount do
-  limits[i] = tonumber(ARGV[5 + fieldCount + i])
-end
+local FIELDS = 6
+local LIMITS = FIELDS + fieldCount
 local bookmark = {unpack(ARGV, 6 + 2 * fieldCount)}
 
 -- Compares bytes, as Redis does to order members; Lua's own comparison depends on the server's locale.
@@ -123,7 +120,7 @@ end
 -- `nil` if the job does not fit. The first job of a page is read in any case.
 local function valuesOf(id, isList, isFirst)
   if isList and id:sub(1, 2) == '0:' then return false end
-  local values, bytes = readFields(base .. id, fields, limits, left - #id, isFirst)
+  local values, bytes = readFields(base .. id, FIELDS, fieldCount, LIMITS, left - #id, isFirst)
   if values then left = left - #id - bytes end
   return values
 end

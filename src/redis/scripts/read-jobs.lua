@@ -23,19 +23,10 @@ local SLICE_FIRST, SLICE_MAX = 4, 256
 
 local base, left, fieldCount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 
-local function argumentsFrom(first, count)
-  local list = {}
-  for i = 1, count do
-    list[i] = tonumber(ARGV[first + i - 1]) or ARGV[first + i - 1]
-  end
-  return list
-end
-
-local withData = argumentsFrom(5, fieldCount)
-local plain = argumentsFrom(5, fieldCount - 1)
-local limits = argumentsFrom(5 + fieldCount, fieldCount)
-local briefLimits = argumentsFrom(5 + 2 * fieldCount, fieldCount)
-local firstJob = 5 + 3 * fieldCount
+local FIELDS = 5
+local LIMITS = FIELDS + fieldCount
+local BRIEF_LIMITS = LIMITS + fieldCount
+local FIRST_JOB = BRIEF_LIMITS + fieldCount
 
 -- Returns the newest lines that fit, their bytes, and 1 if older ones of the newest thousand do not.
 local function readLogs(key, room)
@@ -59,8 +50,9 @@ local function readLogs(key, room)
 end
 
 local function readJob(flag, id, mustRead)
-  local names = flag % 2 == 1 and withData or plain
-  local values, bytes = readFields(base .. id, names, flag >= 4 and briefLimits or limits, left, mustRead)
+  local count = flag % 2 == 1 and fieldCount or fieldCount - 1
+  local limits = flag >= 4 and BRIEF_LIMITS or LIMITS
+  local values, bytes = readFields(base .. id, FIELDS, count, limits, left, mustRead)
   if values == nil then return UNREAD end
   if not values then return false end
   local logs, logBytes, isCut
@@ -77,9 +69,9 @@ end
 
 local jobs = {}
 local isFull = false
-for i = firstJob, #ARGV do
+for i = FIRST_JOB, #ARGV do
   local flag, id = tonumber(string.sub(ARGV[i], 1, 1)), string.sub(ARGV[i], 2)
-  local job = isFull and UNREAD or readJob(flag, id, i == firstJob and ARGV[3] == '1')
+  local job = isFull and UNREAD or readJob(flag, id, i == FIRST_JOB and ARGV[3] == '1')
   isFull = job == UNREAD
   jobs[#jobs + 1] = job
 end

@@ -71,6 +71,11 @@ export async function journey(t: Test, app: TestApp, { admin, connection }: Serv
   // Reading
   await admin.rpush('bull:q:plain:logs', 'a line')
   await get('/jobs/q:plain?include=data,logs')
+  // The fields of a large job are measured one by one.
+  const large = { queue: 'large', name: 'n', data: 'x'.repeat(10_000), opts: { jobId: 'k' } }
+  await post(app, '/jobs', large)
+  await get('/jobs/large:k?include=data')
+  await get('/jobs?queue=large')
   await get('/jobs?ids=q:plain,q:later,q:first,busy:running,other:x')
   for (const state of ['waiting', 'delayed', 'prioritized', 'active', 'failed', 'completed']) {
     await get(`/jobs?queue=q&state=${state}`)

@@ -117,7 +117,7 @@ export async function startWatching(t: Test, admin: Redis): Promise<() => Promis
       return
     }
     const [command = '', subcommand = ''] = args.map((arg) => arg.toLowerCase())
-    seen.commands.add(['client', 'xinfo'].includes(command) ? `${command}|${subcommand}` : command)
+    seen.commands.add(['client', 'memory', 'xinfo'].includes(command) ? `${command}|${subcommand}` : command)
     if (source === 'lua') script.add(command)
     else if (command === 'evalsha' || command === 'eval') {
       const sha = command === 'evalsha' ? args[1]! : shaOf(args[1]!)

@@ -3,7 +3,7 @@
  * the id since the read began. After one, a new read begins beside the old, so several reads of one id may be under way;
  * each keeps track of the events that *overtake* it, so that its result is never taken for newer than it is.
  */
-import { isAfter, STREAM_START } from '../../redis/streams/stream-position.ts'
+import { isAfter, STREAM_START } from '../../../redis/streams/stream-position.ts'
 
 export interface Flight<Value> {
   promise: Promise<Value>
