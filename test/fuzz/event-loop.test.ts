@@ -89,7 +89,8 @@ const post = (path: string, body: string) => {
     `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`,
   )
 }
-const get = (path: string, headers = '') => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`)
+const get = (path: string, headers = '') =>
+  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`)
 
 /** As count pieces as fit between `before` and `after` in `limit` bytes. */
 function filled(

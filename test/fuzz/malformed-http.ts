@@ -6,7 +6,8 @@ const JOB = '{"queue":"raw","name":"n"}'
 
 export const post = (headers: string, body: string) =>
   `POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n${headers}\r\n${body}`
-const get = (headers: string, path = '/health/live') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`
+const get = (headers: string, path = '/health/live') =>
+  `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`
 const LENGTH = `Content-Length: ${JOB.length}\r\n`
 const chunked = (body: string, line = 'Transfer-Encoding: chunked\r\n') => post(line, body)
 const CHUNKS = `${JOB.length.toString(16)}\r\n${JOB}\r\n0\r\n\r\n`

@@ -39,7 +39,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
   const { defaultQueue, statusCache, waiters, getMany, jobLister } = deps
 
   app.get('/jobs/:id', {
-    config: { scope: 'read' },
+    config: { scope: 'read', countsBytes: true },
     schema: {
       operationId: 'getJob',
       summary: 'Get a job, or wait for it',
@@ -145,7 +145,7 @@ function sendJob(request: FastifyRequest, reply: FastifyReply, found: Found): vo
   if (!job) throw new SluiceError('JOB_NOT_FOUND')
   setCacheStatus(reply, source, ttlMs, degraded)
   if (!job.finished) reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, Date.now()))
-  send(request, reply, job)
+  if (isUnsent(request, reply, job)) reply.sendCounted(job.body)
 }
 
 function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyJobs): void {
@@ -158,24 +158,20 @@ function sendMany(request: FastifyRequest, reply: FastifyReply, many: ManyJobs):
   const ttlMs = many.found.length === 0 ? 0 : Math.min(...many.found.map((one) => one.ttlMs))
   const isDegraded = many.found.some(({ degraded }) => degraded)
   setCacheStatus(reply, source, ttlMs, isDegraded)
-  send(request, reply, many)
+  if (isUnsent(request, reply, many)) reply.send(many.body)
 }
 
-/** Sends the body, or 304 if the client has it already. */
-function send(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  { body, etag }: { body: string; etag: string },
-): void {
+/** Sets the headers of the body. False, and 304 is sent: the client has it already. */
+function isUnsent(request: FastifyRequest, reply: FastifyReply, { etag }: { etag: string }): boolean {
   reply.header('etag', etag)
   // Caches may store it, but must revalidate it before use.
   reply.header('cache-control', 'no-cache')
   if (isNotModified(request.headers['if-none-match'], etag)) {
     reply.code(304).send()
-    return
+    return false
   }
   reply.header('content-type', 'application/json; charset=utf-8')
-  reply.send(body)
+  return true
 }
 
 function setCacheStatus(
