@@ -79,7 +79,7 @@ t.test('the responses of a route name every code, grouped by status', async (t) 
     number,
     { description: string; content: Record<string, unknown> }
   >
-  t.same(Object.keys(responses), ['400', '401', '404', '408', '413', '415', '500', '503'])
+  t.same(Object.keys(responses), ['400', '401', '404', '408', '413', '415', '421', '500', '503'])
   const expected: ErrorCode[] = [
     ...BODY_PROBLEMS,
     ...REDIS_PROBLEMS,
@@ -108,5 +108,5 @@ t.test('a code that is listed twice is named once', async (t) => {
 })
 
 t.test('the responses of a route always include those of every route', async (t) => {
-  t.same(Object.keys(problemResponses([])), ['400', '401', '500'])
+  t.same(Object.keys(problemResponses([])), ['400', '401', '421', '500'])
 })

@@ -43,9 +43,8 @@ t.test('by default every feature is enabled', async (t) => {
   const documented = await documentedPaths()
   for (const path of Object.values(paths).flat()) t.ok(documented.includes(path), path)
   t.same(Object.keys(await get('/stats')).sort(), [
-    ...['batching', 'cache', 'commandsSent', 'events', 'knownQueues', 'openQueues', 'pool', 'reads', 'requestsByKey'],
-    'semaphore',
-    ...['waiting', 'waitingWorkers', 'webhooks'],
+    ...['batching', 'cache', 'commandsSent', 'connections', 'events', 'knownQueues', 'openQueues', 'pool'],
+    ...['reads', 'refused', 'requestsByKey', 'semaphore', 'waiting', 'waitingWorkers', 'waits', 'webhooks'],
   ])
   t.same(Object.keys(await get('/health')).sort(), [
     ...[

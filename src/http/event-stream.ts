@@ -86,6 +86,7 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, options) => 
       // nginx buffers proxied responses unless this header disables it.
       'x-accel-buffering': 'no',
       'x-request-id': this.request.id,
+      'x-content-type-options': 'nosniff',
     })
     response.on('error', () => response.destroy())
     open.add(response)

@@ -6,10 +6,10 @@ import type { KeyRing } from '../auth/key-ring.ts'
 import type { Config } from '../config/schema.ts'
 import { authenticationPlugin, isInForce } from './authentication.ts'
 import { type ClientSockets, createClientSockets } from './clients/client-sockets.ts'
+import { gracefulClosePlugin } from './clients/graceful-close.ts'
 import { createSendBudget, type SendBudget, sendBudgetPlugin } from './clients/send-budget.ts'
 import { createWaits, type Waits, waitsPlugin } from './clients/waits.ts'
 import { eventStreamPlugin } from './event-stream.ts'
-import { gracefulClosePlugin } from './graceful-close.ts'
 import { hostCheckPlugin } from './host-check.ts'
 import { jsonBodyPlugin } from './json-body.ts'
 import { openapiPlugin } from './openapi.ts'
@@ -51,7 +51,7 @@ export function createHttpServer(config: Config, log: Logger): HttpServer {
     frameworkErrors: createFrameworkErrorHandler(refusals),
     // During shutdown the listener accepts no more connections, but a request that has arrived is still served.
     return503OnClosing: false,
-    // http/graceful-close.ts closes connections, without cutting off responses that are still being written.
+    // http/clients/graceful-close.ts closes connections, without cutting off responses that are still being written.
     forceCloseConnections: false,
   })
   http.addHook('onClose', async () => {

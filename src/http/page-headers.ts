@@ -1,7 +1,8 @@
 /**
- * Headers that keep browsers from misusing an answer: no guessing of content types, and for pages a content security
- * policy and no frames, so that no other site can show a page of this service and catch the clicks on it.
+ * Gives every HTML page a content security policy and forbids frames, so that no other site can show a page of this
+ * service and catch the clicks on it. request-logging.ts sends X-Content-Type-Options with every answer.
  */
+import type { onSendHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 
 /** Of a page that declares none. */
@@ -21,13 +22,17 @@ export const DOCS_POLICY = [
 ].join('; ')
 
 export const pageHeadersPlugin = fp(async (app) => {
-  app.addHook('onSend', (_request, reply, _payload, done) => {
-    reply.header('x-content-type-options', 'nosniff')
-    const type = reply.getHeader('content-type')
-    if (typeof type === 'string' && type.startsWith('text/html')) {
-      reply.header('x-frame-options', 'DENY')
-      if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', PAGE_POLICY)
+  app.addHook('onRoute', (route) => {
+    // It sends JSON only.
+    if (route.config?.countsBytes) return
+    const onSend: onSendHookHandler = (_request, reply, _payload, done) => {
+      const type = reply.getHeader('content-type')
+      if (typeof type === 'string' && type.startsWith('text/html')) {
+        reply.header('x-frame-options', 'DENY')
+        if (!reply.hasHeader('content-security-policy')) reply.header('content-security-policy', PAGE_POLICY)
+      }
+      done()
     }
-    done()
+    route.onSend = [route.onSend ?? [], onSend].flat()
   })
 })

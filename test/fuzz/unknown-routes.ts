@@ -21,6 +21,7 @@ export const unknownRoute: Operation = {
     405: rejected('METHOD_NOT_ALLOWED'),
     413: rejected('PAYLOAD_TOO_LARGE'),
     415: rejected('UNSUPPORTED_MEDIA_TYPE'),
+    421: rejected('MISDIRECTED_REQUEST'),
     422: rejected('INVALID_NAME'),
   },
   matches: () => true,

@@ -2,7 +2,7 @@
 import { connect, type Socket } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { gracefulClosePlugin } from '../../src/http/graceful-close.ts'
+import { gracefulClosePlugin } from '../../src/http/clients/graceful-close.ts'
 
 const LARGE_BYTES = 24 * 1_048_576
 

@@ -159,9 +159,15 @@ function settleUntil<T>(
     }
     if (signal.aborted) return giveUp()
     signal.addEventListener('abort', giveUp, { once: true })
-    result.then((value) => {
-      if (canDeliver()) resolve(value)
-    }, reject)
+    const settle = (act: () => void) => {
+      signal.removeEventListener('abort', giveUp)
+      act()
+    }
+    result.then(
+      // Otherwise the signal is aborted now, which calls `giveUp`.
+      (value) => canDeliver() && settle(() => resolve(value)),
+      (error) => settle(() => reject(error)),
+    )
   })
 }
 

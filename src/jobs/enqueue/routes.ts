@@ -64,7 +64,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
   const { config, enqueuer, addAndWait, addBatch, toNewJob, batchValidator } = deps
 
   app.post('/jobs', {
-    config: { scope: 'enqueue' },
+    config: { scope: 'enqueue', countsBytes: true },
     bodyLimit: config.BODY_LIMIT,
     schema: {
       operationId: 'addJob',
@@ -154,7 +154,7 @@ function sendAfterWait(reply: FastifyReply, { enqueued, job }: AddAndWaitResult,
     return
   }
   reply.header('etag', job.etag).header('content-type', 'application/json; charset=utf-8')
-  reply.send(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
+  reply.sendCounted(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
 }
 
 /** Sets status and headers, and returns the body. */

@@ -41,7 +41,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
   const { defaultQueue, statusCache, waiters, getMany, jobLister, clock } = deps
 
   app.get('/jobs/:id', {
-    config: { scope: 'read' },
+    config: { scope: 'read', countsBytes: true },
     schema: {
       operationId: 'getJob',
       summary: 'Get a job, or wait for it',
@@ -159,7 +159,7 @@ function sendJob(
   setCacheStatus(reply, source, ttlMs, degraded)
   if (!job.finished)
     reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, clock.nowMs()))
-  send(request, reply, job)
+  if (isUnsent(request, reply, job)) reply.sendCounted(job.body)
 }
 
 function sendMany(
@@ -177,7 +177,7 @@ function sendMany(
   const ttlMs = many.found.length === 0 ? 0 : Math.min(...many.found.map((one) => one.ttlMs))
   const isDegraded = many.found.some(({ degraded }) => degraded)
   setCacheStatus(reply, source, ttlMs, isDegraded)
-  send(request, reply, many)
+  if (isUnsent(request, reply, many)) reply.send(many.body)
 }
 
 function sendPage(reply: FastifyReply, body: string): void {
@@ -185,21 +185,17 @@ function sendPage(reply: FastifyReply, body: string): void {
   reply.send(body)
 }
 
-/** Sends the body, or 304 if the client has it already. */
-function send(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  { body, etag }: { body: string; etag: string },
-): void {
+/** Sets the headers of the body. False, and 304 is sent: the client has it already. */
+function isUnsent(request: FastifyRequest, reply: FastifyReply, { etag }: { etag: string }): boolean {
   reply.header('etag', etag)
   // Caches may store it, but must revalidate it before use.
   reply.header('cache-control', 'no-cache')
   if (isNotModified(request.headers['if-none-match'], etag)) {
     reply.code(304).send()
-    return
+    return false
   }
   reply.header('content-type', 'application/json; charset=utf-8')
-  reply.send(body)
+  return true
 }
 
 function setCacheStatus(
