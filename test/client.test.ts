@@ -42,7 +42,7 @@ t.test('a generated client enqueues a job and reads it back, with types', async 
   })
   t.equal(read.response.status, 200)
   const job = read.data!
-  const attempts: number = job.attempts
+  const attempts: number | null = job.attempts
   const state:
     | 'waiting'
     | 'delayed'

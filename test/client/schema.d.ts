@@ -515,7 +515,7 @@ export interface components {
             parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
-            /** @description Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
+            /** @description Fields that are left out, or null (`name`, `attempts`), because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
             omitted?: ("name" | "progress" | "attempts" | "result" | "error" | "stacktrace" | "parent" | "deduplicationId" | "data" | "logs")[];
             /** @description Fields whose stored value is not what BullMQ writes. They are null; `data`, `result` and `progress` are the stored text, and `stacktrace` is empty. */
             malformed?: ("progress" | "priority" | "attemptsMade" | "attempts" | "createdAt" | "delayedUntil" | "startedAt" | "finishedAt" | "result" | "stacktrace" | "parent" | "data" | "logs")[];
@@ -527,7 +527,7 @@ export interface components {
             /** @description Queue of the job. */
             queue: string;
             /** @description Name of the job, which tells workers what kind it is. */
-            name?: string;
+            name: string | null;
             /**
              * @description State of the job, as in BullMQ.
              * @enum {unknown}
@@ -540,7 +540,7 @@ export interface components {
             /** @description Number of attempts that have ended. */
             attemptsMade: number | null;
             /** @description Maximum number of attempts. */
-            attempts?: number | null;
+            attempts: number | null;
             /**
              * Format: date-time
              * @description When the job was stored.
@@ -572,7 +572,7 @@ export interface components {
             parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
-            /** @description Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
+            /** @description Fields that are left out, or null (`name`, `attempts`), because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. In a response with several jobs, get the job alone to see them. */
             omitted?: ("name" | "progress" | "attempts" | "result" | "error" | "stacktrace" | "parent" | "deduplicationId" | "data" | "logs")[];
             /** @description Fields whose stored value is not what BullMQ writes. They are null; `data`, `result` and `progress` are the stored text, and `stacktrace` is empty. */
             malformed?: ("progress" | "priority" | "attemptsMade" | "attempts" | "createdAt" | "delayedUntil" | "startedAt" | "finishedAt" | "result" | "stacktrace" | "parent" | "data" | "logs")[];

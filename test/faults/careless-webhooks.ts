@@ -25,7 +25,7 @@ export function startCarelessWebhooks(client: Redis, connection: ConnectionOptio
   async function refresh(): Promise<void> {
     const queues = await client.smembers(keyspace.subscriptions)
     const texts = await Promise.all(
-      queues.map((queue) => client.hget(keyspace.subscription(queue), 'subscription')),
+      queues.map((queue) => client.hget(keyspace.subscription(queue), SUBSCRIPTION_FIELD)),
     )
     const subscriptions = texts.map((text) => JSON.parse(text ?? '{') as Subscription)
     queues.forEach((queue, index) => {
@@ -36,7 +36,7 @@ export function startCarelessWebhooks(client: Redis, connection: ConnectionOptio
   setInterval(() => void refresh().catch(() => {}), REFRESH_MS)
   return {
     async put(queue, record) {
-      await client.hset(keyspace.subscription(queue), 'subscription', record)
+      await client.hset(keyspace.subscription(queue), SUBSCRIPTION_FIELD, record)
       await client.sadd(keyspace.subscriptions, queue)
     },
   }

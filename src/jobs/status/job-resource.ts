@@ -92,11 +92,9 @@ export function represent(resource: JobResource): Representation {
 }
 
 export function bodyOf(r: JobResource): string {
-  const name = r.name === undefined ? '' : `,"name":${JSON.stringify(r.name)}`
-  const attempts = r.attempts === undefined ? '' : `,"attempts":${r.attempts}`
   return (
-    `{"id":${JSON.stringify(r.id)},"queue":${JSON.stringify(r.queue)}${name},"state":"${r.state}"` +
-    `${member('progress', r.progress)},"priority":${r.priority},"attemptsMade":${r.attemptsMade}${attempts}` +
+    `{"id":${JSON.stringify(r.id)},"queue":${JSON.stringify(r.queue)},"name":${JSON.stringify(r.name ?? null)},"state":"${r.state}"` +
+    `${member('progress', r.progress)},"priority":${r.priority},"attemptsMade":${r.attemptsMade},"attempts":${r.attempts ?? null}` +
     `,"createdAt":${quoted(r.createdAt)},"delayedUntil":${quoted(r.delayedUntil)}` +
     `,"startedAt":${quoted(r.startedAt)},"finishedAt":${quoted(r.finishedAt)}` +
     `${member('result', r.result)}${r.error === undefined ? '' : `,"error":${errorText(r.error)}`}` +

@@ -30,14 +30,14 @@ export const Job = Type.Object(
   {
     id: Type.String({ description: 'Job id: `queue:key`.' }),
     queue: Type.String({ description: 'Queue of the job.' }),
-    name: optional(Type.String({ description: 'Name of the job, which tells workers what kind it is.' })),
+    name: nullable(Type.String(), 'Name of the job, which tells workers what kind it is.'),
     state: State,
     progress: optional(
       Type.Unknown({ description: 'Progress as last reported by the worker; 0 before the first report.' }),
     ),
     priority: nullable(Type.Integer(), 'Priority, 1 is the highest; 0 means none.'),
     attemptsMade: nullable(Type.Integer(), 'Number of attempts that have ended.'),
-    attempts: optional(nullable(Type.Integer(), 'Maximum number of attempts.')),
+    attempts: nullable(Type.Integer(), 'Maximum number of attempts.'),
     createdAt: nullable(Time(''), 'When the job was stored.'),
     delayedUntil: nullable(Time(''), 'When a delayed job is due; null unless delayed.'),
     startedAt: nullable(Time(''), 'When the last attempt began; null before the first.'),
@@ -54,7 +54,8 @@ export const Job = Type.Object(
     omitted: optional(
       Type.Array(Type.Enum([...omittedFields]), {
         description:
-          'Fields that are left out because the response would exceed MAX_ANSWER_BYTES; of `logs`, only the oldest lines are. ' +
+          'Fields that are left out, or null (`name`, `attempts`), because the response would exceed MAX_ANSWER_BYTES; of `logs`, only ' +
+          'the oldest lines are. ' +
           'In a response with several jobs, get the job alone to see them.',
       }),
     ),

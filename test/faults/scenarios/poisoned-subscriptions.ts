@@ -146,7 +146,7 @@ async function servesHealthy(
 async function poisonRecords({ redis: { client } }: Target, kinds: Kind[]): Promise<void> {
   const keyspace = createKeyspace(PREFIX)
   for (const kind of kinds) {
-    await client.hset(keyspace.subscription(kind), 'subscription', records[kind])
+    await client.hset(keyspace.subscription(kind), SUBSCRIPTION_FIELD, records[kind])
   }
   await client.sadd(keyspace.subscriptions, ...kinds)
   // Replicas read the records when the version changes.
