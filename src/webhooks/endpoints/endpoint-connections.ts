@@ -6,6 +6,7 @@
 import type { LookupFunction, Socket } from 'node:net'
 import { buildConnector, Client } from 'undici'
 import type { AddressGuard } from './address-guard.ts'
+import { readInSmallPieces } from './small-reads.ts'
 
 export interface EndpointConnection {
   origin: string
@@ -58,6 +59,7 @@ export function createEndpointConnections({ lookup }: Pick<AddressGuard, 'lookup
       connect: (options, callback) =>
         connectSocket(options, (...result) => {
           connected = result[1] ?? undefined
+          if (connected) readInSmallPieces(connected)
           callback(...result)
         }),
       maxHeaderSize: MAX_HEADER_BYTES,
