@@ -41,8 +41,9 @@ export function createGetMany(statusCache: StatusCache, byteBudget: ByteBudget):
   const maxBytes = statusCache.maxAnswerBytes
 
   return async function getMany(refs, include, bypass) {
-    const peek = (ref: JobRef) =>
-      bypass ? undefined : statusCache.peek(idOf(ref), include, performance.now())
+    // One time for all jobs, so that those which were read together also expire together.
+    const nowMs = performance.now()
+    const peek = (ref: JobRef) => (bypass ? undefined : statusCache.peek(idOf(ref), include, nowMs))
     /** Each job once, in the order of the ids. */
     const jobs = new Map<string, WantedJob>()
     for (const ref of refs) {
