@@ -45,9 +45,9 @@ export async function createApp(config: Config, address: RedisAddress, log: Logg
   http.addHook('onClose', () => lifecycle.close())
   try {
     const parts = await createSharedParts(config, address, log, lifecycle)
-    const { keyRing, version } = parts
+    const { keyRing, turns, version } = parts
     const usesEventStreams = definitions.some((definition) => definition.usesEventStreams)
-    const options = { ...guards, config, log, keyRing, version, usesEventStreams }
+    const options = { ...guards, config, log, keyRing, turns, version, usesEventStreams }
     const waits = await registerHttpPlugins(http, options)
     const features = createFeatures(definitions, parts, lifecycle, { stats: createHttpStats(guards, waits) })
     for (const feature of features) await feature.routes?.(http)

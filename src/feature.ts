@@ -17,6 +17,7 @@ import type { JobReader } from './jobs/status/job-reader.ts'
 import type { StatusCache } from './jobs/status/status-cache.ts'
 import type { Waiters } from './jobs/status/waiting/waiters.ts'
 import type { Lifecycle } from './lifecycle.ts'
+import type { PacedTurns } from './paced-turns.ts'
 import type { QueueRegistry } from './queues/queue-registry.ts'
 import type { ConnectionBudget } from './redis/connection/connection-budget.ts'
 import type { RedisConnections } from './redis/connection/connections.ts'
@@ -43,6 +44,8 @@ export interface SharedParts {
   redisClock: RedisClock
   /** Bounds the bytes of large reads, of all features together. */
   byteBudget: ByteBudget
+  /** Paces the work on large values, of all features together. */
+  turns: PacedTurns
   keyspace: Keyspace
   registry: QueueRegistry
   queueEvents: QueueEvents

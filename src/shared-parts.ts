@@ -19,6 +19,7 @@ import { createJobReader } from './jobs/status/job-reader.ts'
 import { createStatusCache } from './jobs/status/status-cache.ts'
 import { createWaiters } from './jobs/status/waiting/waiters.ts'
 import type { Lifecycle } from './lifecycle.ts'
+import { createPacedTurns } from './paced-turns.ts'
 import { createQueueRegistry } from './queues/queue-registry.ts'
 import { createSharedBackends } from './queues/shared-backend.ts'
 import { computeConnectionBudget, maxWaitingOperations } from './redis/connection/connection-budget.ts'
@@ -67,7 +68,15 @@ export async function createSharedParts(
   })
   onClose(queueEvents.close)
   const byteBudget = createByteBudget(config.READ_MAX_BYTES, config.READ_MAX_WAITING)
-  const jobReader = createJobReader({ registry, gateway, byteBudget, maxBytes: config.MAX_ANSWER_BYTES })
+  const turns = createPacedTurns()
+  onStop(turns.close)
+  const jobReader = createJobReader({
+    registry,
+    gateway,
+    byteBudget,
+    turns,
+    maxBytes: config.MAX_ANSWER_BYTES,
+  })
   onClose(jobReader.close)
   const statusCache = createStatusCache(config, jobReader, queueEvents)
   onClose(statusCache.close)
@@ -101,6 +110,7 @@ export async function createSharedParts(
     gateway,
     redisClock,
     byteBudget,
+    turns,
     keyspace,
     registry,
     queueEvents,

@@ -7,6 +7,7 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import type { PacedTurns } from '../paced-turns.ts'
 import type { ClientSockets } from './clients/client-sockets.ts'
 import { LARGE_BYTES, type SendBudget } from './clients/send-budget.ts'
 import type { ClientWatch } from './clients/waits.ts'
@@ -14,7 +15,7 @@ import type { ClientWatch } from './clients/waits.ts'
 export interface EventStream {
   /** Writes a complete frame. Does nothing once the stream is closed. */
   send(frame: string): void
-  /** Resolves when the socket can take more, or has closed. */
+  /** Resolves when the socket can take more, or has closed; after large frames, when it is the turn of the stream. */
   drained(): Promise<void>
   end(): void
   readonly isClosed: boolean
@@ -35,6 +36,7 @@ export interface EventStreamOptions {
   maxBufferedBytes: number
   sockets: Pick<ClientSockets, 'of'>
   budget: Pick<SendBudget, 'hold'>
+  turns: Pick<PacedTurns, 'perBytes'>
 }
 
 /** How long a client may exceed the cap: a burst fills the buffer of a fast client too. Frames are shared, so this is cheap. */
@@ -43,7 +45,7 @@ const GRACE_MS = 1_000
 const RETRY_MS = 2_000
 
 export const eventStreamPlugin = fp<EventStreamOptions>(async (app, options) => {
-  const { heartbeatMs, maxBufferedBytes, sockets, budget } = options
+  const { heartbeatMs, maxBufferedBytes, sockets, budget, turns } = options
   const open = new Set<ServerResponse>()
   /** The timers that disconnect slow clients when the grace period ends. */
   const graceTimers = new Map<ServerResponse, NodeJS.Timeout>()
@@ -93,12 +95,19 @@ export const eventStreamPlugin = fp<EventStreamOptions>(async (app, options) => 
     const closing = createClosing(response, wait.signal)
     closing.onClose(() => forget(response))
     write(response, `retry: ${RETRY_MS}\n\n`)
+    const pace = turns.perBytes()
+    let turn: Promise<void> | undefined
     return {
       send(frame) {
         // Checked for each frame: a key may have been revoked a moment ago.
-        if (wait.canDeliver()) write(response, frame)
+        if (!wait.canDeliver()) return
+        write(response, frame)
+        turn = pace(frame.length) ?? turn
       },
-      drained: () => drained(response, closing),
+      async drained() {
+        await drained(response, closing)
+        await turn
+      },
       end: () => void response.end(),
       get isClosed() {
         return response.writableEnded || closing.hasClosed()

@@ -4,6 +4,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import type { KeyRing } from '../auth/key-ring.ts'
 import type { Config } from '../config/schema.ts'
+import type { PacedTurns } from '../paced-turns.ts'
 import { authenticationPlugin, isInForce } from './authentication.ts'
 import { type ClientSockets, createClientSockets } from './clients/client-sockets.ts'
 import { gracefulClosePlugin } from './clients/graceful-close.ts'
@@ -97,6 +98,8 @@ export interface HttpPluginOptions extends HttpGuards {
   config: Config
   log: Logger
   keyRing: KeyRing
+  /** Paces the answers that are large. */
+  turns: PacedTurns
   version: string
   /** Whether any route responds with an event stream, which needs the heartbeat timer. */
   usesEventStreams: boolean
@@ -104,7 +107,7 @@ export interface HttpPluginOptions extends HttpGuards {
 
 /** Returns the waits, which need the keys. */
 export async function registerHttpPlugins(http: FastifyInstance, options: HttpPluginOptions): Promise<Waits> {
-  const { config, log, keyRing, version, usesEventStreams, sockets, sendBudget, refusals } = options
+  const { config, log, keyRing, turns, version, usesEventStreams, sockets, sendBudget, refusals } = options
   const waits = createWaits({
     sockets,
     isInForce: (access) => isInForce(keyRing, access),
@@ -117,7 +120,7 @@ export async function registerHttpPlugins(http: FastifyInstance, options: HttpPl
   await http.register(routeContractPlugin)
   await http.register(requestLoggingPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
   await http.register(pageHeadersPlugin)
-  await http.register(sendBudgetPlugin, { sockets, budget: sendBudget })
+  await http.register(sendBudgetPlugin, { sockets, budget: sendBudget, turns })
   await http.register(hostCheckPlugin, {
     keyRing,
     allowedHosts: config.ALLOWED_HOSTS,
@@ -136,6 +139,7 @@ export async function registerHttpPlugins(http: FastifyInstance, options: HttpPl
       maxBufferedBytes: config.SSE_MAX_BUFFERED,
       sockets,
       budget: sendBudget,
+      turns,
     })
   }
   await http.register(gracefulClosePlugin)

@@ -8,6 +8,7 @@ import { createClientSockets } from '../../src/http/clients/client-sockets.ts'
 import { createSendBudget } from '../../src/http/clients/send-budget.ts'
 import { createWaits, waitsPlugin } from '../../src/http/clients/waits.ts'
 import { type EventStream, eventStreamPlugin } from '../../src/http/event-stream.ts'
+import { createPacedTurns } from '../../src/paced-turns.ts'
 import { eventually } from '../helpers/app.ts'
 
 /** Longer than any test here takes. */
@@ -43,8 +44,10 @@ async function prepare(
     waits.close()
   })
   await app.register(waitsPlugin, { waits })
+  const turns = createPacedTurns()
+  t.teardown(turns.close)
   const budget = createSendBudget(sockets, 4 * FLOOD_BYTES)
-  await app.register(eventStreamPlugin, { ...options, sockets, budget })
+  await app.register(eventStreamPlugin, { ...options, sockets, budget, turns })
 }
 
 async function setUp(t: Test, { heartbeatMs = HOUR_MS, maxBufferedBytes = 65_536 } = {}) {

@@ -6,14 +6,16 @@
 import type { FastifyReply, onSendHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { REPEAT_LATER, SluiceError } from '../../errors.ts'
+import { PACED_BYTES, type PacedTurns } from '../../paced-turns.ts'
 import type { ClientSocket, ClientSockets } from './client-sockets.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
     /** Whether an answer of this many bytes fits. Disconnects clients that take nothing, if it otherwise would not. */
     canBuffer(bytes: number): boolean
-    /** Sends text, for a route that declares `countsBytes`. Throws OVERLOADED if the answer to a read does not fit. */
-    sendCounted(text: string): FastifyReply
+    /** Sends text, for a route that declares `countsBytes`. Throws OVERLOADED if the answer to a read does not fit.
+     * If the text is sent later, returns the reply, for the handler to return. */
+    sendCounted(text: string): PromiseLike<void> | undefined
   }
   interface FastifyContextConfig {
     /**
@@ -125,13 +127,19 @@ export function chooseVictims(
 export interface SendBudgetOptions {
   sockets: ClientSockets
   budget: SendBudget
+  turns: Pick<PacedTurns, 'take'>
 }
 
-export const sendBudgetPlugin = fp<SendBudgetOptions>(async (app, { sockets, budget }) => {
+export const sendBudgetPlugin = fp<SendBudgetOptions>(async (app, { sockets, budget, turns }) => {
   app.decorateReply('canBuffer', budget.canBuffer)
   app.decorateReply('sendCounted', function (this: FastifyReply, text: string) {
     if (text.length >= LARGE_BYTES || this.raw.socket === null) count(this, text.length)
-    return this.send(text)
+    if (text.length < PACED_BYTES) {
+      this.send(text)
+      return undefined
+    }
+    void turns.take().then(() => this.send(text))
+    return this as unknown as PromiseLike<void>
   })
 
   app.addHook('onRoute', (route) => {
@@ -141,7 +149,8 @@ export const sendBudgetPlugin = fp<SendBudgetOptions>(async (app, { sockets, bud
       if (bytes < LARGE_BYTES && reply.raw.socket !== null) return done()
       try {
         count(reply, bytes)
-        done()
+        if (bytes < PACED_BYTES) done()
+        else void turns.take().then(() => done())
       } catch (error) {
         done(error as Error)
       }

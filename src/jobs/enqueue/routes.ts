@@ -146,15 +146,19 @@ function idempotencyOf({ headers, access }: FastifyRequest): NewJob['idempotency
   return key === undefined ? undefined : { owner: access.keyId, key }
 }
 
-/** The body of `GET /jobs/{id}` after the wait, plus `deduplicated`. */
-function sendAfterWait(reply: FastifyReply, { enqueued, job }: AddAndWaitResult, newJob: NewJob): void {
+/** The body of `GET /jobs/{id}` after the wait, plus `deduplicated`. Returns the reply if it is sent later. */
+function sendAfterWait(
+  reply: FastifyReply,
+  { enqueued, job }: AddAndWaitResult,
+  newJob: NewJob,
+): PromiseLike<void> | undefined {
   const described = describeEnqueued(reply, enqueued, newJob)
   if (!job) {
     reply.send(described)
-    return
+    return undefined
   }
   reply.header('etag', job.etag).header('content-type', 'application/json; charset=utf-8')
-  reply.sendCounted(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
+  return reply.sendCounted(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
 }
 
 /** Sets status and headers, and returns the body. */

@@ -10,14 +10,30 @@ import { statusRoutes } from './routes.ts'
 export const statusFeature: FeatureDefinition = {
   name: 'status',
   isOptional: false,
-  create: ({ config, registry, gateway, redisClock, byteBudget, jobReader, statusCache, waiters }) => ({
+  create: ({
+    config,
+    registry,
+    gateway,
+    redisClock,
+    byteBudget,
+    turns,
+    jobReader,
+    statusCache,
+    waiters,
+  }) => ({
     async routes(http) {
       await http.register(statusRoutes, {
         defaultQueue: config.DEFAULT_QUEUE,
         statusCache,
         waiters,
-        getMany: createGetMany(statusCache, byteBudget),
-        jobLister: createJobLister({ registry, gateway, byteBudget, maxBytes: config.MAX_ANSWER_BYTES }),
+        getMany: createGetMany(statusCache, byteBudget, turns),
+        jobLister: createJobLister({
+          registry,
+          gateway,
+          byteBudget,
+          turns,
+          maxBytes: config.MAX_ANSWER_BYTES,
+        }),
         clock: redisClock,
       })
     },

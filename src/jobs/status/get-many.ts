@@ -7,6 +7,7 @@
  *                                   └ otherwise: hold MAX_ANSWER_BYTES, read the others → response
  */
 import { hash } from 'node:crypto'
+import { PACED_BYTES, type PacedTurns } from '../../paced-turns.ts'
 import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
 import type { JobRef } from '../job-id.ts'
 import { briefJob, type CachedJob, type Found } from './cache-entry.ts'
@@ -37,7 +38,11 @@ interface WantedJob {
   found: Found | undefined
 }
 
-export function createGetMany(statusCache: StatusCache, byteBudget: ByteBudget): GetMany {
+export function createGetMany(
+  statusCache: StatusCache,
+  byteBudget: ByteBudget,
+  turns: Pick<PacedTurns, 'take'>,
+): GetMany {
   const maxBytes = statusCache.maxAnswerBytes
 
   return async function getMany(refs, include, bypass) {
@@ -49,11 +54,11 @@ export function createGetMany(statusCache: StatusCache, byteBudget: ByteBudget):
     for (const ref of refs) {
       if (ref && !jobs.has(idOf(ref))) jobs.set(idOf(ref), { ref, found: peek(ref) })
     }
-    const join = () =>
-      joinJobs(
-        refs.map((ref) => ref && jobs.get(idOf(ref))!.found!),
-        maxBytes,
-      )
+    const join = async () => {
+      const found = refs.map((ref) => ref && jobs.get(idOf(ref))!.found!)
+      if (bytesOf(jobs) >= PACED_BYTES) await turns.take()
+      return joinJobs(found, maxBytes)
+    }
     if (unreadOf(jobs).length === 0) return join()
     const keptBytes = await readSmall([...jobs.values()], include, bypass)
     if (unreadOf(jobs).length === 0) return join()
@@ -135,6 +140,12 @@ export function joinJobs(all: (Found | undefined)[], maxBytes: number): ManyJobs
     etag: `"${hash('sha1', tags.join(), 'base64url')}"`,
     found: all.filter((one) => one !== undefined),
   }
+}
+
+function bytesOf(jobs: Map<string, WantedJob>): number {
+  let bytes = 0
+  for (const { found } of jobs.values()) bytes += found?.job?.bytes ?? 0
+  return bytes
 }
 
 function unreadOf(jobs: Map<string, WantedJob>): WantedJob[] {

@@ -4,10 +4,11 @@
  * pages shift nothing.
  */
 import type { JobState } from '../../bullmq/job-states.ts'
+import type { PacedTurns } from '../../paced-turns.ts'
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
-import { listJobs } from '../../redis/scripts/list-jobs.ts'
+import { type ListedPage, listJobs } from '../../redis/scripts/list-jobs.ts'
 import { toBrief } from './answer-size.ts'
 import { decodeCursor, encodeCursor } from './job-cursor.ts'
 import { bodyOf, type JobResource } from './job-resource.ts'
@@ -47,6 +48,7 @@ export interface JobListerDeps {
   registry: QueueRegistry
   gateway: RedisGateway
   byteBudget: ByteBudget
+  turns: Pick<PacedTurns, 'perBytes'>
   /** MAX_ANSWER_BYTES. */
   maxBytes: number
 }
@@ -64,39 +66,53 @@ export const LISTED_STATES: readonly JobState[] = [
 
 const LIST: RedisOperation = { label: 'listJobs', priority: 'list', isWrite: false, commands: 1 }
 
-export function createJobLister({ registry, gateway, byteBudget, maxBytes }: JobListerDeps): JobLister {
-  async function page(request: ListRequest): Promise<JobPage> {
+export function createJobLister(deps: JobListerDeps): JobLister {
+  const { registry, gateway, byteBudget, turns, maxBytes } = deps
+
+  async function read(request: ListRequest): Promise<ListedPage> {
     const { queue, state, limit, cursor } = request
     const all = (state === undefined ? LISTED_STATES : [state]).flatMap(collectionsOf)
     const start = cursor === undefined ? undefined : decodeCursor(cursor, request, all)
     const collections = start === undefined ? all : all.slice(all.indexOf(start.collection))
     const base = registry.base(queue)
-    const { jobs, next } = await gateway.onAdmin(LIST, (client) =>
+    const listed = await gateway.onAdmin(LIST, (client) =>
       listJobs(client, { base, collections, limit, maxBytes, bookmark: start?.bookmark }),
     )
-    if (jobs.length > 0) registry.remember(queue)
+    if (listed.jobs.length > 0) registry.remember(queue)
+    return listed
+  }
+
+  async function page(request: ListRequest): Promise<JobPage> {
+    const { queue } = request
+    const { jobs, next } = await read(request)
     return {
       jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes)),
       cursor: next === undefined ? null : encodeCursor(request, next),
     }
   }
 
+  /** A value may be longer in the response than in Redis, where the page was measured; then the last jobs are brief. */
+  async function renderPage(request: ListRequest): Promise<string> {
+    const { jobs, next } = await read(request)
+    const pace = turns.perBytes()
+    const bodies: string[] = []
+    let leftBytes = maxBytes
+    for (const { key, job } of jobs) {
+      const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes)
+      let body = bodyOf(resource)
+      if (bodies.length > 0 && Buffer.byteLength(body) > leftBytes) body = bodyOf(toBrief(resource))
+      bodies.push(body)
+      leftBytes -= Buffer.byteLength(body)
+      await pace(body.length)
+    }
+    const cursor = next === undefined ? null : encodeCursor(request, next)
+    return `{"jobs":[${bodies.join(',')}],"cursor":${JSON.stringify(cursor)}}`
+  }
+
   return {
     page,
-    pageText: (request) => byteBudget.hold(maxBytes, async () => textOfPage(await page(request), maxBytes)),
+    pageText: (request) => byteBudget.hold(maxBytes, () => renderPage(request)),
   }
-}
-
-/** A value may be longer in the response than in Redis, where the page was measured; then the last jobs are brief. */
-function textOfPage({ jobs, cursor }: JobPage, maxBytes: number): string {
-  let leftBytes = maxBytes
-  const bodies = jobs.map((job, index) => {
-    let body = bodyOf(job)
-    if (index > 0 && Buffer.byteLength(body) > leftBytes) body = bodyOf(toBrief(job))
-    leftBytes -= Buffer.byteLength(body)
-    return body
-  })
-  return `{"jobs":[${bodies.join(',')}],"cursor":${JSON.stringify(cursor)}}`
 }
 
 /** BullMQ's collections for a state. Old versions kept the waiting jobs of a paused queue in `paused`. */

@@ -7,6 +7,8 @@
  *
  * So a reply is small (REPLY_BYTES) unless a job is large, and large replies are bounded in number by the byte budget.
  */
+
+import type { PacedTurns } from '../../paced-turns.ts'
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
@@ -62,6 +64,7 @@ export interface JobReaderDeps {
   registry: QueueRegistry
   gateway: RedisGateway
   byteBudget: ByteBudget
+  turns: Pick<PacedTurns, 'perBytes'>
   /** MAX_ANSWER_BYTES. */
   maxBytes: number
 }
@@ -94,7 +97,8 @@ interface Item extends JobRequest {
 
 type Outcome = Reading | undefined
 
-export function createJobReader({ registry, gateway, byteBudget, maxBytes }: JobReaderDeps): JobReader {
+export function createJobReader(deps: JobReaderDeps): JobReader {
+  const { registry, gateway, byteBudget, turns, maxBytes } = deps
   const counts: JobReaderStats = { large: 0, omitted: 0 }
   const smallReads = createCoalescer<Item, Outcome>({
     ...shared,
@@ -115,9 +119,14 @@ export function createJobReader({ registry, gateway, byteBudget, maxBytes }: Job
     const reply = isLarge ? gateway.onAdmin(READ, send) : gateway.onQueue(queue, READ, send)
     const { position, jobs } = await reply
     if (jobs.some((job) => job !== undefined)) registry.remember(queue)
-    return jobs.map((stored, index) =>
-      stored === 'unread' ? stored : { job: toResource(items[index]!.ref, stored), position },
-    )
+    const readings: (Reading | 'unread')[] = []
+    const pace = turns.perBytes()
+    for (const [index, stored] of jobs.entries()) {
+      const job = stored === 'unread' ? undefined : toResource(items[index]!.ref, stored)
+      readings.push(stored === 'unread' ? stored : { job, position })
+      if (isLarge && job) await pace(bytesOfValues(job))
+    }
+    return readings
   }
 
   function toResource(ref: JobRef, stored: JobRecordWithLogs | undefined): JobResource | undefined {

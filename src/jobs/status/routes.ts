@@ -148,18 +148,19 @@ function invalid(name: string, detail: string): SluiceError {
   return new SluiceError('INVALID_REQUEST', { errors: [{ pointer: `?${name}`, detail }] })
 }
 
+/** Returns the reply if it is sent later. */
 function sendJob(
   request: FastifyRequest,
   reply: FastifyReply,
   found: Found,
   clock: StatusRoutes['clock'],
-): void {
+): PromiseLike<void> | undefined {
   const { job, source, ttlMs, degraded } = found
   if (!job) throw new SluiceError('JOB_NOT_FOUND')
   setCacheStatus(reply, source, ttlMs, degraded)
   if (!job.finished)
     reply.header('retry-after', retryAfterS(job.createdAtMs, job.delayedUntilMs, clock.nowMs()))
-  if (isUnsent(request, reply, job)) reply.sendCounted(job.body)
+  return isUnsent(request, reply, job) ? reply.sendCounted(job.body) : undefined
 }
 
 function sendMany(
@@ -167,7 +168,7 @@ function sendMany(
   reply: FastifyReply,
   many: ManyJobs,
   clock: StatusRoutes['clock'],
-): void {
+): FastifyReply {
   const nowMs = clock.nowMs()
   const retriesS = many.found.flatMap(({ job }) =>
     job && !job.finished ? [retryAfterS(job.createdAtMs, job.delayedUntilMs, nowMs)] : [],
@@ -177,12 +178,11 @@ function sendMany(
   const ttlMs = many.found.length === 0 ? 0 : Math.min(...many.found.map((one) => one.ttlMs))
   const isDegraded = many.found.some(({ degraded }) => degraded)
   setCacheStatus(reply, source, ttlMs, isDegraded)
-  if (isUnsent(request, reply, many)) reply.send(many.body)
+  return isUnsent(request, reply, many) ? reply.send(many.body) : reply
 }
 
-function sendPage(reply: FastifyReply, body: string): void {
-  reply.header('content-type', 'application/json; charset=utf-8')
-  reply.send(body)
+function sendPage(reply: FastifyReply, body: string): FastifyReply {
+  return reply.header('content-type', 'application/json; charset=utf-8').send(body)
 }
 
 /** Sets the headers of the body. False, and 304 is sent: the client has it already. */

@@ -6,6 +6,7 @@ import { type JobState, jobStates } from '../../../src/bullmq/job-states.ts'
 import { SluiceError } from '../../../src/errors.ts'
 import { createJobLister, LISTED_STATES, type ListRequest } from '../../../src/jobs/status/job-lister.ts'
 import { bodyOf, type JobResource } from '../../../src/jobs/status/job-resource.ts'
+import { createPacedTurns } from '../../../src/paced-turns.ts'
 import { createQueueRegistry } from '../../../src/queues/queue-registry.ts'
 import { createSharedBackends } from '../../../src/queues/shared-backend.ts'
 import { computeConnectionBudget } from '../../../src/redis/connection/connection-budget.ts'
@@ -48,7 +49,7 @@ async function setUp(t: Test, prefix = uniquePrefix(), maxBytes = 8_388_608) {
     gateway.close()
   })
   const byteBudget = createByteBudget(maxBytes, 100)
-  const lister = createJobLister({ registry, gateway, byteBudget, maxBytes })
+  const lister = createJobLister({ registry, gateway, byteBudget, turns: createPacedTurns(), maxBytes })
   const base = `${prefix}:q:`
   const page = (query: Query) => lister.page({ queue: 'q', ...query })
 
