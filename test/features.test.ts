@@ -43,7 +43,8 @@ t.test('by default every feature is enabled', async (t) => {
   const documented = await documentedPaths()
   for (const path of Object.values(paths).flat()) t.ok(documented.includes(path), path)
   t.same(Object.keys(await get('/stats')).sort(), [
-    ...['batching', 'cache', 'commandsSent', 'connections', 'events', 'knownQueues', 'openQueues', 'pool'],
+    ...['batching', 'cache', 'commandsSent', 'connections', 'events', 'knownQueues'],
+    ...['malformedJobs', 'openQueues', 'pool'],
     ...['reads', 'refused', 'requestsByKey', 'semaphore', 'waiting', 'waitingWorkers', 'waits', 'webhooks'],
   ])
   t.same(Object.keys(await get('/health')).sort(), [

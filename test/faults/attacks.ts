@@ -11,6 +11,8 @@ import { type AttackFigures, type Check, type Finding, round, type Scale, second
 import type { Testbed } from './testbed.ts'
 import { sleep, until } from './timing.ts'
 
+/** The start of the check on the times of the ordinary traffic. */
+export const ORDINARY_TOOK = 'ordinary requests took'
 /** The queue of the ordinary traffic. */
 export const ORDINARY = 'ordinary'
 /** A Node option. */
@@ -107,7 +109,7 @@ export async function attackBeside(
   const unanswered = [...during.statuses, ...after.statuses].filter((status) => status < 200 || status > 299)
   const checks: Check[] = [
     {
-      what: `ordinary requests took, ${isQuick ? 'p90' : 'p99'}, ms`,
+      what: `${ORDINARY_TOOK}, ${isQuick ? 'p90' : 'p99'}, ms`,
       measured: duringMs,
       atMost: round(Math.max(TIMES * quietMs, isQuick ? QUICK_FLOOR_MS : FLOOR_MS)),
     },

@@ -2,7 +2,16 @@
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { holds, missesItsCheck, runScenario, type Scale, type Scenario, sentence } from './scenario.ts'
+import { ORDINARY_TOOK } from './attacks.ts'
+import {
+  type Check,
+  holds,
+  missesItsCheck,
+  runScenario,
+  type Scale,
+  type Scenario,
+  sentence,
+} from './scenario.ts'
 import type { Entry } from './testbed.ts'
 
 const scale: Scale = { entry: newestEntry(), isQuick: true, minutes: 0, progress: () => {} }
@@ -11,7 +20,8 @@ export async function runQuickTests(t: Test, scenarios: Scenario[]): Promise<voi
   for (const scenario of scenarios) {
     await t.test(`${scenario.id}: ${scenario.fault}`, async (t) => {
       const played = await runScenario(scenario, scale)
-      for (const check of played.checks) t.ok(holds(check), sentence(check), { samples: check.samples })
+      for (const check of played.checks.filter(isIndependentOfLoad))
+        t.ok(holds(check), sentence(check), { samples: check.samples })
       t.comment(JSON.stringify(played.counts))
       for (const control of scenario.controls) {
         const controlled = await runScenario(control, scale)
@@ -22,6 +32,11 @@ export async function runQuickTests(t: Test, scenarios: Scenario[]): Promise<voi
       }
     })
   }
+}
+
+/** How long requests take beside an attack is judged by `npm run test:faults`, on a machine without other load. */
+function isIndependentOfLoad({ what }: Check): boolean {
+  return !what.startsWith(ORDINARY_TOOK)
 }
 
 /** The build, which starts twice as fast and is what ships, unless the source has changed since. */

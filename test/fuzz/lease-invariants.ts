@@ -282,7 +282,7 @@ async function progressFaults(
 ): Promise<string[]> {
   const found = await readJob(id, send, 'logs')
   if (!found || !span.isAlone()) return []
-  const isShown = progress === undefined || isDeepStrictEqual(found.progress, asStored(progress) ?? 0)
+  const isShown = progress === undefined || isDeepStrictEqual(found.progress, asStored(progress))
   const isLogged = log === undefined || found.logs?.at(-1) === wellFormed(log)
   return [...(isShown ? [] : ['the progress differs']), ...(isLogged ? [] : ['the log differs'])]
 }

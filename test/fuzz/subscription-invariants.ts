@@ -183,7 +183,7 @@ function refusalFaults(testCase: Case, body: string): string[] {
   const isWrong = pointer === '/url' && mayBeCalled(url) && new URL(url).hostname !== 'localhost'
   return [
     ...hiddenFaults(body),
-    ...(/^\/(url$|secret$|headers\/)/.test(pointer) ? [] : [`the pointer is ${pointer}`]),
+    ...(/^\/(url$|secret$|headers(\/|$))/.test(pointer) ? [] : [`the pointer is ${pointer}`]),
     ...(isWrong ? ['an allowed URL was rejected'] : []),
   ]
 }

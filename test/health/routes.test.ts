@@ -28,9 +28,9 @@ t.test('health reports counts per queue, the pool against its budget, cache and 
   const { app, get, post } = await open(t, { REDIS_POOL_SIZE: '3' })
   await post({ queue: 'emails', name: 'n' })
   await post({ queue: 'emails', name: 'n', opts: { delay: 60_000 } })
-  await get('/jobs/emails:none')
   const queues = new Queue('emails', { connection: redis.client, prefix: app.prefix })
   await eventually(async () => (await redis.client.zcard(`${app.prefix}::sluice:known-queues`)) === 1)
+  await get('/jobs/emails:none')
   const { status, body } = await get('/health')
   t.equal(status, 200)
   t.match(body, {
