@@ -83,6 +83,13 @@ export const httpSettings = {
     1,
     1_000_000,
   ),
+  MAX_REFUSALS_PER_SECOND: integer(
+    'Refused requests (400, 401, 403, 405, 413, 415, 421, 429, unknown paths) per second, of all clients, above which they are ' +
+      'answered up to 5 s later; 0: no limit.',
+    1_000,
+    0,
+    1_000_000,
+  ),
   SSE_HEARTBEAT: integer(
     'Interval of the comments that keep an event stream open, ms.',
     15_000,

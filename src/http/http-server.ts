@@ -8,6 +8,7 @@ import type { PacedTurns } from '../paced-turns.ts'
 import { authenticationPlugin, isInForce } from './authentication.ts'
 import { type ClientSockets, createClientSockets } from './clients/client-sockets.ts'
 import { gracefulClosePlugin } from './clients/graceful-close.ts'
+import { createRefusalPace, type RefusalPace } from './clients/refusal-pace.ts'
 import { createSendBudget, type SendBudget, sendBudgetPlugin } from './clients/send-budget.ts'
 import { createWaits, type Waits, waitsPlugin } from './clients/waits.ts'
 import { eventStreamPlugin } from './event-stream.ts'
@@ -36,11 +37,12 @@ export interface HttpGuards {
   sockets: ClientSockets
   sendBudget: SendBudget
   refusals: Refusals
+  refusalPace: RefusalPace
 }
 
 export function createHttpServer(config: Config, log: Logger): HttpServer {
   const guards = createGuards(config, log)
-  const { sockets, refusals } = guards
+  const { sockets, refusals, refusalPace } = guards
   const http = Fastify({
     // Fastify's own logging would listen to every response. http/problem.ts logs failures.
     logger: false,
@@ -49,12 +51,13 @@ export function createHttpServer(config: Config, log: Logger): HttpServer {
     serverFactory: (handle) => createGuardedServer(config, sockets, handle),
     routerOptions: { maxParamLength: 700 },
     clientErrorHandler: createClientErrorHandler(refusals),
-    frameworkErrors: createFrameworkErrorHandler(refusals),
+    frameworkErrors: createFrameworkErrorHandler(guards),
     // During shutdown the listener accepts no more connections, but a request that has arrived is still served.
     return503OnClosing: false,
     // http/clients/graceful-close.ts closes connections, without cutting off responses that are still being written.
     forceCloseConnections: false,
   })
+  http.addHook('preClose', async () => refusalPace.close())
   http.addHook('onClose', async () => {
     sockets.close()
     refusals.close()
@@ -70,6 +73,7 @@ function createGuards(config: Config, log: Logger): HttpGuards {
   return {
     sockets,
     sendBudget: createSendBudget(sockets, config.MAX_BUFFERED_BYTES),
+    refusalPace: createRefusalPace(config.MAX_REFUSALS_PER_SECOND),
     refusals: createRefusals(config.LOG_REQUESTS === 'none' ? undefined : log),
   }
 }
@@ -107,7 +111,18 @@ export interface HttpPluginOptions extends HttpGuards {
 
 /** Returns the waits, which need the keys. */
 export async function registerHttpPlugins(http: FastifyInstance, options: HttpPluginOptions): Promise<Waits> {
-  const { config, log, keyRing, turns, version, usesEventStreams, sockets, sendBudget, refusals } = options
+  const {
+    config,
+    log,
+    keyRing,
+    turns,
+    version,
+    usesEventStreams,
+    sockets,
+    sendBudget,
+    refusals,
+    refusalPace,
+  } = options
   const waits = createWaits({
     sockets,
     isInForce: (access) => isInForce(keyRing, access),
@@ -116,7 +131,7 @@ export async function registerHttpPlugins(http: FastifyInstance, options: HttpPl
     max: config.MAX_WAITS,
   })
   http.addHook('onClose', async () => waits.close())
-  await http.register(problemPlugin, { refusals })
+  await http.register(problemPlugin, { refusals, refusalPace })
   await http.register(routeContractPlugin)
   await http.register(requestLoggingPlugin, { log: config.LOG_REQUESTS === 'all' ? log : undefined })
   await http.register(pageHeadersPlugin)

@@ -5,11 +5,14 @@ import type { Waits } from './clients/waits.ts'
 import type { HttpGuards } from './http-server.ts'
 
 export function createHttpStats(
-  { sockets, sendBudget, refusals }: HttpGuards,
+  { sockets, sendBudget, refusals, refusalPace }: HttpGuards,
   waits: Waits,
 ): Record<string, FeatureStat> {
   return {
-    connections: { schema: Connections, read: () => ({ ...sockets.stats(), ...sendBudget.stats() }) },
+    connections: {
+      schema: Connections,
+      read: () => ({ ...sockets.stats(), ...sendBudget.stats(), delayedRefusals: refusalPace.delayed() }),
+    },
     waits: { schema: WaitsSchema, read: waits.stats },
     refused: { schema: Refused, read: refusals.counts },
   }
@@ -27,6 +30,9 @@ const Connections = Type.Object(
         pipelined: integer('Clients that pipelined more than MAX_PIPELINED_REQUESTS.'),
       },
       { description: 'Connections that the service has closed since the start.' },
+    ),
+    delayedRefusals: integer(
+      'Refusals that were answered later because of MAX_REFUSALS_PER_SECOND, since the start.',
     ),
     bufferedBytes: integer('Bytes that wait to be sent to clients.'),
     maxBufferedBytes: integer('MAX_BUFFERED_BYTES.'),

@@ -7,6 +7,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import { asSluiceError, type ErrorCode, type Problem, SluiceError, toProblem } from '../errors.ts'
+import type { RefusalPace } from './clients/refusal-pace.ts'
 import type { Refusals } from './refusals.ts'
 import { describeRequest } from './request-logging.ts'
 
@@ -27,11 +28,12 @@ const LINGER_MS = 500
 
 export interface ProblemOptions {
   refusals: Refusals
+  refusalPace: Pick<RefusalPace, 'send'>
 }
 
-export const problemPlugin = fp<ProblemOptions>(async (app, { refusals }) => {
+export const problemPlugin = fp<ProblemOptions>(async (app, { refusals, refusalPace }) => {
   const allowedMethods = collectMethods(app)
-  const sendProblem = createProblemSender(refusals)
+  const sendProblem = createProblemSender(refusals, refusalPace)
   app.setErrorHandler((error, request, reply) => sendProblem(toProblemError(error), request, reply))
 
   app.setNotFoundHandler((request, reply) => {
@@ -45,15 +47,15 @@ export const problemPlugin = fp<ProblemOptions>(async (app, { refusals }) => {
 })
 
 /** For Fastify's `frameworkErrors`, such as a path that cannot be decoded. No route and no hook runs for these. */
-export function createFrameworkErrorHandler(refusals: Refusals) {
-  const sendProblem = createProblemSender(refusals)
+export function createFrameworkErrorHandler({ refusals, refusalPace }: ProblemOptions) {
+  const sendProblem = createProblemSender(refusals, refusalPace)
   return (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.header('x-request-id', request.id)
     void sendProblem(toProblemError(error), request, reply)
   }
 }
 
-function createProblemSender(refusals: Refusals) {
+function createProblemSender(refusals: Refusals, refusalPace: Pick<RefusalPace, 'send'>) {
   return (error: SluiceError, request: FastifyRequest, reply: FastifyReply) => {
     const problem = { ...toProblem(error), instance: `urn:request:${request.id}` }
     const log = refusals.note(error.code)
@@ -61,9 +63,22 @@ function createProblemSender(refusals: Refusals) {
     const { retryAfterS = defaultRetryAfterS(problem) } = error.details
     if (retryAfterS !== undefined) reply.header('retry-after', retryAfterS)
     // Serialized here, not by the route's schema: a route that forgot to declare the problem must still send it.
-    return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
+    const text = JSON.stringify(problem)
+    reply.code(problem.status).type('application/problem+json')
+    if (!isRefusal(problem)) return reply.send(text)
+    const isPaced = refusalPace.send(() => reply.send(text))
+    if (!isPaced) request.raw.socket.destroy()
+    return undefined
   }
 }
+
+/** Whether the request was refused before any work was done for it. A missing job or a conflict is an answer. */
+function isRefusal({ status, code }: Problem): boolean {
+  return REFUSED_STATUSES.has(status) || code === ROUTE_NOT_FOUND
+}
+
+const REFUSED_STATUSES: ReadonlySet<number> = new Set([400, 401, 403, 405, 413, 415, 421, 429])
+const ROUTE_NOT_FOUND: ErrorCode = 'ROUTE_NOT_FOUND'
 
 /**
  * For Fastify's `clientErrorHandler`: Node could not parse a request, or its headers were too large or too slow. The

@@ -1169,6 +1169,8 @@ export interface components {
                 /** @description Clients that pipelined more than MAX_PIPELINED_REQUESTS. */
                 pipelined: number;
             };
+            /** @description Refusals that were answered later because of MAX_REFUSALS_PER_SECOND, since the start. */
+            delayedRefusals: number;
             /** @description Bytes that wait to be sent to clients. */
             bufferedBytes: number;
             /** @description MAX_BUFFERED_BYTES. */

@@ -2,11 +2,12 @@
 import Fastify from 'fastify'
 import t from 'tap'
 import { type ErrorCode, errorTable, SluiceError } from '../../src/errors.ts'
+import { createRefusalPace } from '../../src/http/clients/refusal-pace.ts'
 import { problemPlugin } from '../../src/http/problem.ts'
 import { createRefusals } from '../../src/http/refusals.ts'
 
 const app = Fastify()
-await app.register(problemPlugin, { refusals: createRefusals(undefined) })
+await app.register(problemPlugin, { refusals: createRefusals(undefined), refusalPace: createRefusalPace(0) })
 app.get('/throw/:code', async (request) => {
   throw new SluiceError((request.params as { code: ErrorCode }).code)
 })

@@ -119,14 +119,9 @@ export function createJobReader(deps: JobReaderDeps): JobReader {
     const reply = isLarge ? gateway.onAdmin(READ, send) : gateway.onQueue(queue, READ, send)
     const { position, jobs } = await reply
     if (jobs.some((job) => job !== undefined)) registry.remember(queue)
-    const readings: (Reading | 'unread')[] = []
-    const pace = turns.perBytes()
-    for (const [index, stored] of jobs.entries()) {
-      const job = stored === 'unread' ? undefined : toResource(items[index]!.ref, stored)
-      readings.push(stored === 'unread' ? stored : { job, position })
-      if (isLarge && job) await pace(bytesOfValues(job))
-    }
-    return readings
+    const render = (stored: JobRecordWithLogs | undefined | 'unread', index: number) =>
+      stored === 'unread' ? stored : { job: toResource(items[index]!.ref, stored), position }
+    return isLarge ? renderInTurns(jobs, render, turns) : jobs.map(render)
   }
 
   function toResource(ref: JobRef, stored: JobRecordWithLogs | undefined): JobResource | undefined {
@@ -198,4 +193,20 @@ export function createJobReader(deps: JobReaderDeps): JobReader {
       await largeReads.close()
     },
   }
+}
+
+/** Checking a MiB for JSON takes some ms. */
+async function renderInTurns<Stored>(
+  jobs: Stored[],
+  render: (stored: Stored, index: number) => Reading | 'unread',
+  turns: JobReaderDeps['turns'],
+): Promise<(Reading | 'unread')[]> {
+  const readings: (Reading | 'unread')[] = []
+  const pace = turns.perBytes()
+  for (const [index, stored] of jobs.entries()) {
+    const reading = render(stored, index)
+    readings.push(reading)
+    if (reading !== 'unread' && reading.job) await pace(bytesOfValues(reading.job))
+  }
+  return readings
 }
