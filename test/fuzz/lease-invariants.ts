@@ -236,10 +236,14 @@ function shapeFaults({ status, error, id }: Result): string[] {
   ]
 }
 
+/** Redis' clock, which the service estimates, may differ from that of this machine by part of a slow round trip. */
+const CLOCK_ERROR_MS = 250
+
 /** The lease starts between the request and the response. */
 function expiryFaults(expiresAt: string, leaseMs: number, { atMs }: HttpResponse): string[] {
   const fromMs = Date.parse(expiresAt) - leaseMs
-  return fromMs >= atMs && fromMs <= Date.now() ? [] : ['expiresAt is not leaseMs from now']
+  const isBetween = fromMs >= atMs - CLOCK_ERROR_MS && fromMs <= Date.now() + CLOCK_ERROR_MS
+  return isBetween ? [] : ['expiresAt is not leaseMs from now']
 }
 
 /** Generated keys are never reused by another job. */
