@@ -239,11 +239,14 @@ function shapeFaults({ status, error, id }: Result): string[] {
 /** Redis' clock, which the service estimates, may differ from that of this machine by part of a slow round trip. */
 const CLOCK_ERROR_MS = 250
 
+function isSince(sinceMs: number, ms: number): boolean {
+  return ms >= sinceMs - CLOCK_ERROR_MS && ms <= Date.now() + CLOCK_ERROR_MS
+}
+
 /** The lease starts between the request and the response. */
 function expiryFaults(expiresAt: string, leaseMs: number, { atMs }: HttpResponse): string[] {
   const fromMs = Date.parse(expiresAt) - leaseMs
-  const isBetween = fromMs >= atMs - CLOCK_ERROR_MS && fromMs <= Date.now() + CLOCK_ERROR_MS
-  return isBetween ? [] : ['expiresAt is not leaseMs from now']
+  return isSince(atMs, fromMs) ? [] : ['expiresAt is not leaseMs from now']
 }
 
 /** Generated keys are never reused by another job. */
@@ -272,8 +275,7 @@ async function outcomeFaults(
   // Another job with its deduplication id may change its delay.
   if (outcome !== 'retry' || delay < LONG_MS || deduplicationId !== null) return []
   const fromMs = Date.parse(delayedUntil ?? '') - delay
-  const isKept =
-    state === 'delayed' && fromMs >= atMs && fromMs <= Date.now() && attemptsMade === job.attempt - 1
+  const isKept = state === 'delayed' && isSince(atMs, fromMs) && attemptsMade === job.attempt - 1
   return isKept ? [] : [`a retried job is ${state}, or due at another time, or its attempt was counted`]
 }
 
