@@ -223,11 +223,12 @@ t.test(
   async (t) => {
     const { folder, path } = await keyFile(t, ['a'])
     await chmod(folder, 0o500)
-    t.teardown(() => chmod(folder, 0o700))
     await t.rejects(updateKeyFile(path, remove('a')), {
       name: 'KeyFileError',
       message: /cannot be changed \(EACCES\): check the owner and permissions of its folder/,
     })
+    // Before tap removes the folder, which it does ahead of teardowns.
+    await chmod(folder, 0o700)
   },
 )
 
