@@ -7,6 +7,7 @@
 import { jobStates } from '../bullmq/job-states.ts'
 import { jsonStringBytes, jsonWithin } from '../bullmq/json-syntax.ts'
 import { millisecondsOf } from '../redis/streams/stream-position.ts'
+import { timeWithin } from '../rfc3339.ts'
 import type { FollowGap } from './follow-state.ts'
 import type { QueueEvent } from './queue-events.ts'
 
@@ -60,7 +61,7 @@ function dataOf(event: FollowedEvent, maxBytes: number): string {
   const members: Members = { text: '', omitted: [], leftBytes: maxBytes }
   if (key !== undefined) addText(members, 'id', `${queue}:${key}`)
   add(members, 'queue', JSON.stringify(queue))
-  add(members, 'at', JSON.stringify(timeOf(millisecondsOf(id))))
+  add(members, 'at', JSON.stringify(timeWithin(millisecondsOf(id))))
   const state = stateOf(event)
   if (state !== undefined) addState(members, event, state)
   else if (event.event === 'progress') addJson(members, 'progress', 'data', event)
@@ -78,7 +79,7 @@ function addState(members: Members, event: FollowedEvent, state: string): void {
   if (state === 'failed') addError(members, failedReason, isTooLong(event, 'failedReason'))
   if (state === 'delayed') {
     // A producer may have chosen a time that RFC 3339 cannot express.
-    const delayedUntil = timeOf(Number(delay))
+    const delayedUntil = timeWithin(Number(delay))
     if (delayedUntil !== null) add(members, 'delayedUntil', JSON.stringify(delayedUntil))
   }
 }
@@ -134,12 +135,4 @@ function addNumber(members: Members, name: string, text: string | undefined): vo
 
 function isTooLong({ tooLong }: FollowedEvent, field: string): boolean {
   return tooLong?.includes(field) ?? false
-}
-
-/** The years 0 to 9999, which RFC 3339 can express. */
-const MIN_TIME_MS = -62_167_219_200_000
-const MAX_TIME_MS = 253_402_300_799_999
-
-function timeOf(ms: number): string | null {
-  return ms >= MIN_TIME_MS && ms <= MAX_TIME_MS ? new Date(ms).toISOString() : null
 }

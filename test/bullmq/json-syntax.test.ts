@@ -52,7 +52,7 @@ t.test('random edits of JSON are judged as JSON.parse judges them', async (t) =>
   t.ok(valid > 300, `${valid} of them were valid`)
 })
 
-t.test('an array of strings alone is told from other JSON', async (t) => {
+t.test('an array of strings alone is distinguished from other JSON', async (t) => {
   for (const text of ['[]', '["a"]', ' [ "a" , "b\\n" ] ']) t.equal(jsonShape(text), 'texts', text)
   for (const text of ['[1]', '["a",null]', '["a",["b"]]', '[[]]', '[{}]', '{}', '"a"', 'null', '{"a":"b"}'])
     t.equal(jsonShape(text), 'other', text)

@@ -119,7 +119,7 @@ t.test(
   },
 )
 
-t.test('entries that no producer of BullMQ writes reach their listeners or nobody', async (t) => {
+t.test('entries that no producer of BullMQ writes reach their own listeners, if any', async (t) => {
   const { app, queueOf, take, events } = await open(t)
   const odd = queueOf('odd')
   await odd.waitUntilReady()

@@ -1,5 +1,5 @@
 /**
- * The requests under way of each API key. One timer looks whether the keys are still in force, and ends the requests that
+ * The requests under way of each API key. One timer checks whether the keys are still in force, and ends the requests that
  * a revoked or changed key no longer permits; those that it still permits go on under the changed key.
  */
 import type { FastifyRequest } from 'fastify'

@@ -72,7 +72,7 @@ export function createWaits(options: WaitsOptions): Waits {
     }
     if (client.waits >= maxPerConnection)
       refuse('TOO_MANY_WAITS', `This connection has ${client.waits} requests that wait. Use more of them.`)
-    // Callers without a key cannot be told apart: only the bound on all requests applies.
+    // Callers without a key cannot be distinguished: only the bound on all requests applies.
     if (access !== anonymous && keyWatches.waitsOf(access) >= maxPerKey)
       refuse('TOO_MANY_WAITS', `The API key ${access.keyId} has ${maxPerKey} requests that wait.`)
     if (open >= max) refuse('OVERLOADED', `${max} requests wait (MAX_WAITS).`)

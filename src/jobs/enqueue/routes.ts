@@ -10,7 +10,8 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
-import { etagOfNewJob, timeWithin } from '../status/job-resource.ts'
+import { timeWithin } from '../../rfc3339.ts'
+import { etagOfNewJob } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
 import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
 import type { AddBatch } from './add-batch.ts'

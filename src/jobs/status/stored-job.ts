@@ -7,15 +7,10 @@ import type { JobState } from '../../bullmq/job-states.ts'
 import { isJson, jsonShape, jsonWithin } from '../../bullmq/json-syntax.ts'
 import type { JobHash } from '../../redis/scripts/job-hash.ts'
 import type { JobRecordWithLogs } from '../../redis/scripts/read-jobs.ts'
+import { timeWithin } from '../../rfc3339.ts'
 import type { JobRef } from '../job-id.ts'
 import { fitWithin, leaveOut } from './answer-size.ts'
-import {
-  blankResource,
-  type JobResource,
-  type JsonText,
-  type MalformedField,
-  timeWithin,
-} from './job-resource.ts'
+import { blankResource, type JobResource, type JsonText, type MalformedField } from './job-resource.ts'
 
 /** Fields that would make the body longer than about `maxBytes` are left out. */
 export function resourceFromRecord(ref: JobRef, stored: JobRecordWithLogs, maxBytes: number): JobResource {
