@@ -6,7 +6,7 @@ import { type JobState, jobStates } from '../../../src/bullmq/job-states.ts'
 import { SluiceError } from '../../../src/errors.ts'
 import { createJobLister, LISTED_STATES, type ListRequest } from '../../../src/jobs/status/job-lister.ts'
 import { bodyOf, type JobResource } from '../../../src/jobs/status/job-resource.ts'
-import { createPacedTurns } from '../../../src/paced-turns.ts'
+import { createPacedTurns, type PacedTurns } from '../../../src/paced-turns.ts'
 import { createQueueRegistry } from '../../../src/queues/queue-registry.ts'
 import { createSharedBackends } from '../../../src/queues/shared-backend.ts'
 import { computeConnectionBudget } from '../../../src/redis/connection/connection-budget.ts'
@@ -49,7 +49,9 @@ async function setUp(t: Test, prefix = uniquePrefix(), maxBytes = 8_388_608) {
     gateway.close()
   })
   const byteBudget = createByteBudget(maxBytes, 100)
-  const lister = createJobLister({ registry, gateway, byteBudget, turns: createPacedTurns(), maxBytes })
+  const listerWith = (turns: Pick<PacedTurns, 'perBytes'>) =>
+    createJobLister({ registry, gateway, byteBudget, turns, maxBytes })
+  const lister = listerWith(createPacedTurns())
   const base = `${prefix}:q:`
   const page = (query: Query) => lister.page({ queue: 'q', ...query })
 
@@ -79,7 +81,7 @@ async function setUp(t: Test, prefix = uniquePrefix(), maxBytes = 8_388_608) {
     takers[0] ??= openWorker(t, prefix)
     return (await takers[0].getNextJob('token', { block: false })) as Job
   }
-  return { page, walk, add, hash, take, queue, base, prefix, gateway, client: redis.client }
+  return { listerWith, page, walk, add, hash, take, queue, base, prefix, gateway, client: redis.client }
 }
 
 function openWorker(t: Test, prefix: string): Worker {
@@ -471,4 +473,22 @@ t.test('a forged cursor is refused or harmless', async (t) => {
     const { jobs } = await page({ state: value[2] as JobState, limit: 9, cursor: cursorOf(value) })
     t.ok(jobs.length <= 5, JSON.stringify(value))
   }
+})
+
+t.test('a page is rendered job by job, and waits for a turn after each', async (t) => {
+  const { add, listerWith } = await setUp(t)
+  await add(3, 'a')
+  const granted: (() => void)[] = []
+  let isRendered = false
+  const perBytes = () => () => new Promise<void>((resolve) => granted.push(resolve))
+  const rendered = listerWith({ perBytes }).pageText({ queue: 'q', limit: 10 })
+  void rendered.then(() => {
+    isRendered = true
+  })
+  for (let turn = 0; turn < 3; turn++) {
+    await eventually(() => granted.length === turn + 1)
+    t.notOk(isRendered)
+    granted[turn]!()
+  }
+  t.equal((JSON.parse(await rendered) as { jobs: object[] }).jobs.length, 3)
 })
