@@ -3,7 +3,7 @@
  * at once. Another replica notices a new subscription within a minute, and any other change with its next
  * take, which returns no jobs if its revision differs from the one in Redis.
  */
-import { REPEAT_LATER, SluiceError } from '../../errors.ts'
+import { SluiceError } from '../../errors.ts'
 import type { DeliveryWorkerStats } from '../delivery/delivery-worker.ts'
 import {
   type ActiveSubscriptionsDeps,
@@ -11,6 +11,7 @@ import {
   type SubscriptionTrouble,
   type WebhookTotals,
 } from './active-subscriptions.ts'
+import { changedElsewhere, createChangesInTurn } from './changes-in-turn.ts'
 import {
   hasOldSeals,
   pauseSubscription,
@@ -52,18 +53,26 @@ export interface SubscriptionManagerDeps
   hasOtherReplicas: boolean
 }
 
-/** How often a change is tried while other requests change the same subscription. */
+/** How often a change is tried while other replicas change the same subscription. */
 const MAX_TRIES = 5
 
 export function createSubscriptionManager(deps: SubscriptionManagerDeps): SubscriptionManager {
   const { store, vault, hasOtherReplicas, log, clock } = deps
   const now = () => new Date(clock.nowMs())
+  const inTurn = createChangesInTurn()
   const onChanged = (queue: string) => refresh.reload(queue)
   const active = createActiveSubscriptions({ ...deps, onGone: pauseGone, onChanged, onOldSeals: reseal })
   const refresh = createSubscriptionRefresh(store, active, hasOtherReplicas)
 
-  /** Reads, changes and writes the subscription, and starts over when another write came between. */
-  async function change<T extends { subscription: Subscription }>(
+  /** Reads, changes and writes the subscription, and starts over when another replica has written between. */
+  function change<T extends { subscription: Subscription }>(
+    queue: string,
+    apply: (before: StoredSubscription | undefined) => T,
+  ): Promise<T & { isNew: boolean }> {
+    return inTurn(queue, () => changeNow(queue, apply))
+  }
+
+  async function changeNow<T extends { subscription: Subscription }>(
     queue: string,
     apply: (before: StoredSubscription | undefined) => T,
   ): Promise<T & { isNew: boolean }> {
@@ -74,10 +83,7 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
       active.apply(queue, changed.subscription)
       return { ...changed, isNew: before === undefined }
     }
-    throw new SluiceError('OVERLOADED', {
-      detail: `Other requests change this subscription at the same time. ${REPEAT_LATER}`,
-      outcome: 'not_executed',
-    })
+    throw changedElsewhere()
   }
 
   /** Pauses the subscription unless it has been changed since: the endpoint refused or failed the old one. */
@@ -109,10 +115,12 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
     return existing(await store.find(queue))
   }
 
-  async function remove(queue: string): Promise<void> {
-    if (!(await store.find(queue))) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
-    await store.remove(queue)
-    active.apply(queue, undefined)
+  function remove(queue: string): Promise<void> {
+    return inTurn(queue, async () => {
+      if (!(await store.find(queue))) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
+      await store.remove(queue)
+      active.apply(queue, undefined)
+    })
   }
 
   async function stop(): Promise<void> {
