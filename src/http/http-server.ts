@@ -8,6 +8,7 @@ import type { PacedTurns } from '../paced-turns.ts'
 import { authenticationPlugin, isInForce } from './authentication.ts'
 import { type ClientSockets, createClientSockets } from './clients/client-sockets.ts'
 import { gracefulClosePlugin } from './clients/graceful-close.ts'
+import { paceRequests } from './clients/pipelined-requests.ts'
 import { createRefusalPace, type RefusalPace } from './clients/refusal-pace.ts'
 import { createSendBudget, type SendBudget, sendBudgetPlugin } from './clients/send-budget.ts'
 import { createWaits, type Waits, waitsPlugin } from './clients/waits.ts'
@@ -57,7 +58,10 @@ export function createHttpServer(config: Config, log: Logger): HttpServer {
     // http/clients/graceful-close.ts closes connections, without cutting off responses that are still being written.
     forceCloseConnections: false,
   })
-  http.addHook('preClose', async () => refusalPace.close())
+  http.addHook('preClose', async () => {
+    refusalPace.close()
+    sockets.closeDropped()
+  })
   http.addHook('onClose', async () => {
     sockets.close()
     refusals.close()
@@ -66,10 +70,7 @@ export function createHttpServer(config: Config, log: Logger): HttpServer {
 }
 
 function createGuards(config: Config, log: Logger): HttpGuards {
-  const sockets = createClientSockets({
-    writeTimeoutMs: config.WRITE_TIMEOUT,
-    maxPipelined: config.MAX_PIPELINED_REQUESTS,
-  })
+  const sockets = createClientSockets({ writeTimeoutMs: config.WRITE_TIMEOUT })
   return {
     sockets,
     sendBudget: createSendBudget(sockets, config.MAX_BUFFERED_BYTES),
@@ -89,9 +90,7 @@ function createGuardedServer(config: Config, sockets: ClientSockets, handle: Req
       // As Fastify sets it.
       keepAliveTimeout: 72_000,
     },
-    (request, response) => {
-      if (sockets.admit(request, response)) handle(request, response)
-    },
+    paceRequests(sockets, config.MAX_PIPELINED_REQUESTS, handle),
   )
   server.maxConnections = config.MAX_CONNECTIONS === 0 ? Number.POSITIVE_INFINITY : config.MAX_CONNECTIONS
   sockets.watch(server)

@@ -30,7 +30,7 @@ async function prepare(
   app.addHook('onRequest', async (request) => {
     request.access = anonymous
   })
-  const sockets = createClientSockets({ writeTimeoutMs: HOUR_MS, maxPipelined: 100 })
+  const sockets = createClientSockets({ writeTimeoutMs: HOUR_MS })
   sockets.watch(app.server)
   const waits = createWaits({
     sockets,

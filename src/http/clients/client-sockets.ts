@@ -3,7 +3,7 @@
  * disconnected, and so is one that pipelines too many requests. Node stops reading from neither by itself: it counts
  * bytes that wait for a socket, not requests that wait for an answer. One timer serves all connections.
  */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Progress, stalledMs, startProgress } from './write-progress.ts'
 
@@ -18,7 +18,9 @@ export interface ClientSocket {
   /** Bytes that count towards MAX_BUFFERED_BYTES, as of the last check and the answers since. */
   unsentBytes: number
   progress: Progress
-  /** Called once each, when the connection has closed. */
+  /** As good as closed: no request of it is served, and no answer need be made. */
+  isDropped: boolean
+  /** Called once each, when the connection has closed or was dropped. */
   readonly onClose: Set<() => void>
 }
 
@@ -32,32 +34,42 @@ export interface ClientSocketsStats {
 export interface ClientSockets {
   /** Keeps the connections of the server from now on. */
   watch(server: Server): void
-  /** False: the connection is gone, and the request must not be served. */
-  admit(request: IncomingMessage, response: ServerResponse): boolean
   of(socket: Socket): ClientSocket
   all(): Iterable<ClientSocket>
+  /** A client that pipelines too much is dropped: its connection is closed a few seconds later. */
   disconnect(client: ClientSocket, reason: DisconnectReason): void
   /** Called after each check of all connections. */
   onCheck(listener: () => void): void
   stats(): ClientSocketsStats
+  /** Before the server closes, which waits for every connection. */
+  closeDropped(): void
   close(): void
 }
 
 export interface ClientSocketsOptions {
   writeTimeoutMs: number
-  /** Most requests of one connection whose answer waits for another one. */
-  maxPipelined: number
+  /** How long a dropped connection stays open, more or less. */
+  droppedMs?: number
 }
 
 const CHECK_MS = 250
+/**
+ * Closed at once, most clients would connect again at once, and each connection costs the parsing of what it sends first.
+ */
+const DROPPED_MS = 5_000
 
-export function createClientSockets({ writeTimeoutMs, maxPipelined }: ClientSocketsOptions): ClientSockets {
+export function createClientSockets({
+  writeTimeoutMs,
+  droppedMs = DROPPED_MS,
+}: ClientSocketsOptions): ClientSockets {
   const clients = new Map<Socket, ClientSocket>()
   /** Sockets that no server has announced: those of injected requests. */
   const others = new WeakMap<Socket, ClientSocket>()
   const checkListeners: (() => void)[] = []
   const disconnected: Record<DisconnectReason, number> = { writeTimeout: 0, buffered: 0, pipelined: 0 }
+  const dropped = new Map<ClientSocket, NodeJS.Timeout>()
   const timer = setInterval(check, CHECK_MS)
+  let isClosing = false
 
   function check(): void {
     const nowMs = performance.now()
@@ -68,10 +80,31 @@ export function createClientSockets({ writeTimeoutMs, maxPipelined }: ClientSock
     for (const listener of checkListeners) listener()
   }
 
-  function disconnect({ socket }: ClientSocket, reason: DisconnectReason): void {
+  function disconnect(client: ClientSocket, reason: DisconnectReason): void {
+    const { socket } = client
     if (socket.destroyed) return
-    disconnected[reason]++
-    socket.destroy()
+    if (!client.isDropped) disconnected[reason]++
+    if (reason === 'pipelined' && !isClosing) drop(client)
+    else socket.destroy()
+  }
+
+  function drop(client: ClientSocket): void {
+    if (client.isDropped) return
+    client.isDropped = true
+    leave(client)
+    const { socket } = client
+    socket.pause()
+    // Each request that ends makes Node read on.
+    socket.on('resume', () => socket.pause())
+    // Spread, so that clients that were dropped together do not come back together.
+    const keptMs = droppedMs * (0.5 + Math.random())
+    const end = () => socket.destroy()
+    dropped.set(client, setTimeout(end, keptMs))
+  }
+
+  function leave(client: ClientSocket): void {
+    for (const listener of client.onClose) listener()
+    client.onClose.clear()
   }
 
   function create(socket: Socket): ClientSocket {
@@ -82,12 +115,14 @@ export function createClientSockets({ writeTimeoutMs, maxPipelined }: ClientSock
       answerBytes: 0,
       unsentBytes: 0,
       progress: startProgress(),
+      isDropped: false,
       onClose: new Set(),
     }
     socket.once('close', () => {
       clients.delete(socket)
-      for (const listener of client.onClose) listener()
-      client.onClose.clear()
+      clearTimeout(dropped.get(client))
+      dropped.delete(client)
+      leave(client)
     })
     return client
   }
@@ -102,24 +137,15 @@ export function createClientSockets({ writeTimeoutMs, maxPipelined }: ClientSock
 
   return {
     watch: (server) => server.on('connection', (socket: Socket) => clients.set(socket, create(socket))),
-    admit({ socket }, response) {
-      // The only request of its connection, as of every client that does not pipeline.
-      if (response.socket !== null) return true
-      if (socket.destroyed) return false
-      const client = of(socket)
-      if (client.queued >= maxPipelined) {
-        disconnect(client, 'pipelined')
-        return false
-      }
-      client.queued++
-      response.once('finish', () => client.queued--)
-      return true
-    },
     of,
     all: () => clients.values(),
     disconnect,
     onCheck: (listener) => void checkListeners.push(listener),
     stats: () => ({ open: clients.size, disconnected: { ...disconnected } }),
+    closeDropped() {
+      isClosing = true
+      for (const { socket } of dropped.keys()) socket.destroy()
+    },
     close: () => clearInterval(timer),
   }
 }

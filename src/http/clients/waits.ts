@@ -3,7 +3,6 @@
  * connection, per API key and in all; `reply.beginDelivery()` counts nothing. Both watch the client until its answer is
  * sent: a response that is queued behind another one on its connection emits no 'close', so the connection is watched.
  */
-import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Access, anonymous } from '../../auth/access.ts'
@@ -116,11 +115,11 @@ export function createWaits(options: WaitsOptions): Waits {
     }
     // Before Node's own listener, which may close the connection. Node also emits 'finish' when the last write failed.
     raw.prependOnceListener('finish', () => (socket.destroyed || socket.errored ? leave() : end()))
-    if (!isWritable(socket)) leave()
+    if (!isReachable(client)) leave()
 
     const canDeliver = () => {
       if (controller.signal.aborted || raw.writableEnded) return false
-      if (isWritable(socket)) return keyWatches.isPermitted(watched)
+      if (isReachable(client)) return keyWatches.isPermitted(watched)
       leave()
       return false
     }
@@ -140,8 +139,8 @@ export function createWaits(options: WaitsOptions): Waits {
 }
 
 /** False once either side has ended the connection. The socket of an injected request has none of these properties. */
-function isWritable({ destroyed, errored, writable }: Socket): boolean {
-  return !destroyed && !errored && writable !== false
+function isReachable({ isDropped, socket: { destroyed, errored, writable } }: ClientSocket): boolean {
+  return !isDropped && !destroyed && !errored && writable !== false
 }
 
 function settleUntil<T>(

@@ -1,4 +1,4 @@
-/** Connections of a bare server: clients that read nothing, little or everything, and clients that pipeline. */
+/** Connections of a bare server: clients that read nothing, little or everything. */
 import { createServer, type ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -8,19 +8,15 @@ import { eventually } from '../../helpers/app.ts'
 import { openRawClient } from '../../helpers/raw-client.ts'
 
 const WRITE_TIMEOUT_MS = 1_000
-const MAX_PIPELINED = 20
 /** More than the socket buffers of both ends hold. */
 const LARGE_BYTES = 48 * 1_048_576
 /** What a slow client reads at a time. */
 const STEP_BYTES = 2 * 1_048_576
 
 async function open(t: Test) {
-  const sockets = createClientSockets({ writeTimeoutMs: WRITE_TIMEOUT_MS, maxPipelined: MAX_PIPELINED })
+  const sockets = createClientSockets({ writeTimeoutMs: WRITE_TIMEOUT_MS })
   const waiting: ServerResponse[] = []
-  let served = 0
   const server = createServer((request, response) => {
-    if (!sockets.admit(request, response)) return
-    served++
     if (request.url === '/wait') waiting.push(response)
     else response.end(request.url === '/large' ? 'x'.repeat(LARGE_BYTES) : 'small')
   })
@@ -32,7 +28,7 @@ async function open(t: Test) {
     server.close()
   })
   const { port } = server.address() as { port: number }
-  return { sockets, waiting, served: () => served, client: () => openRawClient(t, port) }
+  return { sockets, waiting, client: () => openRawClient(t, port) }
 }
 
 t.test('a client that reads nothing is disconnected after the write timeout, and counted', async (t) => {
@@ -77,29 +73,6 @@ t.test('idle connections, and those whose answer is still being made, are not to
   t.notOk(idle.isClosed() || unanswered.isClosed())
   waiting[0]!.end()
   await eventually(() => unanswered.responses().length === 2, 30_000)
-})
-
-t.test('a client may pipeline up to the bound, again and again', async (t) => {
-  const { client } = await open(t)
-  const polite = await client()
-  for (let round = 1; round <= 3; round++) {
-    polite.send(...Array.from({ length: MAX_PIPELINED }, () => ({ path: '/small' })))
-    await eventually(() => polite.responses().length === round * MAX_PIPELINED)
-  }
-  t.notOk(polite.isClosed())
-})
-
-t.test('a client that pipelines twice the bound behind a wait is disconnected, others are not', async (t) => {
-  const { sockets, served, client } = await open(t)
-  const other = await client()
-  other.send({ path: '/wait' })
-  const greedy = await client()
-  await eventually(() => served() === 1)
-  greedy.send(...Array.from({ length: 2 * MAX_PIPELINED }, () => ({ path: '/wait' })))
-  await eventually(greedy.isClosed)
-  t.equal(sockets.stats().disconnected.pipelined, 1)
-  t.ok(served() <= 2 + MAX_PIPELINED, `${served()} requests reached a handler`)
-  t.notOk(other.isClosed())
 })
 
 t.test('progress is a byte that the kernel has accepted, not one that Node has buffered', async (t) => {

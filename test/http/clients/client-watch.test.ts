@@ -10,7 +10,7 @@ import { openRawClient } from '../../helpers/raw-client.ts'
 async function open(t: Test) {
   const app = Fastify({ forceCloseConnections: true })
   const key = { isInForce: true, mayContinue: false }
-  const sockets = createClientSockets({ writeTimeoutMs: 60_000, maxPipelined: 100 })
+  const sockets = createClientSockets({ writeTimeoutMs: 60_000 })
   sockets.watch(app.server)
   const waits = createWaits({
     sockets,

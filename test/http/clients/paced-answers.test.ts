@@ -27,7 +27,7 @@ function createManualTurns() {
 
 async function open(t: Test) {
   const manual = createManualTurns()
-  const sockets = createClientSockets({ writeTimeoutMs: 30_000, maxPipelined: 100 })
+  const sockets = createClientSockets({ writeTimeoutMs: 30_000 })
   const app = Fastify()
   t.teardown(async () => {
     sockets.close()
