@@ -58,8 +58,8 @@ export const httpSettings = {
     8_589_934_592,
   ),
   MAX_PIPELINED_REQUESTS: integer(
-    'Most requests that one connection may send before the first of them is answered (HTTP/1.1 pipelining); above it, the ' +
-      'connection is closed.',
+    'Most requests that one connection may send before the first of them is answered (HTTP/1.1 pipelining); above it, ' +
+      'the connection is served no more, and closed some seconds later.',
     100,
     1,
     10_000,
