@@ -43,9 +43,11 @@ const QueueName = Type.String({
   description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
   examples: ['emails'],
 })
+/** Longest token of a lease, in characters. */
+export const LEASE_MAX = 65_536
 const LeaseText = Type.String({
   minLength: 1,
-  maxLength: 65_536,
+  maxLength: LEASE_MAX,
   description: 'The opaque token that came with the job.',
 })
 

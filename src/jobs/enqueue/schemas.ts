@@ -117,7 +117,7 @@ export const JobOptions = Type.Object(
 )
 
 /** Without an example, the documentation page invents a value for every field, and the service refuses them together. */
-const EXAMPLE = { queue: 'emails', name: 'welcome', data: { to: 'ada@example.com' }, opts: { attempts: 3 } }
+const EXAMPLE = { queue: 'emails', name: 'welcome', data: { to: 'ann@example.com' }, opts: { attempts: 3 } }
 
 export const NewJobBody = Type.Object(
   {
