@@ -1,12 +1,13 @@
 /**
  * A private redis-server for a test or benchmark: on a unix socket, without persistence, removed when it is
- * stopped.
+ * stopped or when this process ends in any way.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { startEmbeddedRedis } from '../src/redis/embedded/embedded-redis.ts'
+import { guardProcess } from './process-guard.ts'
 
 export interface PrivateRedis {
   socket: string
@@ -26,6 +27,7 @@ export async function startRedis(args: string[] = []): Promise<PrivateRedis> {
     args,
     log: () => {},
   })
+  const guard = guardProcess(server.pid, dataDir)
   const client = new Redis({ path: server.socket, maxRetriesPerRequest: 1 })
   client.on('error', () => {})
   return {
@@ -34,6 +36,7 @@ export async function startRedis(args: string[] = []): Promise<PrivateRedis> {
     async stop() {
       client.disconnect()
       await server.close()
+      await guard.release()
       await rm(dataDir, { recursive: true, force: true })
     },
   }

@@ -30,8 +30,16 @@ const full: Effort = {
 }
 const quick: Effort = { rounds: 1, seconds: 1, isQuick: true }
 
+endWithNpm()
 if (args.report) await report()
 else await measureAll(args.quick ? quick : full)
+
+/** npm forwards signals, but cannot when it is killed. Redis and the targets end with this process. */
+function endWithNpm(): void {
+  if (process.env['npm_lifecycle_event'] !== 'load') return
+  const npm = process.ppid
+  setInterval(() => process.ppid === npm || process.exit(1), 500).unref()
+}
 
 async function measureAll(effort: Effort): Promise<void> {
   if (effort.isQuick)

@@ -17,6 +17,8 @@ const SLOW = [
   'test/examples.test.ts',
   'test/faults/',
   'test/fuzz/',
+  'test/health/flood.test.ts',
+  'test/helpers/',
   'test/http/',
   'test/jobs/enqueue/conformance.test.ts',
   'test/jobs/enqueue/idempotency.test.ts',

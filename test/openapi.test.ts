@@ -4,6 +4,9 @@ import t from 'tap'
 import { openapiDocument, openapiText } from '../openapi/generate.ts'
 import { envExample } from '../scripts/env-example.ts'
 import { ConfigSchema } from '../src/config/schema.ts'
+import { BatchBody, NewJobBody } from '../src/jobs/enqueue/schemas.ts'
+import { ExtendBody, SettleBody, TakeBody } from '../src/leases/schemas.ts'
+import { createValidator } from '../src/validation.ts'
 
 interface Operation {
   operationId?: string
@@ -66,6 +69,14 @@ t.test('every operation documents its errors as application/problem+json', async
 t.test('every $ref of the document resolves', async (t) => {
   for (const [, name] of JSON.stringify(document).matchAll(/"#\/components\/schemas\/([^"]+)"/g))
     t.ok(document.components.schemas[name!], name!)
+})
+
+t.test('bodies have an example that is valid, which the documentation page sends', async (t) => {
+  for (const schema of [NewJobBody, BatchBody, TakeBody, SettleBody, ExtendBody]) {
+    const { title, examples = [] } = schema as { title?: string; examples?: unknown[] }
+    t.ok(examples.length > 0, title!)
+    for (const example of examples) t.equal(createValidator(schema)(example), undefined, title!)
+  }
 })
 
 t.test('.env.example is what `npm run env:example` generates', async (t) => {

@@ -21,8 +21,9 @@ export interface Dispatcher {
   take(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
   /**
    * Settles jobs of one queue and takes `next` in the same command, unless takes are pending or `next` is of another queue.
-   * With `wait`, a take that was not in the command or found nothing continues as `take` does; without, it ends. The
-   * concurrency limit of `next` applies to the settled jobs as well. Rejects with a SluiceError if the command failed.
+   * With `wait`, a take that was not in the command, found nothing or may have more continues as `take` does; without, it
+   * ends. The concurrency limit of `next` applies to the settled jobs as well. Rejects with a SluiceError if the command
+   * failed.
    */
   settleAndTake(
     queue: string,
@@ -112,7 +113,7 @@ export function createDispatcher(
     if (taken && isEmpty(taken)) known?.noteEmptyTake({ taken, version })
     if (!next) return { refused, taken: Promise.resolve(EMPTY_TAKE) }
     if (!wait) return { refused, taken: Promise.resolve(taken ?? EMPTY_TAKE) }
-    if (taken) return { refused, taken: Promise.resolve(conclude(next, taken, wait)) }
+    if (taken && !taken.mayHaveMore) return { refused, taken: Promise.resolve(conclude(next, taken, wait)) }
     return { refused, taken: take(next, wait.waitMs, wait.signal).catch(() => EMPTY_TAKE) }
   }
 

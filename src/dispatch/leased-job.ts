@@ -23,6 +23,8 @@ export interface TakeRequest {
   worker: string | undefined
   /** Limit for a worker that runs in many processes; `undefined`: no limit. */
   concurrencyLimit?: ConcurrencyLimit | undefined
+  /** Why the worker could not settle a job. Such a job fails with this reason instead of being given to the worker. */
+  whyUnsettleable?: ((job: JobLease) => string | undefined) | undefined
   /** Replaces `max` at the moment of the take; `undefined`: `max` holds. */
   capacity?: TakeCapacity | undefined
 }

@@ -11,6 +11,8 @@ export interface MalformedJobs {
 /** Most lines in a window. The next line says how many jobs had none. */
 const LINES_MAX = 20
 const WINDOW_MS = 60_000
+/** Most characters of a job's id in a line. Producers in other languages may store ids of any length. */
+const KEY_MAX = 200
 
 export function createMalformedJobs(log: Pick<Logger, 'warn'>, now = () => performance.now()): MalformedJobs {
   let count = 0
@@ -29,7 +31,7 @@ export function createMalformedJobs(log: Pick<Logger, 'warn'>, now = () => perfo
     }
     lines++
     log.warn(
-      { queue, job: key, reason, ...(unlogged > 0 ? { unlogged } : {}) },
+      { queue, job: key.slice(0, KEY_MAX), reason, ...(unlogged > 0 ? { unlogged } : {}) },
       'A malformed job cannot be worked',
     )
     unlogged = 0

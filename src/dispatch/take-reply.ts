@@ -75,8 +75,24 @@ function addRun(parsed: TakeReply, queue: string, token: string, { reply, isBoun
   if (schedulerId !== undefined) parsed.scheduled.push({ schedulerId, fields, lease: job })
   if (malformed !== undefined) parsed.malformed.push({ key: job.key, reason: malformed })
   const message = malformed ?? deferredFailure
-  if (message === undefined) return
-  parsed.rejected.push({ lease: job, outcome: { outcome: 'fail', error: { message }, unrecoverable: true } })
+  if (message !== undefined) parsed.rejected.push(failureOf(job, message))
+}
+
+/** Rejects the jobs that the worker could not settle. */
+export function rejectUnsettleable(
+  reply: TakeReply,
+  whyUnsettleable: (job: JobLease) => string | undefined,
+): void {
+  for (const job of reply.jobs) {
+    const reason = whyUnsettleable(job)
+    if (reason === undefined || reply.rejected.some(({ lease }) => lease === job)) continue
+    reply.malformed.push({ key: job.key, reason })
+    reply.rejected.push(failureOf(job, reason))
+  }
+}
+
+function failureOf(lease: JobLease, message: string): TakeReply['rejected'][number] {
+  return { lease, outcome: { outcome: 'fail', error: { message }, unrecoverable: true } }
 }
 
 function toLeasedJob(queue: string, key: string, token: string, taken: TakenJob): LeasedJob {

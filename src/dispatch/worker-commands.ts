@@ -21,7 +21,13 @@ import { type ConcurrencyCheck, runBullmqCommands } from '../redis/scripts/run-b
 import type { ConcurrencyLimit, TakeRequest, TakeResult } from './leased-job.ts'
 import { createMalformedJobs } from './malformed-jobs.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
-import { extendErrorOf, parseTakeReply, settleErrorOf, type TakeReply } from './take-reply.ts'
+import {
+  extendErrorOf,
+  parseTakeReply,
+  rejectUnsettleable,
+  settleErrorOf,
+  type TakeReply,
+} from './take-reply.ts'
 
 export interface Settlement {
   lease: JobLease
@@ -117,10 +123,11 @@ export function createWorkerCommands({
 
   /** Creates the next jobs of schedulers, and settles the jobs that must not be worked: the others stay in the reply. */
   async function selectWorkable(
-    { queue, concurrencyLimit }: Pick<TakeRequest, 'queue' | 'concurrencyLimit'>,
+    { queue, concurrencyLimit, whyUnsettleable }: TakeRequest,
     reply: TakeReply,
   ): Promise<void> {
     const { scheduled, rejected, malformed } = reply
+    if (whyUnsettleable) rejectUnsettleable(reply, whyUnsettleable)
     malformedJobs.note(queue, malformed)
     for (const { schedulerId, fields, lease } of scheduled) {
       if (await scheduleNext(queue, schedulerId, fields, lease.key)) continue

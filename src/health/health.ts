@@ -1,9 +1,10 @@
 /**
- * Produces the health reports: a summary that is cheap to read (cached for HEALTH_TTL, or until Redis connects or
- * disconnects) and its details. Features add their stats and their advice.
+ * Produces the health reports: a summary and the readiness, which need no key and so are cached (until Redis connects or
+ * disconnects at the latest), and the details. Features add their stats and their advice.
  */
 import type { Access } from '../auth/access.ts'
 import type { Advice, Feature, SharedParts } from '../feature.ts'
+import type { RedisGateway } from '../redis/gateway/redis-gateway.ts'
 import { collectStats, healthStats, readStats, statsFor } from './feature-stats.ts'
 import type {
   FeatureStats,
@@ -16,14 +17,14 @@ import type {
 } from './health-responses.ts'
 import { type MeasuredQueues, type Measurement, measure, millisecondsSince, ping } from './measurement.ts'
 import { recommend, statusOf } from './recommendations.ts'
+import { createResultCache } from './result-cache.ts'
 import { createScriptProbe, type ScriptProbe } from './script-probe.ts'
-import { createSummaryCache } from './summary-cache.ts'
 import { adviceFor, eventsFor, ownOf, poolFor, queuesFor, summaryFor, textFor } from './visibility.ts'
 
 export interface Health {
   /** For every caller, reduced to what it may see. `ttlMs`: how old a cached summary may be. */
   summary(ttlMs: number, access: Access): Promise<HealthSummary>
-  /** For operators; always measured. */
+  /** For operators; always measured, for all requests at the same time together. */
   redis(access: Access): Promise<RedisHealth>
   /** Whether to send requests here; `reason` when not. */
   ready(): Promise<{ ready: boolean; reason: string | null }>
@@ -47,8 +48,22 @@ export type HealthParts = Pick<
   | 'workerCommands'
 >
 
+/** How long a readiness is served from memory, ms. A Redis that stops is noticed by then, or once a PING has timed out. */
+export const READY_TTL_MS = 250
+
 /** Most queues without events that are named one by one. */
 const MAX_NAMED_QUEUES = 20
+
+interface JudgedMeasurement {
+  status: HealthStatus
+  advice: Advice[]
+  measurement: Measurement
+}
+
+interface Readiness {
+  status: 'pass' | 'fail'
+  reason: string | null
+}
 
 /** A summary before it is reduced to what a caller may see. */
 interface CachedSummary {
@@ -60,18 +75,20 @@ interface CachedSummary {
 }
 
 export function createHealth(parts: HealthParts, features: readonly Feature[], now = Date.now): Health {
-  const startedAtMs = now()
+  const { connections, gateway, lifecycle } = parts
+  const startedAtMs = performance.now()
   const stats = collectStats(features)
   const statsInHealth = healthStats(stats)
-  const summaries = createSummaryCache(summarize, now)
-  // A summary that says "pass" must not outlive the connection that it was measured on.
-  parts.connections.onChange(summaries.clear)
-  const scriptProbe = createScriptProbe(parts.gateway, parts.connections)
+  const scriptProbe = createScriptProbe(gateway, connections)
+  const measurements = createResultCache(() => measureAndJudge(parts, features, scriptProbe))
+  const summaries = createResultCache(summarize)
+  const readiness = createResultCache(() => probeReadiness(gateway, scriptProbe))
+  // A result that says "pass" must not outlive the connection that it was measured on.
+  for (const { clear } of [measurements, summaries, readiness]) connections.onChange(clear)
 
   async function summarize(): Promise<CachedSummary> {
     const measuredAt = performance.now()
-    const measurement = await measure(parts, scriptProbe)
-    const { status, advice } = judge(parts, features, measurement)
+    const { status, advice, measurement } = (await measurements.read(0)).result
     const { server, roundTripMs, error = null } = measurement
     const summary: MeasuredSummary = {
       status,
@@ -79,7 +96,7 @@ export function createHealth(parts: HealthParts, features: readonly Feature[], n
       checkedAt: new Date(now()).toISOString(),
       cached: false,
       responseTimeMs: millisecondsSince(measuredAt),
-      uptimeS: Math.round((now() - startedAtMs) / 1000),
+      uptimeS: Math.round((performance.now() - startedAtMs) / 1000),
       redis: { reachable: server !== undefined, roundTripMs, error },
       pool: poolStats(parts),
     }
@@ -89,7 +106,7 @@ export function createHealth(parts: HealthParts, features: readonly Feature[], n
   return {
     async summary(ttlMs, access) {
       const askedAt = performance.now()
-      const { summary: cached, isCached } = await summaries.read(ttlMs)
+      const { result: cached, isCached } = await summaries.read(ttlMs)
       const { summary, featureStats, advice, measuredQueues } = cached
       return {
         ...summaryFor(access, summary),
@@ -99,10 +116,32 @@ export function createHealth(parts: HealthParts, features: readonly Feature[], n
         ...statsFor(access, statsInHealth, featureStats),
       }
     },
-    redis: (access) => describeRedis(parts, features, scriptProbe, access),
-    ready: () => checkReadiness(parts, scriptProbe),
+    async redis(access) {
+      const askedAt = performance.now()
+      const { result } = await measurements.read(0)
+      return describeRedis(parts, result, access, askedAt)
+    },
+    async ready() {
+      if (lifecycle.isDraining()) return { ready: false, reason: 'The service is shutting down.' }
+      // Without the events connection every request is still served, from statuses that are at most a second old.
+      const unusable = connections.all.find(
+        ({ role, ready, suspect }) => role !== 'events' && (!ready || suspect),
+      )
+      if (unusable) return { ready: false, reason: `The Redis connection ${unusable.name} is not usable.` }
+      const { status, reason } = (await readiness.read(READY_TTL_MS)).result
+      return { ready: status === 'pass', reason }
+    },
     stats: (access) => ({ ...processStats(parts, access), ...statsFor(access, stats, readStats(stats)) }),
   }
+}
+
+async function measureAndJudge(
+  parts: HealthParts,
+  features: readonly Feature[],
+  scriptProbe: ScriptProbe,
+): Promise<JudgedMeasurement> {
+  const measurement = await measure(parts, scriptProbe)
+  return { ...judge(parts, features, measurement), measurement }
 }
 
 function judge(parts: HealthParts, features: readonly Feature[], measurement: Measurement) {
@@ -126,15 +165,12 @@ function judge(parts: HealthParts, features: readonly Feature[], measurement: Me
   return { status: statusOf(advice), advice }
 }
 
-async function describeRedis(
+function describeRedis(
   parts: HealthParts,
-  features: readonly Feature[],
-  scriptProbe: ScriptProbe,
+  { status, advice, measurement }: JudgedMeasurement,
   access: Access,
-): Promise<RedisHealth> {
-  const askedAt = performance.now()
-  const measurement = await measure(parts, scriptProbe)
-  const { status, advice } = judge(parts, features, measurement)
+  askedAt: number,
+): RedisHealth {
   const { config, budget, connections, semaphore, gateway, queueEvents } = parts
   const breaker = gateway.breakerStats()
   return {
@@ -156,19 +192,14 @@ async function describeRedis(
   }
 }
 
-async function checkReadiness({ lifecycle, connections, gateway }: HealthParts, scriptProbe: ScriptProbe) {
-  if (lifecycle.isDraining()) return { ready: false, reason: 'The service is shutting down.' }
-  // Without the events connection every request is still served, from statuses that are at most a second old.
-  const unusable = connections.all.find(
-    ({ role, ready, suspect }) => role !== 'events' && (!ready || suspect),
-  )
-  if (unusable) return { ready: false, reason: `The Redis connection ${unusable.name} is not usable.` }
+/** Never rejects. */
+async function probeReadiness(gateway: RedisGateway, scriptProbe: ScriptProbe): Promise<Readiness> {
   try {
     await ping(gateway)
     const reason = (await scriptProbe.problem()) ?? null
-    return { ready: reason === null, reason }
+    return { status: reason === null ? 'pass' : 'fail', reason }
   } catch (error) {
-    return { ready: false, reason: (error as Error).message }
+    return { status: 'fail', reason: (error as Error).message }
   }
 }
 

@@ -3,7 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { GUARD_PROBLEMS, problemResponses } from '../errors.ts'
 import { healthStats, type NamedStats, schemasOf } from './feature-stats.ts'
-import type { Health } from './health.ts'
+import { type Health, READY_TTL_MS } from './health.ts'
 import { createStatsSchema, createSummarySchema, Live, Ready, RedisHealthSchema } from './schemas.ts'
 
 export interface HealthRoutes {
@@ -13,6 +13,9 @@ export interface HealthRoutes {
   /** How old a cached summary may be, ms. */
   summaryTtlMs: number
 }
+
+/** A caller without `manage` need not have a key, so it gets a summary of this age also with HEALTH_TTL=0, ms. */
+const UNPRIVILEGED_TTL_MS = 1_000
 
 export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
@@ -27,8 +30,8 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
       operationId: 'getHealth',
       summary: 'Health summary',
       description:
-        'Cached for HEALTH_TTL (twice that for an API key without the scope `manage`), or until a Redis connection opens or ' +
-        'closes. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.',
+        'Cached for HEALTH_TTL (for callers without the scope `manage` twice that, and at least a second), or until a Redis ' +
+        'connection opens or closes. Requests at the same time share one measurement. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.',
       tags,
       response: {
         200: { ...HealthSummary, description: 'Jobs are accepted; see `recommendations`.' },
@@ -37,7 +40,7 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
       },
     },
     handler: async ({ access }, reply) => {
-      const ttlMs = access.hasScope('manage') ? summaryTtlMs : 2 * summaryTtlMs
+      const ttlMs = access.hasScope('manage') ? summaryTtlMs : Math.max(2 * summaryTtlMs, UNPRIVILEGED_TTL_MS)
       const summary = await health.summary(ttlMs, access)
       return reply.code(summary.status === 'fail' ? 503 : 200).send(summary)
     },
@@ -59,6 +62,9 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     schema: {
       operationId: 'getReadiness',
       summary: 'Readiness for requests',
+      description:
+        `Sends Redis one PING for all requests at the same time, and serves the result for ${READY_TTL_MS} ms. A closed ` +
+        'connection is reported at once; a Redis that stops responding, once a PING has timed out (REDIS_ADMIN_TIMEOUT).',
       tags,
       response: {
         200: { ...Ready, description: 'Ready: Redis answers.' },
@@ -79,6 +85,7 @@ export async function healthRoutes(instance: FastifyInstance, deps: HealthRoutes
     schema: {
       operationId: 'getRedisHealth',
       summary: 'Redis connections, budget, server and advice',
+      description: 'Always measured; requests at the same time share one measurement.',
       tags,
       response: {
         200: { ...RedisHealthSchema, description: 'Jobs are accepted; see `recommendations`.' },

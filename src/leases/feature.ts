@@ -1,5 +1,6 @@
 /** The feature `leases`: HTTP workers take, settle and extend jobs. Optional. */
 import type { FeatureDefinition } from '../feature.ts'
+import { createLeaseLimit } from './lease-limit.ts'
 import { createLeaseRenderer } from './lease-response.ts'
 import { createLeaseSettler } from './lease-settler.ts'
 import { createLeaseSealer } from './lease-token.ts'
@@ -8,7 +9,7 @@ import { leaseRoutes } from './routes.ts'
 export const leaseFeature: FeatureDefinition = {
   name: 'leases',
   isOptional: true,
-  create({ secrets, redisClock, dispatcher, workerCommands, stalledRecovery, statusCache }) {
+  create({ config, secrets, redisClock, dispatcher, workerCommands, stalledRecovery, statusCache }) {
     const sealer = createLeaseSealer(secrets)
     return {
       async routes(http) {
@@ -21,6 +22,7 @@ export const leaseFeature: FeatureDefinition = {
             onWrite: statusCache.forget,
           }),
           clock: redisClock,
+          whyUnsettleable: createLeaseLimit(sealer, config.BODY_LIMIT),
           renderLease: createLeaseRenderer(sealer, stalledRecovery.noteLeased),
         })
       },

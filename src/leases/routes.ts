@@ -15,6 +15,7 @@ import {
   toProblem,
 } from '../errors.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
+import type { WhyUnsettleable } from './lease-limit.ts'
 import type { RenderLease } from './lease-response.ts'
 import type { ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
@@ -34,13 +35,14 @@ export interface LeaseRoutesDeps {
   settler: LeaseSettler
   renderLease: RenderLease
   clock: Pick<RedisClock, 'nowMs'>
+  whyUnsettleable: WhyUnsettleable
 }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
 
 export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDeps): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { dispatcher, settler, clock } = deps
+  const { dispatcher, settler, clock, whyUnsettleable } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
@@ -64,7 +66,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       assertQueueAccess(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
       const watch = wait === 0 ? reply.beginDelivery({ queue }) : reply.beginWait({ queue })
-      const { jobs } = await dispatcher.take({ queue, max, leaseMs, worker }, wait * 1_000, watch.signal)
+      const taking = { queue, max, leaseMs, worker, whyUnsettleable }
+      const { jobs } = await dispatcher.take(taking, wait * 1_000, watch.signal)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
       return sendTaken(reply, watch, jobs, leaseMs, deps)
     },
@@ -92,7 +95,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       const watch = wait === 0 ? reply.beginDelivery(watched) : reply.beginWait(watched)
       const { results, jobs } = await settler.settle(
         items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
-        next && { request: { queue, max, leaseMs, worker }, waitMs: wait * 1_000 },
+        next && { request: { queue, max, leaseMs, worker, whyUnsettleable }, waitMs: wait * 1_000 },
         request.access,
         watch.signal,
       )
@@ -128,12 +131,9 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       const results = await settler.extend(extensions, request.access)
       setStatus(reply, results)
       return {
-        results: results.map((result, index) => ({
-          ...toResult(result, index),
-          ...('error' in result
-            ? {}
-            : { expiresAt: new Date(nowMs + extensions[index]!.extension.leaseMs).toISOString() }),
-        })),
+        results: results.map((result, index) =>
+          toExtended(result, index, nowMs + extensions[index]!.extension.leaseMs),
+        ),
       }
     },
   })
@@ -212,4 +212,9 @@ function toResult(result: ItemResult, index: number) {
     ...(result.id === undefined ? {} : { id: result.id }),
     error: problem,
   }
+}
+
+function toExtended(result: ItemResult, index: number, untilMs: number) {
+  const extended = toResult(result, index)
+  return 'error' in result ? extended : { ...extended, expiresAt: new Date(untilMs).toISOString() }
 }

@@ -41,18 +41,23 @@ const WorkerName = optional(
 const QueueName = Type.String({
   pattern: QUEUE_PATTERN,
   description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
+  examples: ['emails'],
 })
+/** Longest token of a lease, in characters. */
+export const LEASE_MAX = 65_536
 const LeaseText = Type.String({
   minLength: 1,
-  maxLength: 65_536,
+  maxLength: LEASE_MAX,
   description: 'The opaque token that came with the job.',
 })
+
+const EXAMPLE_LEASE = 'the lease of a job that was taken'
 
 export const LeaseParams = Type.Object({ queue: QueueName })
 
 export const TakeBody = Type.Object(
   { max: Max, wait: Wait, leaseMs: LeaseMs, worker: WorkerName },
-  { ...strict, title: 'LeaseRequest' },
+  { ...strict, title: 'LeaseRequest', examples: [{ max: 1, leaseMs: LEASE_MS }] },
 )
 export type TakeBody = Static<typeof TakeBody>
 
@@ -128,7 +133,11 @@ export const SettleBody = Type.Object(
       ),
     ),
   },
-  { ...strict, title: 'Settlement' },
+  {
+    ...strict,
+    title: 'Settlement',
+    examples: [{ items: [{ lease: EXAMPLE_LEASE, outcome: 'complete', result: { sent: true } }] }],
+  },
 )
 export type SettleBody = Static<typeof SettleBody>
 
@@ -153,7 +162,11 @@ export const ExtendBody = Type.Object(
       },
     ),
   },
-  { ...strict, title: 'Extension' },
+  {
+    ...strict,
+    title: 'Extension',
+    examples: [{ items: [{ lease: EXAMPLE_LEASE, leaseMs: LEASE_MS, progress: 50 }] }],
+  },
 )
 export type ExtendBody = Static<typeof ExtendBody>
 

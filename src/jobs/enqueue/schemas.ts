@@ -116,6 +116,9 @@ export const JobOptions = Type.Object(
   { ...strict, title: 'JobOptions', description: "BullMQ's job options." },
 )
 
+/** Without an example, the documentation page invents a value for every field, and the service refuses them together. */
+const EXAMPLE = { queue: 'emails', name: 'welcome', data: { to: 'ann@example.com' }, opts: { attempts: 3 } }
+
 export const NewJobBody = Type.Object(
   {
     queue: optional(QueueName),
@@ -127,7 +130,7 @@ export const NewJobBody = Type.Object(
     data: optional(Type.Unknown({ description: 'Payload: any JSON value. Default {}.' })),
     opts: optional(JobOptions),
   },
-  { ...strict, title: 'NewJob' },
+  { ...strict, title: 'NewJob', examples: [EXAMPLE] },
 )
 export type NewJobBody = Static<typeof NewJobBody>
 
@@ -200,7 +203,7 @@ export const BatchBody = Type.Object(
       description: 'Up to BATCH_MAX_ITEMS (1000) jobs, of any queues.',
     }),
   },
-  { ...strict, title: 'NewJobBatch' },
+  { ...strict, title: 'NewJobBatch', examples: [{ jobs: [EXAMPLE] }] },
 )
 
 /** Validates the envelope only; the items are independent and validated one by one. */

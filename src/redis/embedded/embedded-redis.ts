@@ -14,6 +14,8 @@ import { isServerListening, isServerReady, socketPath } from './server-socket.ts
 
 export interface EmbeddedRedis {
   socket: string
+  /** Process id of the redis-server. */
+  pid: number
   version: string
   /** Stops the server after it has written everything to disk. Idempotent. */
   close(): Promise<void>
@@ -74,7 +76,7 @@ export async function startEmbeddedRedis(options: EmbeddedOptions): Promise<Embe
     closing ??= stopServer(server).then(() => releaseLock(lockFile))
     return closing
   }
-  return { socket, version: binary.version, close }
+  return { socket, pid: server.pid, version: binary.version, close }
 }
 
 async function takeOver(pid: number, socket: string, { log }: EmbeddedOptions): Promise<Server> {

@@ -5,7 +5,7 @@
 --           with 0 here) and runs only if the leader returned 1, the number of values that come next, and those values:
 --           the keys, then the arguments. Only a take (moveToActive) runs more than once. It ends early with the first run
 --           that returns no job, and before a job with which the jobs of the take would exceed ARGV[2].
---   ARGV[2] most bytes that the jobs of a take have together; its first job may be larger
+--   ARGV[2] most bytes that the jobs of a take have together, ids included; its first job may be larger
 -- Only for a worker that has a concurrency limit across processes:
 --   KEYS[2] sorted set of the jobs that it leases, scored by when the lease ends   KEYS[3] hash that owns the limit
 --   ARGV[3] msgpack array: the current time, when a lease taken now ends (both ms since 1970), the limit, the revision that
@@ -64,12 +64,15 @@ local function bytesOf(reply)
   return bytes
 end
 
+-- An answer has the id of a job, and a lease that contains it, escaped and in base64.
+local BYTES_PER_ID_BYTE = 8
+
 -- The size of the data of the job that the next run takes, in the order of moveToActive. Fails if its key is not a hash.
 local function nextBytes(keys, base)
   local id = redis.call('LINDEX', keys[1], -1) or redis.call('ZRANGE', keys[3], 0, 0)[1]
     or redis.call('ZRANGE', keys[7], 0, 0)[1]
   if not id then return 0 end
-  return redis.call('HSTRLEN', base .. id, 'data')
+  return redis.call('HSTRLEN', base .. id, 'data') + #id * BYTES_PER_ID_BYTE
 end
 
 -- The job is active and locked, but has no fields to work it with. In the set of failed jobs it would make BullMQ's retention
@@ -105,7 +108,7 @@ local function take(fn, keys, args, times)
       remove(keys, args[1], id)
       runs[#runs] = {2, id}
     else
-      taken, bytes = taken + 1, bytes + size
+      taken, bytes = taken + 1, bytes + size + #id * BYTES_PER_ID_BYTE
       if limit then redis.call('ZADD', limit.key, limit.untilMs, id) end
     end
   end

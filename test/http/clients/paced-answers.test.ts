@@ -52,16 +52,18 @@ for (const path of ['/hook', '/counted']) {
     const { app, waiting, isAsked, grant } = await open(t)
     const small = await app.inject(`${path}?bytes=${PACED_BYTES - 1}`)
     t.equal(small.body.length, PACED_BYTES - 1)
-    const asked = isAsked()
+    const asked = isAsked().then(() => 'it asks for a turn')
     let isSent = false
     const large = app.inject(`${path}?bytes=${PACED_BYTES}`).then((response) => {
       isSent = true
       return response
     })
-    await asked
-    await new Promise((resolve) => setImmediate(resolve))
+    const first = await Promise.race([asked, large.then(() => 'it is sent without a turn')])
+    if (!t.equal(first, 'it asks for a turn', 'a large answer asks for a turn')) return
     t.equal(waiting(), 1)
-    t.notOk(isSent)
+    // A whole request later it still waits.
+    await app.inject(`${path}?bytes=1`)
+    t.notOk(isSent, 'it is sent only in its turn')
     grant()
     t.equal((await large).body.length, PACED_BYTES)
   })

@@ -1,9 +1,9 @@
-/** How long a summary is served from memory, and that probes that arrive together share one measurement. */
+/** How long a result is served from memory, and that requests that arrive together share one check. */
 import t from 'tap'
 import type { HealthStatus } from '../../src/health/health-responses.ts'
-import { createSummaryCache, isFresh } from '../../src/health/summary-cache.ts'
+import { createResultCache, isFresh } from '../../src/health/result-cache.ts'
 
-t.test('a summary is fresh for its TTL, a failure for a second at most', async (t) => {
+t.test('a result is fresh for its TTL, a failure for a second at most', async (t) => {
   t.ok(isFresh(59_999, 'pass', 60_000))
   t.notOk(isFresh(60_000, 'pass', 60_000))
   t.ok(isFresh(59_999, 'warn', 60_000))
@@ -16,7 +16,7 @@ t.test('a summary is fresh for its TTL, a failure for a second at most', async (
 function counted(status: HealthStatus = 'pass') {
   let nowMs = 0
   let computed = 0
-  const cache = createSummaryCache(
+  const cache = createResultCache(
     async () => ({ status, number: ++computed }),
     () => nowMs,
   )
@@ -28,34 +28,34 @@ function counted(status: HealthStatus = 'pass') {
   }
 }
 
-t.test('readers that arrive together share one computation', async (t) => {
+t.test('readers that arrive together share one check', async (t) => {
   const { read } = counted()
   const results = await Promise.all([read(0), read(0), read(0)])
   t.same(
-    results.map(({ summary, isCached }) => [summary.number, isCached]),
+    results.map(({ result, isCached }) => [result.number, isCached]),
     [
       [1, false],
       [1, false],
       [1, false],
     ],
   )
-  t.equal((await read(0)).summary.number, 2)
+  t.equal((await read(0)).result.number, 2)
 })
 
-t.test('a summary is served from memory until its TTL has passed or it is cleared', async (t) => {
+t.test('a result is served from memory until its TTL has passed or it is cleared', async (t) => {
   const { read, advance, clear } = counted()
   await read(1_000)
   advance(999)
-  t.match(await read(1_000), { summary: { number: 1 }, isCached: true })
+  t.match(await read(1_000), { result: { number: 1 }, isCached: true })
   advance(1)
-  t.match(await read(1_000), { summary: { number: 2 }, isCached: false })
+  t.match(await read(1_000), { result: { number: 2 }, isCached: false })
   clear()
-  t.match(await read(1_000), { summary: { number: 3 }, isCached: false })
+  t.match(await read(1_000), { result: { number: 3 }, isCached: false })
 })
 
-t.test('a computation that fails is not cached, and the next read computes anew', async (t) => {
+t.test('a check that throws is not cached, and the next read begins a new one', async (t) => {
   let fails = true
-  const { read } = createSummaryCache(async () => {
+  const { read } = createResultCache(async () => {
     if (fails) throw new Error('no')
     return { status: 'pass' as const }
   })
@@ -68,7 +68,7 @@ t.test(
   'what was being computed when the cache was cleared is neither kept nor given to later readers',
   async (t) => {
     const finish: ((number: number) => void)[] = []
-    const { read, clear } = createSummaryCache(async () => ({
+    const { read, clear } = createResultCache(async () => ({
       status: 'pass' as const,
       number: await new Promise<number>((resolve) => finish.push(resolve)),
     }))
@@ -76,12 +76,12 @@ t.test(
     clear()
     const after = read(1_000)
     finish[0]!(1)
-    t.match(await before, { summary: { number: 1 } })
+    t.match(await before, { result: { number: 1 } })
     const joining = read(1_000)
-    t.equal(finish.length, 2, 'the later readers share one computation')
+    t.equal(finish.length, 2, 'the later readers share one check')
     finish[1]!(2)
-    t.match(await after, { summary: { number: 2 }, isCached: false })
-    t.match(await joining, { summary: { number: 2 }, isCached: false })
-    t.match(await read(1_000), { summary: { number: 2 }, isCached: true })
+    t.match(await after, { result: { number: 2 }, isCached: false })
+    t.match(await joining, { result: { number: 2 }, isCached: false })
+    t.match(await read(1_000), { result: { number: 2 }, isCached: true })
   },
 )
