@@ -7,6 +7,7 @@ import { ConfigSchema } from '../src/config/schema.ts'
 import { BatchBody, NewJobBody } from '../src/jobs/enqueue/schemas.ts'
 import { ExtendBody, SettleBody, TakeBody } from '../src/leases/schemas.ts'
 import { createValidator } from '../src/validation.ts'
+import { RotateBody, SubscriptionBody } from '../src/webhooks/subscriptions/schemas.ts'
 
 interface Operation {
   operationId?: string
@@ -72,7 +73,15 @@ t.test('every $ref of the document resolves', async (t) => {
 })
 
 t.test('bodies have an example that is valid, which the documentation page sends', async (t) => {
-  for (const schema of [NewJobBody, BatchBody, TakeBody, SettleBody, ExtendBody]) {
+  for (const schema of [
+    NewJobBody,
+    BatchBody,
+    TakeBody,
+    SettleBody,
+    ExtendBody,
+    SubscriptionBody,
+    RotateBody,
+  ]) {
     const { title, examples = [] } = schema as { title?: string; examples?: unknown[] }
     t.ok(examples.length > 0, title!)
     for (const example of examples) t.equal(createValidator(schema)(example), undefined, title!)

@@ -256,7 +256,7 @@ export interface paths {
         };
         /**
          * Health summary
-         * @description Cached for HEALTH_TTL (twice that for an API key without the scope `manage`), or until a Redis connection opens or closes. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.
+         * @description Cached for HEALTH_TTL (for callers without the scope `manage` twice that, and at least a second), or until a Redis connection opens or closes. Requests at the same time share one measurement. Lists the queues that the key covers; `recommendations` are for keys with the scope `manage`.
          */
         get: operations["getHealth"];
         put?: never;
@@ -291,7 +291,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Readiness for requests */
+        /**
+         * Readiness for requests
+         * @description Sends Redis one PING for all requests at the same time, and serves the result for 250 ms. A closed connection is reported at once; a Redis that stops responding, once a PING has timed out (REDIS_ADMIN_TIMEOUT).
+         */
         get: operations["getReadiness"];
         put?: never;
         post?: never;
@@ -308,7 +311,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Redis connections, budget, server and advice */
+        /**
+         * Redis connections, budget, server and advice
+         * @description Always measured; requests at the same time share one measurement.
+         */
         get: operations["getRedisHealth"];
         put?: never;
         post?: never;
@@ -696,7 +702,10 @@ export interface components {
             }[];
             /** @description Take more jobs in the same request: from `queue`, or from the queue of the first item whose lease can be read. */
             next?: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue?: string;
                 /** @description Most jobs to take; 1 by default. Fewer are taken where their data would exceed half of MAX_ANSWER_BYTES together. */
                 max?: number;
@@ -1590,6 +1599,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "queue": "emails",
+                 *       "name": "welcome",
+                 *       "data": {
+                 *         "to": "ann@example.com"
+                 *       },
+                 *       "opts": {
+                 *         "attempts": 3
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewJob"];
             };
         };
@@ -1752,6 +1773,22 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "jobs": [
+                 *         {
+                 *           "queue": "emails",
+                 *           "name": "welcome",
+                 *           "data": {
+                 *             "to": "ann@example.com"
+                 *           },
+                 *           "opts": {
+                 *             "attempts": 3
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["NewJobBatch"];
             };
         };
@@ -2244,13 +2281,22 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "max": 1,
+                 *       "leaseMs": 30000
+                 *     }
+                 */
                 "application/json": components["schemas"]["LeaseRequest"];
             };
         };
@@ -2390,6 +2436,19 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "items": [
+                 *         {
+                 *           "lease": "the lease of a job that was taken",
+                 *           "outcome": "complete",
+                 *           "result": {
+                 *             "sent": true
+                 *           }
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["Settlement"];
             };
         };
@@ -2531,6 +2590,17 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "items": [
+                 *         {
+                 *           "lease": "the lease of a job that was taken",
+                 *           "leaseMs": 30000,
+                 *           "progress": 50
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["Extension"];
             };
         };
@@ -2659,7 +2729,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue: string;
             };
             cookie?: never;
@@ -2772,13 +2845,23 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "url": "https://example.com/jobs",
+                 *       "concurrency": 5,
+                 *       "timeoutMs": 10000
+                 *     }
+                 */
                 "application/json": components["schemas"]["SubscriptionRequest"];
             };
         };
@@ -2925,7 +3008,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue: string;
             };
             cookie?: never;
@@ -3027,13 +3113,21 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /**
+                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @example emails
+                 */
                 queue: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "overlap": 3600
+                 *     }
+                 */
                 "application/json": components["schemas"]["SecretRotation"];
             };
         };

@@ -31,6 +31,7 @@ export const SubscriptionParams = Type.Object({
   queue: Type.String({
     pattern: QUEUE_PATTERN,
     description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
+    examples: ['emails'],
   }),
 })
 
@@ -76,7 +77,11 @@ export const SubscriptionBody = Type.Object(
     ),
     paused: optional(Type.Boolean({ description: 'Deliver nothing until the next PUT; default false.' })),
   },
-  { ...strict, title: 'SubscriptionRequest' },
+  {
+    ...strict,
+    title: 'SubscriptionRequest',
+    examples: [{ url: 'https://example.com/jobs', concurrency: 5, timeoutMs: 10_000 }],
+  },
 )
 export type SubscriptionBody = Static<typeof SubscriptionBody>
 
@@ -90,7 +95,7 @@ export const RotateBody = Type.Object(
       ),
     ),
   },
-  { ...strict, title: 'SecretRotation' },
+  { ...strict, title: 'SecretRotation', examples: [{ overlap: 3_600 }] },
 )
 
 const Deliveries = Type.Object(
