@@ -60,12 +60,12 @@ export function createDeliveryWorker(
   deps: DeliveryWorkerDeps,
 ): DeliveryWorker {
   const { dispatcher, onLeased, onWrite, log, clock } = deps
-  const { queue, concurrency, timeoutMs } = subscription
+  const { queue, concurrency, timeoutMs, keyId = '' } = subscription
   const leaseMs = timeoutMs + LEASE_MARGIN_MS
   const breaker = createEndpointBreaker()
   const takeError = createTakeError(() => deps.onChanged(queue))
   const record = createDeliveryRecord(subscription, breaker, deps)
-  const slots = deps.slots.join(queue, () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill()))
+  const slots = deps.slots.join({ keyId, queue }, onFree)
   const reservations = createSlotReservations(slots, capacity)
   const ongoing = createOngoingDeliveries({ send: createSend(subscription, unsealed, deps), onEnd })
   const batcher = createSettlementBatcher({
@@ -104,6 +104,11 @@ export function createDeliveryWorker(
     if (isStopping || (leaving > 0 && intake.isTaking())) return 0
     const remaining = inFlight() - leaving
     return deliveryCapacity(concurrency, remaining, breaker.capacity(remaining))
+  }
+
+  function onFree(): void {
+    if (intake.isTaking()) dispatcher.notify(queue)
+    else intake.fill()
   }
 
   function begin(jobs: LeasedJob[]): void {
@@ -149,7 +154,8 @@ export function createDeliveryWorker(
     dispatcher.giveBack(request, ongoing.abandon())
   }
 
-  intake.fill()
+  // After a start, every subscription joins the slots before the first takes any.
+  queueMicrotask(intake.fill)
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
   return { subscription, stats, takeError: takeError.text, stop }
 }
