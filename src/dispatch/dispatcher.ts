@@ -112,7 +112,7 @@ export function createDispatcher(
     if (taken && isEmpty(taken)) known?.noteEmptyTake({ taken, version })
     if (!next) return { refused, taken: Promise.resolve(EMPTY_TAKE) }
     if (!wait) return { refused, taken: Promise.resolve(taken ?? EMPTY_TAKE) }
-    if (taken) return { refused, taken: Promise.resolve(conclude(next, taken, wait)) }
+    if (taken) return { refused, taken: Promise.resolve(conclude(next, taken, wait)).catch(() => EMPTY_TAKE) }
     return { refused, taken: take(next, wait.waitMs, wait.signal).catch(() => EMPTY_TAKE) }
   }
 
