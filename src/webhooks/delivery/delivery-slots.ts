@@ -95,6 +95,7 @@ export function createDeliverySlots(total: number): DeliverySlots {
     const own = key.queues.get(queue) ?? { inUse: 0, holders: 0 }
     key.queues.set(queue, own)
     own.holders++
+    let hasLeft = false
 
     function removeIfUnused(): void {
       if (own.inUse > 0 || own.holders > 0) return
@@ -111,6 +112,8 @@ export function createDeliverySlots(total: number): DeliverySlots {
 
     const holder: SlotHolder = {
       take(wanted) {
+        // Its queue and its key may be gone.
+        if (hasLeft) return 0
         const got = Math.min(Math.max(0, wanted), freeForQueue(key, own))
         if (got > 0) count(key, own, got)
         if (got < wanted) key.starved.set(holder, onFree)
@@ -122,6 +125,7 @@ export function createDeliverySlots(total: number): DeliverySlots {
         give(unused)
       },
       leave() {
+        hasLeft = true
         own.holders--
         key.starved.delete(holder)
         removeIfUnused()

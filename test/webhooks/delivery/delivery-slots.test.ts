@@ -50,6 +50,16 @@ t.test('with more queues than slots nothing is reserved, and the total still hol
   t.equal(slots.inUse(), 3)
 })
 
+t.test('a holder that left takes nothing, whether or not its queue has another', async (t) => {
+  const slots = createDeliverySlots(8)
+  const before = join(slots, 'q')
+  before.leave()
+  t.same([before.take(0), before.take(5)], [0, 0])
+  t.equal(join(slots, 'q').take(5), 5)
+  t.same([before.take(0), before.take(5)], [0, 0])
+  t.equal(slots.inUse(), 5)
+})
+
 t.test('slots of a holder that left count against its successor, not against other queues', async (t) => {
   const slots = createDeliverySlots(8)
   const good = join(slots, 'good', () => {})
