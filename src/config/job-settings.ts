@@ -95,7 +95,7 @@ export const workerSettings = {
     { default: '' },
   ),
   WEBHOOK_MAX_IN_FLIGHT: integer(
-    'Most deliveries in flight in this process; no jobs are taken while this limit is reached.',
+    'Most deliveries in flight in this process; while this limit is reached, only an API key without a delivery in flight starts one.',
     1_000,
     1,
     100_000,

@@ -113,8 +113,11 @@ export function createDispatcher(
     if (taken && isEmpty(taken)) known?.noteEmptyTake({ taken, version })
     if (!next) return { refused, taken: Promise.resolve(EMPTY_TAKE) }
     if (!wait) return { refused, taken: Promise.resolve(taken ?? EMPTY_TAKE) }
-    if (taken && !taken.mayHaveMore) return { refused, taken: Promise.resolve(conclude(next, taken, wait)) }
-    return { refused, taken: take(next, wait.waitMs, wait.signal).catch(() => EMPTY_TAKE) }
+    const taking =
+      taken && !taken.mayHaveMore
+        ? Promise.resolve(conclude(next, taken, wait))
+        : take(next, wait.waitMs, wait.signal)
+    return { refused, taken: taking.catch(() => EMPTY_TAKE) }
   }
 
   /** Returns the jobs, or waits for some if none was taken. */

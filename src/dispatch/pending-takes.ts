@@ -1,20 +1,25 @@
-/** The takes of one queue that wait for jobs, in the order in which they came. Each resolves exactly once. */
+/** The takes of one queue that wait for jobs, in the order in which they came. Each is resolved or rejected exactly once. */
 import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
 import { EMPTY_TAKE } from './take-reply.ts'
 
 export interface PendingTake {
   readonly request: TakeRequest
   resolve(taken: TakeResult): void
+  reject(error: unknown): void
   /** The worker has left, or its time is up. */
   hasEnded: boolean
 }
 
 export interface PendingTakes extends Iterable<PendingTake> {
   count(): number
-  /** Resolves with the jobs passed to `hand`, or without jobs when the time is up or the signal is aborted. */
+  /**
+   * Resolves with the jobs passed to `hand`, or without jobs when the time is up or the signal is aborted. Rejects with the
+   * error passed to `fail`.
+   */
   add(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
   /** Resolves the take. If it has ended meanwhile, the jobs are given back. */
   hand(take: PendingTake, taken: TakeResult): void
+  fail(take: PendingTake, error: unknown): void
   /** Resolves every take without jobs. */
   endAll(): void
 }
@@ -39,16 +44,23 @@ export function createPendingTakes({ giveBack, onChange }: PendingTakesDeps): Pe
   }
 
   function add(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const leave = () => end(take)
       const timeout = waitMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(leave, waitMs)
+      const stopWaiting = () => {
+        clearTimeout(timeout)
+        signal.removeEventListener('abort', leave)
+      }
       const take: PendingTake = {
         request,
         hasEnded: false,
         resolve(taken) {
-          clearTimeout(timeout)
-          signal.removeEventListener('abort', leave)
+          stopWaiting()
           resolve(taken)
+        },
+        reject(error) {
+          stopWaiting()
+          reject(error)
         },
       }
       signal.addEventListener('abort', leave, { once: true })
@@ -65,6 +77,10 @@ export function createPendingTakes({ giveBack, onChange }: PendingTakesDeps): Pe
       remove(take)
       if (take.hasEnded) giveBack(take.request, taken.jobs)
       else take.resolve(taken)
+    },
+    fail(take, error) {
+      remove(take)
+      take.reject(error)
     },
     endAll() {
       for (const take of [...takes]) end(take)

@@ -6,6 +6,7 @@
  *   serving  takes for each pending take in turn, until the queue has nothing and nothing has happened to it meanwhile
  *   closed   all pending takes have been resolved without jobs
  */
+import { asSluiceError, errorTable } from '../errors.ts'
 import type { QueueEvent, QueueEvents } from '../events/queue-events.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
 import { takeWithinCapacity } from './capacity.ts'
@@ -23,7 +24,7 @@ import {
   type QueueVersion,
 } from './dispatch-state.ts'
 import type { LeasedJob, TakeRequest, TakeResult } from './leased-job.ts'
-import { createPendingTakes } from './pending-takes.ts'
+import { createPendingTakes, type PendingTake, type PendingTakes } from './pending-takes.ts'
 import { subscribeWhenAvailable } from './queue-subscription.ts'
 import type { StalledRecovery } from './stalled-recovery.ts'
 import { EMPTY_TAKE } from './take-reply.ts'
@@ -38,7 +39,10 @@ export interface QueueDispatcher {
   notify(): void
   /** Reports a take without jobs that the caller sent itself. */
   noteEmptyTake(take: EmptyTake): void
-  /** Resolves with jobs, or without when the time is up, the signal is aborted or the worker's limit was revised. */
+  /**
+   * Resolves with jobs, or without when the time is up, the signal is aborted or the worker's limit was revised. Rejects with
+   * an error that a repetition does not remove.
+   */
   addPendingTake(request: TakeRequest, waitMs: number, signal: AbortSignal): Promise<TakeResult>
   /** Resolves every pending take without jobs. */
   close(): void
@@ -119,12 +123,12 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
     }
   }
 
-  /** Resolves with whether the queue may have jobs for the takes that still wait. Rejects as `take` does. */
+  /** Resolves with whether the queue may have jobs for the takes that still wait. Rejects with a temporary error. */
   async function serveOnce(): Promise<boolean> {
     const { version } = state
     let taken = EMPTY_TAKE
     for (const take of pending) {
-      taken = await takeWithinCapacity(commands, take.request)
+      taken = await takeFor(commands, pending, take)
       if (taken.jobs.length > 0 || taken.isLimitRevised) pending.hand(take, taken)
       else if (!taken.isLimitReached) break
     }
@@ -157,5 +161,20 @@ export function createQueueDispatcher(queue: string, deps: QueueDispatcherDeps):
       pending.endAll()
       end()
     },
+  }
+}
+
+/** A failure may be about the worker alone, such as a damaged concurrency limit, so the queue may have jobs for others. */
+async function takeFor(
+  commands: QueueDispatcherDeps['commands'],
+  pending: PendingTakes,
+  take: PendingTake,
+): Promise<TakeResult> {
+  try {
+    return await takeWithinCapacity(commands, take.request)
+  } catch (error) {
+    if (errorTable[asSluiceError(error).code].retryable) throw error
+    pending.fail(take, error)
+    return { ...EMPTY_TAKE, isLimitReached: true }
   }
 }

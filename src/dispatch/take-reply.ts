@@ -3,8 +3,13 @@ import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import { readTakenJob, type TakenJob } from '../bullmq/taken-job.ts'
 import { SluiceError } from '../errors.ts'
-import { fromRedisError } from '../redis/redis-errors.ts'
-import { type CommandReply, type CommandResult, LIMIT_REVISED } from '../redis/scripts/run-bullmq-commands.ts'
+import { fromRedisError, ownKeyDamaged } from '../redis/redis-errors.ts'
+import {
+  type CommandReply,
+  type CommandResult,
+  LIMIT_DAMAGED,
+  LIMIT_REVISED,
+} from '../redis/scripts/run-bullmq-commands.ts'
 import type { LeasedJob, TakeResult } from './leased-job.ts'
 
 export interface TakeReply extends TakeResult {
@@ -51,10 +56,16 @@ export function parseTakeReply(queue: string, token: string, runs: CommandReply[
     } else if ('error' in run) {
       if (run.error === LIMIT_REVISED) parsed.isLimitRevised = true
       // Jobs that earlier runs took are leased all the same.
-      else if (parsed.jobs.length === 0) throw fromRedisError(new Error(run.error), true)
+      else if (parsed.jobs.length === 0) throw takeErrorOf(run.error)
     } else addRun(parsed, queue, token, run)
   }
   return parsed
+}
+
+function takeErrorOf(text: string): SluiceError {
+  if (!text.startsWith(LIMIT_DAMAGED)) return fromRedisError(new Error(text), true)
+  const use = 'which counts the deliveries in flight'
+  return ownKeyDamaged(text.slice(LIMIT_DAMAGED.length), use, 'delete it; jobs are then taken again.')
 }
 
 /** What moveToActive returns: the job's hash, or 0, and the job's id; then when to take again. */

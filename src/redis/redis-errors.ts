@@ -67,6 +67,12 @@ export function isLimitError(text: string): boolean {
   return classifyRedisError(text).code === 'REDIS_LIMIT'
 }
 
+/** `use`: what the key is for, such as "which lists the queues". `repair`: what an operator can do, a sentence. */
+export function ownKeyDamaged(key: string, use: string, repair: string): SluiceError {
+  const detail = `The Redis key ${key}, ${use}, has the wrong type: something else wrote it. Operator: ${repair}`
+  return new SluiceError('QUEUE_DAMAGED', { detail, outcome: 'not_executed' })
+}
+
 /**
  * The error for the client. That of a write states whether it may have been executed. A SluiceError is
  * returned unchanged.

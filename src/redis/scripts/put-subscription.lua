@@ -3,11 +3,14 @@
 --   ARGV[1] queue   ARGV[2] expected revision ('' = none, '*' = any)   ARGV[3] next revision ('' = remove)
 --   ARGV[4] the subscription as JSON   ARGV[5] how many subscriptions there may be
 -- A key of another type counts as a subscription without a revision, and is replaced.
--- Returns 1 when written, 0 when the revision is another, -1 when there are too many.
+-- Returns 1 when written, 0 when the revision is another, -1 when there are too many, -2 when KEYS[2] is not a set.
 local function isWrongType(reply)
   return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true)
 end
 
+local members = redis.pcall('SCARD', KEYS[2])
+if isWrongType(members) then return -2 end
+if type(members) == 'table' then return members end
 local revision = redis.pcall('HGET', KEYS[1], 'revision')
 local isDamaged = isWrongType(revision)
 if type(revision) == 'table' and not isDamaged then return revision end

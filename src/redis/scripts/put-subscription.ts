@@ -19,8 +19,11 @@ export interface SubscriptionWrite {
   next: { revision: string; json: string } | undefined
 }
 
-/** `changed`: Redis has another revision. `tooMany`: the subscription would be new, and `max` exist already. */
-export type SubscriptionWriteResult = 'written' | 'changed' | 'tooMany'
+/**
+ * `changed`: Redis has another revision. `tooMany`: the subscription would be new, and `max` exist already. `damaged`: the key
+ * of the queues with a subscription is not a set.
+ */
+export type SubscriptionWriteResult = 'written' | 'changed' | 'tooMany' | 'damaged'
 
 const script = loadScript('put-subscription')
 
@@ -28,6 +31,7 @@ const results = new Map<unknown, SubscriptionWriteResult>([
   [1, 'written'],
   [0, 'changed'],
   [-1, 'tooMany'],
+  [-2, 'damaged'],
 ])
 
 /** One command. `max`: how many subscriptions there may be in all. */

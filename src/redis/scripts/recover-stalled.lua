@@ -10,6 +10,10 @@ local base = ARGV[2]
 local activeKey = base .. 'active'
 -- Without active jobs there is nothing to do, and BullMQ would create the `meta` of a queue that does not exist.
 if redis.call('EXISTS', activeKey) == 0 then return {0, -1} end
+-- The key that a check sets for ARGV[4] ms makes others skip theirs. One that lasts longer was written by something else, or
+-- before a clock was set back, and would end the checks of this queue.
+local checkMs = redis.call('PTTL', KEYS[4])
+if checkMs == -1 or checkMs > tonumber(ARGV[4]) then redis.call('DEL', KEYS[4]) end
 bullmq_moveStalledJobsToWait()(KEYS, ARGV)
 local first = nil
 for _, id in ipairs(redis.call('LRANGE', activeKey, 0, JOBS_MAX - 1)) do

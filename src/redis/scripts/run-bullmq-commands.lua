@@ -13,7 +13,8 @@
 -- Returns for each command a list with one entry per run: {1, reply} or {0, text of the error}. The list is empty if the
 -- command did not run. A take that returned no job has a third value: 1 if the queue limits how many jobs are active. A take
 -- that met a job whose key is not a hash has taken the job out of the queue, which is all that can be done with it, and
--- returns {2, id}.
+-- returns {2, id}. A take whose KEYS[2] is not a sorted set takes nothing and returns {0, 'LIMIT_DAMAGED <KEYS[2]>'}; jobs are
+-- settled all the same, since their worker would otherwise get them again.
 --@include include/tolerant-redis
 --@bullmq moveToActive
 --@bullmq moveToFinished
@@ -29,15 +30,28 @@ local functions = {}
 local TAKE_BYTES_MAX = tonumber(ARGV[2])
 -- Most jobs that one take takes out of the queue without leasing them.
 local REMOVED_MAX = 100
+-- No worker with a concurrency limit leases a job for this long. A later end was written by something else, or before a clock
+-- was set back.
+local LIMITED_LEASE_MAX_MS = 600000
 local NOT_A_HASH = 'Malformed job: its key in Redis is not a hash'
 
 local limit
 if KEYS[2] then
   local check = cmsgpack.unpack(ARGV[3])
   limit = {key = KEYS[2], untilMs = check[2]}
-  for i = 5, #check do redis.call('ZREM', limit.key, check[i]) end
-  redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', '(' .. check[1])
-  limit.capacity = tonumber(check[3]) - redis.call('ZCARD', limit.key)
+  local expired = redis.pcall('ZREMRANGEBYSCORE', limit.key, '-inf', '(' .. check[1])
+  if type(expired) == 'table' then
+    if not string.find(expired.err, 'WRONGTYPE', 1, true) then return expired end
+    limit.isDamaged = true
+  else
+    for i = 5, #check do redis.call('ZREM', limit.key, check[i]) end
+    local max = tonumber(check[3])
+    limit.capacity = max - redis.call('ZCARD', limit.key)
+    if limit.capacity <= 0 then
+      redis.call('ZREMRANGEBYSCORE', limit.key, string.format('%.0f', check[1] + LIMITED_LEASE_MAX_MS), '+inf')
+      limit.capacity = max - redis.call('ZCARD', limit.key)
+    end
+  end
   -- Also true for a key of another type, whose error differs from any revision.
   limit.isRevised = redis.pcall('HGET', KEYS[3], 'revision') ~= check[4]
 end
@@ -87,6 +101,7 @@ end
 local function take(fn, keys, args, times)
   if limit then
     if limit.isRevised then return {{0, 'LIMIT_REVISED'}} end
+    if limit.isDamaged then return {{0, 'LIMIT_DAMAGED ' .. limit.key}} end
     times = math.min(times, limit.capacity)
   end
   local runs, bytes, taken, removed = {}, 0, 0, 0

@@ -25,6 +25,8 @@ export interface CommandResult {
 
 /** The error of a take whose concurrency limit has another revision in Redis. */
 export const LIMIT_REVISED = 'LIMIT_REVISED'
+/** The beginning of the error of a take whose `ConcurrencyCheck.key` is not a sorted set; the key follows. */
+export const LIMIT_DAMAGED = 'LIMIT_DAMAGED '
 
 /** A limit on the jobs that one worker leases in all processes together. Times are ms since 1970. */
 export interface ConcurrencyCheck {

@@ -7,8 +7,8 @@
  */
 import type { Logger } from 'pino'
 import type { Dispatcher } from '../../dispatch/dispatcher.ts'
-import type { ConcurrencyLimit, LeasedJob, TakeRequest, TakeResult } from '../../dispatch/leased-job.ts'
-import { errorTable, type SluiceError } from '../../errors.ts'
+import type { ConcurrencyLimit, LeasedJob, TakeRequest } from '../../dispatch/leased-job.ts'
+import type { SluiceError } from '../../errors.ts'
 import type { DeliveryResult, WebhookClient } from '../endpoints/webhook-client.ts'
 import type { Subscription, Unsealed } from '../subscriptions/subscription.ts'
 import { createDeliveryIntake } from './delivery-intake.ts'
@@ -21,6 +21,7 @@ import { createEndpointBreaker, type EndpointStats } from './endpoint-breaker.ts
 import { createOngoingDeliveries } from './ongoing-deliveries.ts'
 import { createSettlementBatcher } from './settlement-batcher.ts'
 import { createSlotReservations } from './slot-reservations.ts'
+import { createTakeError } from './take-error.ts'
 import { judge } from './verdict.ts'
 
 export interface DeliveryWorker {
@@ -60,12 +61,13 @@ export function createDeliveryWorker(
   deps: DeliveryWorkerDeps,
 ): DeliveryWorker {
   const { dispatcher, onLeased, onWrite, log, clock } = deps
-  const { queue, concurrency, timeoutMs } = subscription
+  const { queue, concurrency, timeoutMs, keyId = '' } = subscription
   const leaseMs = timeoutMs + LEASE_MARGIN_MS
   const breaker = createEndpointBreaker()
-  const takeError = createTakeError(() => deps.onChanged(queue))
+  const takeError = createTakeError(queue, deps)
   const record = createDeliveryRecord(subscription, breaker, deps)
-  const slots = deps.slots.join(queue, () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill()))
+  const onFree = () => (intake.isTaking() ? dispatcher.notify(queue) : intake.fill())
+  const slots = deps.slots.join({ keyId, queue }, onFree)
   const reservations = createSlotReservations(slots, capacity)
   const ongoing = createOngoingDeliveries({ send: createSend(subscription, unsealed, deps), onEnd })
   const batcher = createSettlementBatcher({
@@ -107,14 +109,12 @@ export function createDeliveryWorker(
   }
 
   function begin(jobs: LeasedJob[]): void {
-    if (isStopping) {
-      dispatcher.giveBack(request, jobs)
-      return
-    }
-    for (const job of jobs) {
-      onLeased(queue, job.takenAtMs + leaseMs)
-      ongoing.begin(job)
-    }
+    if (isStopping) dispatcher.giveBack(request, jobs)
+    else
+      for (const job of jobs) {
+        onLeased(queue, job.takenAtMs + leaseMs)
+        ongoing.begin(job)
+      }
   }
 
   function onEnd(job: LeasedJob, result: DeliveryResult): void {
@@ -149,30 +149,10 @@ export function createDeliveryWorker(
     dispatcher.giveBack(request, ongoing.abandon())
   }
 
-  intake.fill()
+  // After a start, every subscription joins the slots before the first takes any.
+  queueMicrotask(intake.fill)
   const stats = () => ({ inFlight: inFlight(), ...record.stats(), ...breaker.stats() })
   return { subscription, stats, takeError: takeError.text, stop }
-}
-
-/** Why the latest take failed, if repeating it does not help. A damaged key may be that of the subscription. */
-function createTakeError(onDamaged: () => void) {
-  let text: string | undefined
-
-  return {
-    text: () => text,
-    watch(taking: Promise<TakeResult>): Promise<TakeResult> {
-      taking.then(
-        () => {
-          text = undefined
-        },
-        ({ code, message }: SluiceError) => {
-          text = errorTable[code].retryable ? undefined : message
-          if (code === 'QUEUE_DAMAGED') onDamaged()
-        },
-      )
-      return taking
-    },
-  }
 }
 
 /** What to settle instead of the deliveries that were refused. */

@@ -16,13 +16,13 @@ export interface SlotReservations {
 
 /** `capacity`: how many more jobs the worker may take once `leaving` jobs are settled. */
 export function createSlotReservations(
-  slots: Pick<SlotHolder, 'take' | 'give'>,
+  slots: Pick<SlotHolder, 'take' | 'giveUnused'>,
   capacity: (leaving: number) => number,
 ): SlotReservations {
   let unused = 0
 
   return {
-    waiting: { take: () => slots.take(capacity(0)), give: (count) => slots.give(count) },
+    waiting: { take: () => slots.take(capacity(0)), give: (count) => slots.giveUnused(count) },
     withBatch: (batchSize) => ({
       take: () => slots.take(capacity(batchSize)),
       give(count) {
@@ -32,7 +32,7 @@ export function createSlotReservations(
     returnUnused() {
       const count = unused
       unused = 0
-      slots.give(count)
+      slots.giveUnused(count)
     },
   }
 }

@@ -87,7 +87,8 @@ export async function webhookRoutes(
       const { queue } = request.params
       assertQueueAccess(request.access, queue)
       await check(request.body)
-      const { subscription, secret, isNew } = await subscriptions.put(queue, request.body)
+      const by = { queue, keyId: request.access.keyId }
+      const { subscription, secret, isNew } = await subscriptions.put(by, request.body)
       reply.code(isNew ? 201 : 200)
       return present(subscription, secret)
     },

@@ -20,6 +20,7 @@ import {
   rotateSecret,
   type Subscription,
   type SubscriptionChange,
+  type SubscriptionPut,
   type SubscriptionRequest,
 } from './subscription.ts'
 import { isMalformed, type StoredSubscription } from './subscription-record.ts'
@@ -27,7 +28,7 @@ import { createSubscriptionRefresh } from './subscription-refresh.ts'
 import type { SubscriptionStore } from './subscription-store.ts'
 
 export interface SubscriptionManager {
-  put(queue: string, request: SubscriptionRequest): Promise<SubscriptionChange & { isNew: boolean }>
+  put(to: SubscriptionPut, request: SubscriptionRequest): Promise<SubscriptionChange & { isNew: boolean }>
   /** These reject with SUBSCRIPTION_NOT_FOUND; all but `remove` with SUBSCRIPTION_MALFORMED. */
   find(queue: string): Promise<Subscription>
   rotate(queue: string, overlapS: number): Promise<SubscriptionChange>
@@ -129,10 +130,10 @@ export function createSubscriptionManager(deps: SubscriptionManagerDeps): Subscr
   }
 
   return {
-    put: (queue, request) =>
-      change(queue, (before) => {
+    put: (to, request) =>
+      change(to.queue, (before) => {
         const kept = before && !isMalformed(before) ? before : undefined
-        return replaceSubscription(queue, kept, request, vault, now())
+        return replaceSubscription(to, kept, request, vault, now())
       }),
     find,
     rotate: (queue, overlapS) =>

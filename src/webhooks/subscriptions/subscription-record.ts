@@ -30,6 +30,7 @@ const HEADER_NAME = "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$"
 
 const SubscriptionRecord = Type.Object({
   queue: Type.String(),
+  keyId: Type.Optional(Type.String({ maxLength: 100 })),
   revision: Type.String({ minLength: 1, maxLength: 100 }),
   url: Type.String({ maxLength: 2_048 }),
   concurrency: Type.Integer({ minimum: 1, maximum: 1_000 }),

@@ -3,7 +3,7 @@
  * with other replicas, once a minute, and a single one when a take finds that its revision changed. Failed
  * reads are retried until they succeed.
  */
-import { asSluiceError, errorTable } from '../../errors.ts'
+import { asSluiceError, errorTable, toProblem } from '../../errors.ts'
 import type { ActiveSubscriptions } from './active-subscriptions.ts'
 import { nextRefreshMs } from './subscription-state.ts'
 import type { SubscriptionStore } from './subscription-store.ts'
@@ -47,9 +47,9 @@ export function createSubscriptionRefresh(
 
   /** A temporary failure is reported where Redis is. */
   function noteFailure(error: unknown): void {
-    const { code, message } = asSluiceError(error)
-    if (!errorTable[code].retryable)
-      problem = `The subscriptions cannot be read: ${message}. Repair the keys.`
+    const failure = asSluiceError(error)
+    if (!errorTable[failure.code].retryable)
+      problem = `The subscriptions cannot be read. ${toProblem(failure).detail}`
   }
 
   async function refreshAndSchedule(): Promise<void> {

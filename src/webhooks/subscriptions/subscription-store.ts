@@ -7,6 +7,7 @@ import { SluiceError } from '../../errors.ts'
 import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
+import { ownKeyDamaged } from '../../redis/redis-errors.ts'
 import {
   ANY_REVISION,
   NO_REVISION,
@@ -68,9 +69,7 @@ export function createSubscriptionStore(
     const found = new Map<string, StoredSubscription>()
     let cursor = '0'
     do {
-      const [next, names] = await gateway.onAdmin(READ, (client) =>
-        client.sscan(setKey, cursor, 'COUNT', PAGE),
-      )
+      const [next, names] = await readNames(cursor)
       cursor = next
       for (const stored of await read(names.filter((name) => queuePattern.test(name)))) {
         if (found.size >= maxSubscriptions && !found.has(stored.queue))
@@ -79,6 +78,19 @@ export function createSubscriptionStore(
       }
     } while (cursor !== '0')
     return { subscriptions: [...found.values()], isComplete: true }
+  }
+
+  async function readNames(cursor: string): Promise<[cursor: string, names: string[]]> {
+    try {
+      return await gateway.onAdmin(READ, (client) => client.sscan(setKey, cursor, 'COUNT', PAGE))
+    } catch (error) {
+      throw (error as SluiceError).code === 'QUEUE_DAMAGED' ? namesDamaged() : error
+    }
+  }
+
+  function namesDamaged(): SluiceError {
+    const repair = 'delete it, then put each subscription again; DELETE and PUT are refused until then.'
+    return ownKeyDamaged(setKey, 'which lists the queues with a subscription', repair)
   }
 
   async function read(queues: string[]): Promise<StoredSubscription[]> {
@@ -118,8 +130,12 @@ export function createSubscriptionStore(
     await put({ queue, expected: ANY_REVISION, next: undefined })
   }
 
-  function put(change: SubscriptionWrite) {
-    return gateway.onAdmin(WRITE, (client) => putSubscription(client, keyspace, change, maxSubscriptions))
+  async function put(change: SubscriptionWrite): Promise<'written' | 'changed' | 'tooMany'> {
+    const result = await gateway.onAdmin(WRITE, (client) =>
+      putSubscription(client, keyspace, change, maxSubscriptions),
+    )
+    if (result === 'damaged') throw namesDamaged()
+    return result
   }
 
   return { version, all, find, write, remove, refused: () => refused }

@@ -9,6 +9,8 @@ import { isOldSeal, type Vault } from './secret-vault.ts'
 /** As stored: signing secrets and header values are sealed. */
 export interface Subscription {
   queue: string
+  /** Id of the API key that put it last; '' without a key. Missing in a record of an earlier version. */
+  keyId?: string
   /** New with every change: a job taken under one revision is never sent under another. */
   revision: string
   url: string
@@ -30,6 +32,12 @@ interface SealedSecret {
   sealed: string
   createdAt: string
   expiresAt: string | null
+}
+
+/** The queue of a PUT, and the API key that sent it; '' without a key. */
+export interface SubscriptionPut {
+  queue: string
+  keyId: string
 }
 
 /** The validated body of a PUT. */
@@ -62,7 +70,7 @@ export interface SubscriptionChange {
  * a secret that cannot be opened is dropped.
  */
 export function replaceSubscription(
-  queue: string,
+  { queue, keyId }: SubscriptionPut,
   before: Subscription | undefined,
   request: SubscriptionRequest,
   vault: Vault,
@@ -77,6 +85,7 @@ export function replaceSubscription(
   return {
     subscription: {
       queue,
+      keyId,
       revision: createRevision(),
       url: request.url,
       concurrency: request.concurrency ?? DEFAULT_CONCURRENCY,
@@ -153,8 +162,11 @@ export function unseal(subscription: Subscription, vault: Vault): Unsealed | und
   }
 }
 
-/** For clients: header names without values, secrets by id, and neither the revision nor expired secrets. */
-export function describeSubscription({ revision: _, headers, secrets, ...shown }: Subscription, now: Date) {
+/** For clients: header names without values, secrets by id, and neither revision, key nor expired secrets. */
+export function describeSubscription(
+  { revision: _, keyId: _keyId, headers, secrets, ...shown }: Subscription,
+  now: Date,
+) {
   return {
     ...shown,
     headers: Object.keys(headers),

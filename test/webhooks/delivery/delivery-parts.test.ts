@@ -117,7 +117,7 @@ t.test('slots that a take with a batch does not use are returned when the batch 
       free -= count
       return count
     },
-    give(count: number) {
+    giveUnused(count: number) {
       free += count
     },
   }

@@ -96,8 +96,11 @@ t.test(
     const { manager, open } = await startManager(t, client)
     const [slow, healthy] = [open('slow'), open('healthy')]
     const slowSubscription = { url: `http://hanging.test:${port}/`, timeoutMs: 200 }
-    await manager.put('slow', slowSubscription)
-    await manager.put('healthy', { url: `http://healthy.test:${port}/`, timeoutMs: 1_000 })
+    await manager.put({ queue: 'slow', keyId: '' }, slowSubscription)
+    await manager.put(
+      { queue: 'healthy', keyId: '' },
+      { url: `http://healthy.test:${port}/`, timeoutMs: 1_000 },
+    )
     await slow.addBulk(
       Array.from({ length: 12 }, (_, i) => ({ name: 'n', data: {}, opts: { jobId: `s${i}` } })),
     )
@@ -114,7 +117,7 @@ t.test(
     for (const job of await slow.getJobs()) t.equal(job.attemptsMade, 0)
     isSilent = false
     // A new revision begins without the pause of the endpoint breaker, which may have grown to a minute.
-    await manager.put('slow', slowSubscription)
+    await manager.put({ queue: 'slow', keyId: '' }, slowSubscription)
     await eventually(async () => (await slow.getCompletedCount()) === 12, 20_000)
     t.equal(receiver.received.filter(({ job }) => job.queue === 'slow').length, 12, 'each job once')
     t.same((await slow.getJobLogs('s0')).logs, [], 'attempts that did not begin are not logged')

@@ -69,6 +69,9 @@ t.test('a record that is not a subscription is recognised, field by field', asyn
   const parse = (json: string, revision = 'r1') => parseSubscription('bad', { revision, json })
   t.same(parse(JSON.stringify(record)), record)
   t.same(parse(JSON.stringify({ ...record, later: 'field' })), { ...record, later: 'field' })
+  t.same(parse(JSON.stringify({ ...record, keyId: 'billing' })), { ...record, keyId: 'billing' })
+  for (const keyId of [1, null, {}, 'x'.repeat(101)])
+    t.match(parse(JSON.stringify({ ...record, keyId })), { problem: /keyId/ })
   for (const json of [
     '',
     '[]',

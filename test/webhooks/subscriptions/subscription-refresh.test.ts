@@ -131,7 +131,7 @@ t.test('an operator learns of subscriptions that are not read, but not of a temp
   await settled()
   t.match(
     refresh.problem(),
-    /^The subscriptions cannot be read: A Redis key of this queue has the wrong type/,
+    /^The subscriptions cannot be read\. A Redis key of this queue has the wrong type/,
   )
   refresh.start()
   await settled()

@@ -21,9 +21,9 @@ const sealOld = (text: string) => sealAs010('n'.repeat(40), text)
 const secretOf = (byte: number) => `whsec_${Buffer.alloc(32, byte).toString('base64')}`
 
 const create = (request = {}, at = now) =>
-  replaceSubscription('emails', undefined, { url, ...request }, vault, at)
+  replaceSubscription({ queue: 'emails', keyId: '' }, undefined, { url, ...request }, vault, at)
 const replace = (before: Subscription, request = {}, at = now) =>
-  replaceSubscription('emails', before, { url, ...request }, vault, at)
+  replaceSubscription({ queue: 'emails', keyId: '' }, before, { url, ...request }, vault, at)
 /** The secrets that sign a delivery at that time, newest first. */
 const signingAt = (subscription: Subscription, at: Date) =>
   unseal(subscription, vault)!
@@ -99,7 +99,13 @@ t.test('five secrets sign at most', async (t) => {
 
 t.test('a change seals everything with the first SECRET', async (t) => {
   const old = createVault(['o'.repeat(40)])
-  const { subscription, secret } = replaceSubscription('q', undefined, { url }, old, now)
+  const { subscription, secret } = replaceSubscription(
+    { queue: 'q', keyId: '' },
+    undefined,
+    { url },
+    old,
+    now,
+  )
   const onlyNew = createVault(['n'.repeat(40)])
   t.equal(unseal(subscription, onlyNew), undefined)
   const resealed = replace(subscription).subscription
@@ -110,7 +116,13 @@ t.test('a change seals everything with the first SECRET', async (t) => {
 })
 
 t.test('secrets that cannot be opened are dropped, and a new one is generated', async (t) => {
-  const lost = replaceSubscription('q', undefined, { url }, createVault(['x'.repeat(40)]), now)
+  const lost = replaceSubscription(
+    { queue: 'q', keyId: '' },
+    undefined,
+    { url },
+    createVault(['x'.repeat(40)]),
+    now,
+  )
   const { subscription, secret } = replace(lost.subscription)
   t.match(secret, /^whsec_/)
   t.same(signingAt(subscription, now), [secret])
@@ -200,3 +212,13 @@ t.test(
     t.equal(describeSubscription(subscription, later(60)).secrets.length, 1)
   },
 )
+
+t.test('the key of the last PUT is recorded, kept by other changes and not shown', async (t) => {
+  const { subscription } = replaceSubscription({ queue: 'q', keyId: 'first' }, undefined, { url }, vault, now)
+  t.equal(subscription.keyId, 'first')
+  t.equal(rotateSecret(subscription, 60, vault, now).subscription.keyId, 'first')
+  t.equal(pauseSubscription(subscription, 'gone', now).keyId, 'first')
+  const next = replaceSubscription({ queue: 'q', keyId: 'next' }, subscription, { url }, vault, now)
+  t.equal(next.subscription.keyId, 'next')
+  t.notOk('keyId' in describeSubscription(subscription, now))
+})
