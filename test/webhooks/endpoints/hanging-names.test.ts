@@ -117,7 +117,7 @@ t.test(
     for (const job of await slow.getJobs()) t.equal(job.attemptsMade, 0)
     isSilent = false
     // A new revision begins without the pause of the endpoint breaker, which may have grown to a minute.
-    await manager.put({ queue: 'slow', keyId: '' }, slowSubscription)
+    await manager.put({ queue: 'slow', keyId: '' }, { ...slowSubscription, timeoutMs: 10_000 })
     await eventually(async () => (await slow.getCompletedCount()) === 12, 20_000)
     t.equal(receiver.received.filter(({ job }) => job.queue === 'slow').length, 12, 'each job once')
     t.same((await slow.getJobLogs('s0')).logs, [], 'attempts that did not begin are not logged')
