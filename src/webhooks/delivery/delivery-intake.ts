@@ -42,8 +42,10 @@ export function createDeliveryIntake({
 
   function fill(): void {
     if (isStopped) return
-    if (!taking && hasCapacity()) void takeJobs()
-    else if (pauseMs() > 0) pause(pauseMs())
+    // Read once: a pause that ended between two looks would leave nothing that fills again.
+    const ms = pauseMs()
+    if (ms > 0) pause(ms)
+    else if (!taking && hasCapacity()) void takeJobs()
   }
 
   async function takeJobs(): Promise<void> {

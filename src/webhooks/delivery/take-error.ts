@@ -1,7 +1,7 @@
 /** Why a subscription takes no jobs: the error of its takes, if repeating them does not help. Logged when it begins. */
 import type { Logger } from 'pino'
 import type { TakeResult } from '../../dispatch/leased-job.ts'
-import { errorTable, type SluiceError, toProblem } from '../../errors.ts'
+import { asSluiceError, errorTable, toProblem } from '../../errors.ts'
 
 export interface TakeError {
   /** What is wrong and what to do, for people; `undefined`: takes succeed. */
@@ -29,7 +29,8 @@ export function createTakeError(
   let failedAtMs = 0
   const text = () => (now() - failedAtMs < TTL_MS ? reason : undefined)
 
-  function note(error: SluiceError): void {
+  function note(failure: unknown): void {
+    const error = asSluiceError(failure)
     const before = text()
     reason = errorTable[error.code].retryable ? undefined : toProblem(error).detail.replace(/\.$/, '')
     failedAtMs = now()

@@ -178,6 +178,17 @@ t.test('nothing is taken without capacity, and a paused endpoint is tried after 
   intake.stop()
 })
 
+t.test('a pause that ends while the intake looks at it does not stop the deliveries', async (t) => {
+  for (let ends = 1; ends <= 4; ends++) {
+    let looks = 0
+    const pauseMs = () => (++looks > ends ? 0 : 1)
+    const { intake, takes } = openIntake(() => pauseMs() === 0, pauseMs)
+    intake.fill()
+    await eventually(() => takes.length === 1)
+    intake.stop()
+  }
+})
+
 t.test('a failed take and a revised limit wait before the next take', async (t) => {
   for (const result of [new Error('Redis is away'), { ...EMPTY_TAKE, isLimitRevised: true }]) {
     const { intake, takes } = openIntake()
