@@ -65,7 +65,7 @@ export async function describe(results: Result[], minutes: number): Promise<stri
     '## Attacks',
     '',
     'Ordinary requests of another API key (POST /jobs and GET /jobs/:id at a fixed rate) beside each attack, and the memory of the',
-    'service, whose heap is limited to 512 MB: before, at most, and a minute after the attack.',
+    'service, whose heap is limited to 512 MB: before, at most, and within a minute after the attack.',
     '',
     '| | Attack, s | Crashes | p99 before, ms | p99 during, ms | Times | p99 after, ms | MB before | MB at most | MB after |',
     '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
