@@ -21,19 +21,14 @@ export function paceRequests(
   maxPipelined: number,
   handle: RequestListener,
 ): RequestListener {
-  let waiting: PipelinedRequest[] = []
-  /** The first of `waiting` that has not been begun. */
-  let next = 0
+  const waiting: PipelinedRequest[] = []
 
   function beginSome(): void {
-    for (let count = 0; count < PER_TURN && next < waiting.length; next++) {
-      const { client, request, response } = waiting[next]!
-      if (client.isDropped || client.socket.destroyed) continue
-      handle(request, response)
-      count++
+    // Removed before they begin, so that a queue that never empties keeps none that has ended.
+    for (const { client, request, response } of waiting.splice(0, PER_TURN)) {
+      if (!client.isDropped && !client.socket.destroyed) handle(request, response)
     }
-    if (next < waiting.length) setImmediate(beginSome)
-    else [waiting, next] = [[], 0]
+    if (waiting.length > 0) setImmediate(beginSome)
   }
 
   return (request, response) => {

@@ -1,4 +1,4 @@
-/** Large answers wait for their turn, however a route sends them and whichever part of the service renders them. */
+/** Every large answer takes a turn, for each way in which a route can send or render it. */
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { createClientSockets } from '../../../src/http/clients/client-sockets.ts'
