@@ -1,7 +1,7 @@
 /** Clients of a bare server that pipeline. */
 import { createServer, type ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
-import { createClientSockets } from '../../../src/http/clients/client-sockets.ts'
+import { type ClientSocket, createClientSockets } from '../../../src/http/clients/client-sockets.ts'
 import { paceRequests } from '../../../src/http/clients/pipelined-requests.ts'
 import { eventually, startApp } from '../../helpers/app.ts'
 import { openRawClient } from '../../helpers/raw-client.ts'
@@ -82,11 +82,15 @@ t.test('a client that pipelines twice the bound is served no more, then disconne
   other.send({ path: '/other' })
   greedy.send({ path: '/wait' })
   await eventually(() => served.length === 2)
+  let hasLeft = false
+  const isGreedy = ({ socket }: ClientSocket) => socket.remotePort === greedy.socket.localPort
+  for (const one of sockets.all()) if (isGreedy(one)) one.onClose.add(() => (hasLeft = true))
   const droppedAt = performance.now()
   greedy.send(...repeat(2 * MAX_PIPELINED, '/work'))
   await eventually(() => sockets.stats().disconnected.pipelined === 1)
   const servedThen = served.length
   t.ok(servedThen <= 2 + MAX_PIPELINED, `${servedThen} requests were begun`)
+  t.ok(hasLeft, 'what it waits for ends at once')
   t.notOk(greedy.isClosed(), 'it cannot connect again at once')
   const { socket } = [...sockets.all()].find(({ isDropped }) => isDropped)!
   const { bytesRead } = socket
