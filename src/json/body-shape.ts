@@ -14,8 +14,10 @@ export interface MembersShape {
   kind: 'members'
   /** ASCII names without escapes. */
   names: readonly string[]
-  /** The shape of the member with the name at the same index. */
-  shapes: readonly BodyShape[]
+  /** The names as bytes. */
+  nameBytes: readonly Buffer[]
+  /** The shape of the member with the name at the same index; `undefined`: it is parsed. */
+  shapes: (BodyShape | undefined)[]
 }
 
 export interface ArrayShape {
@@ -28,9 +30,11 @@ export interface ArrayShape {
 /** A value that stays text. */
 export const rawValue: BodyShape = { kind: 'raw' }
 
-/** An object in which some members are followed. */
-export function membersOf(shapes: Record<string, BodyShape>): BodyShape {
-  return { kind: 'members', names: Object.keys(shapes), shapes: Object.values(shapes) }
+/** An object of which some members are known; `undefined`: the member is parsed. Members that it does not know are too. */
+export function membersOf(members: Record<string, BodyShape | undefined>): MembersShape {
+  const names = Object.keys(members)
+  const nameBytes = names.map((name) => Buffer.from(name))
+  return { kind: 'members', names, nameBytes, shapes: Object.values(members) }
 }
 
 /** An array whose items all have a shape. A fault in one of them is a fault of the body. */
@@ -43,10 +47,9 @@ export function itemsOf(item: BodyShape, maxBytes: number): BodyShape {
   return { kind: 'items', item, maxBytes }
 }
 
-/** The shape of a tree whose nodes have the members of `shapes`, and child nodes in the array member `children`. */
-export function treeOf(shapes: Record<string, BodyShape>, children: string): BodyShape {
-  const nodes: BodyShape[] = Object.values(shapes)
-  const node: BodyShape = { kind: 'members', names: [...Object.keys(shapes), children], shapes: nodes }
-  nodes.push(arrayOf(node))
+/** A tree whose nodes have `members`, and child nodes in the array member `children`. */
+export function treeOf(members: Record<string, BodyShape | undefined>, children: string): BodyShape {
+  const node = membersOf({ ...members, [children]: undefined })
+  node.shapes[node.names.indexOf(children)] = arrayOf(node)
   return node
 }

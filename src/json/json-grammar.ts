@@ -11,9 +11,8 @@ export interface Scan {
   length: number
   /** For each open container, the kind of the one around it. */
   stack: Uint8Array
-  /** The bytes as words, made for the first long string. `wordsAt`: the offset of the first. */
-  words: Int32Array | undefined
-  wordsAt: number
+  /** Reads words of the bytes; made for the first long run, since making it takes as long as reading 100 bytes. */
+  view: DataView | undefined
   /** White space between tokens, in bytes. */
   spaces: number
   /** The last offset of an escape in a string. */
@@ -38,8 +37,7 @@ export function createScan(): Scan {
     bytes: noBytes,
     length: 0,
     stack: new Uint8Array(STACK_LEVELS),
-    words: undefined,
-    wordsAt: 0,
+    view: undefined,
     spaces: 0,
     escapeAt: -1,
     nameEnd: -1,
@@ -64,7 +62,7 @@ export function beginScan(scan: Scan, bytes: Buffer): void {
 /** Lets go of the text, and of a stack that had to grow. */
 export function endScan(scan: Scan): void {
   scan.bytes = noBytes
-  scan.words = undefined
+  scan.view = undefined
   if (scan.stack.length > STACK_LEVELS) scan.stack = new Uint8Array(STACK_LEVELS)
 }
 
@@ -82,21 +80,21 @@ const BACKSLASH = 0x5c
 const UNICODE = 0x75
 /** The kind of an object that is the value of `constructor`: OBJECT_END, marked. */
 const CONSTRUCTOR = 0x80 | OBJECT_END
-/** Bytes of the longest spelling of an ASCII character in a string: an escape with `u`. */
-const ESCAPE_BYTES = 6
 /** The distance from an opening bracket to its closing one. */
 const TO_END = 2
 
+const tableOf = (of: (char: string) => boolean) =>
+  Uint8Array.from({ length: 256 }, (_, byte) => (of(String.fromCharCode(byte)) ? 1 : 0))
 /** 1 for a byte that cannot be inside a string as it is. */
-const endsRun = Uint8Array.from({ length: 256 }, (_, byte) =>
-  byte < 0x20 || byte === QUOTE || byte === BACKSLASH ? 1 : 0,
-)
-const isEscape = Uint8Array.from({ length: 256 }, (_, byte) =>
-  '"\\/bfnrt'.includes(String.fromCharCode(byte)) ? 1 : 0,
-)
-const isHex = Uint8Array.from({ length: 256 }, (_, byte) =>
-  /[0-9A-Fa-f]/.test(String.fromCharCode(byte)) ? 1 : 0,
-)
+const endsRun = tableOf((char) => char < ' ' || char === '"' || char === '\\')
+const isEscape = tableOf((char) => '"\\/bfnrt'.includes(char))
+/** The value of a hexadecimal digit; 16 and more for any other byte. */
+const hexValue = Uint8Array.from({ length: 256 }, (_, byte) => {
+  const value = Number.parseInt(String.fromCharCode(byte), 16)
+  return Number.isNaN(value) ? 0xff : value
+})
+const isSpace = tableOf((char) => ' \n\r\t'.includes(char))
+const isDigit = tableOf((char) => /[0-9]/.test(char))
 
 /**
  * The offset behind the value that starts at `from`. `levels`: how many containers may be nested. Throws INVALID_JSON, and
@@ -125,7 +123,8 @@ export function endOfValue(scan: Scan, from: number, levels: number): number {
         if (first === OBJECT) at = endOfName(scan, at, kind === CONSTRUCTOR)
         continue
       }
-    } else at = endOfScalar(scan, at, first)
+    } else if (isDigit[first] === 1 || first === MINUS) at = endOfNumber(scan, at, first)
+    else at = endOfLiteral(scan, at, first)
     // A value has ended. Close the containers that end with it, up to the start of the next value.
     for (;;) {
       if (depth === 0) return at
@@ -162,11 +161,20 @@ export function skipSpace(scan: Scan, from: number): number {
   const { bytes, length } = scan
   if (from >= length || bytes[from]! > 0x20) return from
   let at = from
-  for (; at < length; at++) {
-    const byte = bytes[at]!
-    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) break
-  }
+  let shortEnd = from + SHORT_RUN
+  while (at < length && isSpace[bytes[at]!] === 1) if (++at === shortEnd) at = shortEnd = endOfRepetition(scan, at)
   scan.spaces += at - from
+  return at
+}
+
+/** Skips words that are the same as the one before `from`: indentation. */
+function endOfRepetition(scan: Scan, from: number): number {
+  const view = viewOf(scan)
+  if (!view) return from
+  const word = view.getInt32(from - 4, true)
+  const last = scan.length - 4
+  let at = from
+  while (at <= last && view.getInt32(at, true) === word) at += 4
   return at
 }
 
@@ -177,130 +185,164 @@ export function skipSpace(scan: Scan, from: number): number {
 export function endOfName(scan: Scan, from: number, isConstructor: boolean): number {
   const { bytes, length } = scan
   if (from >= length || bytes[from] !== QUOTE) throw syntaxError(scan, from, 'name')
-  let at = endOfString(scan, from + 1)
+  const name = from + 1
+  const shortEnd = Math.min(name + SHORT_RUN, length)
+  let at = name
+  while (at < shortEnd && endsRun[bytes[at]!] === 0) at++
+  at = at < shortEnd && bytes[at] === QUOTE ? at + 1 : endOfString(scan, name)
   const nameEnd = at - 1
   scan.nameEnd = nameEnd
-  at = skipSpace(scan, at)
-  if (at >= length || bytes[at] !== COLON) throw syntaxError(scan, at, 'colon')
-  at = skipSpace(scan, at + 1)
-  const size = nameEnd - from - 1
-  if (size === 9 || size === 11 || scan.escapeAt > from) checkName(scan, from + 1, isConstructor, at)
+  if (at < length && bytes[at] === COLON) at++
+  else {
+    at = skipSpace(scan, at)
+    if (at >= length || bytes[at] !== COLON) throw syntaxError(scan, at, 'colon')
+    at++
+  }
+  if (at < length && bytes[at]! <= 0x20) at = skipSpace(scan, at)
+  const size = nameEnd - name
+  if (size === 9 || size === 11 || scan.escapeAt > from) checkName(scan, name, isConstructor, at)
   return at
 }
 
-/** The member name that starts at `from` and was the last one read. */
-export function nameAt(scan: Scan, from: number): string {
-  const { bytes, nameEnd, escapeAt } = scan
-  if (escapeAt < from) return bytes.toString('utf8', from, nameEnd)
-  return JSON.parse(bytes.toString('utf8', from - 1, nameEnd + 1)) as string
-}
+const protoName = Buffer.from('__proto__')
+const constructorName = Buffer.from('constructor')
+const prototypeName = Buffer.from('prototype')
 
-/** Whether the member name that starts at `from` and was the last one read is `name`, in any spelling. */
-export function isName(scan: Scan, from: number, name: string): boolean {
-  const { bytes, nameEnd, escapeAt } = scan
-  if (escapeAt >= from) return nameEnd - from <= name.length * ESCAPE_BYTES && nameAt(scan, from) === name
-  if (nameEnd - from !== name.length) return false
-  for (let i = 0; i < name.length; i++) if (bytes[from + i] !== name.charCodeAt(i)) return false
+/** Whether the member name that starts at `from` and was the last one read is `name` (ASCII), in any spelling. */
+export function isName(scan: Scan, from: number, name: Buffer): boolean {
+  const { bytes, nameEnd } = scan
+  const size = name.length
+  if (scan.escapeAt >= from) return isEscapedName(scan, from, name)
+  if (nameEnd - from !== size) return false
+  for (let i = 0; i < size; i++) if (bytes[from + i] !== name[i]) return false
   return true
 }
 
-function checkName(scan: Scan, from: number, isConstructor: boolean, valueAt: number): void {
-  if (isName(scan, from, '__proto__') || (isConstructor && isName(scan, from, 'prototype')))
-    refuse(scan, 'FORBIDDEN_KEY', from - 1)
-  else if (isName(scan, from, 'constructor')) scan.constructorAt = valueAt
+function isEscapedName({ bytes, nameEnd }: Scan, from: number, name: Buffer): boolean {
+  let at = from
+  for (const expected of name) {
+    if (at >= nameEnd) return false
+    let byte = bytes[at++]!
+    if (byte === BACKSLASH) {
+      // Only escapes with `u` spell the characters of such a name, which are ASCII.
+      if (bytes[at] !== UNICODE || bytes[at + 1] !== ZERO || bytes[at + 2] !== ZERO) return false
+      byte = hexValue[bytes[at + 3]!]! * 16 + hexValue[bytes[at + 4]!]!
+      at += 5
+    }
+    if (byte !== expected) return false
+  }
+  return at === nameEnd
 }
 
-/** Bytes that are looked at one by one before the search by words starts. */
-const SHORT_RUN = 32
+function checkName(scan: Scan, from: number, isConstructor: boolean, valueAt: number): void {
+  if (isName(scan, from, protoName) || (isConstructor && isName(scan, from, prototypeName)))
+    refuse(scan, 'FORBIDDEN_KEY', from - 1)
+  else if (isName(scan, from, constructorName)) scan.constructorAt = valueAt
+}
+
+/** Bytes that are looked at one by one before a run counts as long. */
+const SHORT_RUN = 8
+/** With fewer bytes to go, reading words does not pay. */
+const VIEW_BYTES = 512
+
+function viewOf(scan: Scan): DataView | undefined {
+  if (scan.view || scan.length < VIEW_BYTES) return scan.view
+  const { buffer, byteOffset, length } = scan.bytes
+  scan.view = new DataView(buffer, byteOffset, length)
+  return scan.view
+}
 
 /** The offset behind the closing quote of the string whose first character is at `from`. */
 export function endOfString(scan: Scan, from: number): number {
   const { bytes, length } = scan
   let at = from
-  for (;;) {
-    const shortEnd = Math.min(at + SHORT_RUN, length)
-    while (at < shortEnd && endsRun[bytes[at]!] === 0) at++
-    if (at === shortEnd) at = endOfRun(scan, at)
-    const byte = at < length ? bytes[at]! : 0
-    if (byte === QUOTE) return at + 1
-    if (byte !== BACKSLASH) throw syntaxError(scan, at, 'string')
-    scan.escapeAt = at
-    const escape = at + 1 < length ? bytes[at + 1]! : 0
-    if (escape === UNICODE) {
-      if (
-        at + 5 >= length ||
-        (isHex[bytes[at + 2]!]! & isHex[bytes[at + 3]!]! & isHex[bytes[at + 4]!]! & isHex[bytes[at + 5]!]!) === 0
-      )
-        throw syntaxError(scan, at, 'unicode escape')
-      at += 6
-    } else {
-      if (isEscape[escape] === 0) throw syntaxError(scan, at, 'escape')
-      at += 2
-    }
+  let shortEnd = from + SHORT_RUN
+  while (at < length) {
+    const byte = bytes[at]!
+    if (endsRun[byte] === 0) {
+      if (++at === shortEnd) at = endOfRun(scan, at)
+    } else if (byte === QUOTE) return at + 1
+    else if (byte === BACKSLASH) {
+      scan.escapeAt = at
+      at = endOfEscape(scan, at)
+      shortEnd = at + SHORT_RUN
+    } else break
   }
+  throw syntaxError(scan, at, 'string')
 }
 
-/** From `from`, the offset of the first byte that cannot be inside a string as it is. */
+function endOfEscape(scan: Scan, at: number): number {
+  const { bytes, length } = scan
+  const escape = at + 1 < length ? bytes[at + 1]! : 0
+  if (isEscape[escape] === 1) return at + 2
+  if (escape !== UNICODE) throw syntaxError(scan, at, 'escape')
+  const isWhole =
+    at + 5 < length &&
+    (hexValue[bytes[at + 2]!]! | hexValue[bytes[at + 3]!]! | hexValue[bytes[at + 4]!]! | hexValue[bytes[at + 5]!]!) < 16
+  if (!isWhole) throw syntaxError(scan, at, 'unicode escape')
+  return at + 6
+}
+
+/** From `from`, the offset of the first byte that cannot be inside a string as it is, or one that is not far before it. */
 function endOfRun(scan: Scan, from: number): number {
   const { bytes, length } = scan
-  const words = scan.words ?? makeWords(scan)
-  const { wordsAt } = scan
-  // The word that holds `from` may begin before it; what it ends with, if anything, is found by the loop below.
-  let word = (from - wordsAt + 3) >> 2
-  const aligned = Math.min(wordsAt + (word << 2), length)
-  for (let at = from; at < aligned; at++) if (endsRun[bytes[at]!] === 1) return at
-  const last = words.length - 3
-  while (word < last) {
-    if (((ends(words[word]!) | ends(words[word + 1]!) | ends(words[word + 2]!) | ends(words[word + 3]!)) & 0x80808080) !== 0)
-      break
-    word += 4
+  const view = viewOf(scan)
+  let at = from
+  if (view) {
+    for (const last = length - 16; at <= last; at += 16) {
+      const first = ends(view.getInt32(at, true)) | ends(view.getInt32(at + 4, true))
+      const second = ends(view.getInt32(at + 8, true)) | ends(view.getInt32(at + 12, true))
+      if (((first | second) & 0x80808080) !== 0) break
+    }
+    for (const last = length - 4; at <= last; at += 4) {
+      const found = ends(view.getInt32(at, true)) & 0x80808080
+      // The lowest bit that is set is the first byte's: the words are read as little-endian.
+      if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3)
+    }
   }
-  let at = Math.max(aligned, wordsAt + (word << 2))
   while (at < length && endsRun[bytes[at]!] === 0) at++
   return at
 }
 
-/** Has the high bit of a byte that is a control character, a quote or a backslash; other bits mean nothing. */
+/** Has the high bit of a byte that is a control character, a quote or a backslash. Bits above the lowest such one mean nothing. */
 function ends(word: number): number {
   return ((word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101)) & ~word
 }
 
-function makeWords(scan: Scan): Int32Array {
-  const { buffer, byteOffset } = scan.bytes
-  const wordsAt = -byteOffset & 3
-  scan.wordsAt = wordsAt
-  scan.words = new Int32Array(buffer, byteOffset + wordsAt, Math.max(0, scan.length - wordsAt) >> 2)
-  return scan.words
-}
-
-function endOfScalar(scan: Scan, from: number, first: number): number {
-  if (first === MINUS || (first >= ZERO && first <= 0x39)) return endOfNumber(scan, from, first)
-  if (first === 0x74) return endOfLiteral(scan, from, 'true')
-  if (first === 0x66) return endOfLiteral(scan, from, 'false')
-  if (first === 0x6e) return endOfLiteral(scan, from, 'null')
-  throw syntaxError(scan, from, 'value')
-}
-
-function endOfLiteral(scan: Scan, from: number, literal: string): number {
+function endOfLiteral(scan: Scan, from: number, first: number): number {
   const { bytes, length } = scan
-  for (let i = 1; i < literal.length; i++) {
-    const at = from + i
-    if (at >= length || bytes[at] !== literal.charCodeAt(i)) throw syntaxError(scan, at, 'literal')
+  const end = first === 0x66 ? from + 5 : from + 4
+  if (end <= length) {
+    const second = bytes[from + 1]
+    const third = bytes[from + 2]
+    const fourth = bytes[from + 3]
+    if (first === 0x6e && second === 0x75 && third === 0x6c && fourth === 0x6c) return end
+    if (first === 0x74 && second === 0x72 && third === 0x75 && fourth === 0x65) return end
+    if (first === 0x66 && second === 0x61 && third === 0x6c && fourth === 0x73 && bytes[from + 4] === 0x65) return end
   }
-  return from + literal.length
+  throw syntaxError(scan, from, first === 0x6e || first === 0x74 || first === 0x66 ? 'literal' : 'value')
 }
 
 function endOfNumber(scan: Scan, from: number, first: number): number {
   const { bytes, length } = scan
-  const start = first === MINUS ? from + 1 : from
-  // No digit may follow a leading zero.
-  let at = start < length && bytes[start] === ZERO ? start + 1 : endOfDigits(scan, start)
-  if (at >= length) return at
-  let byte = bytes[at]!
-  if (byte === POINT) {
-    at = endOfDigits(scan, at + 1)
-    byte = at < length ? bytes[at]! : 0
+  let at = from + 1
+  let digit = first
+  if (first === MINUS) {
+    digit = at < length ? bytes[at]! : 0
+    if (isDigit[digit] === 0) throw syntaxError(scan, at, 'digit')
+    at++
   }
+  // No digit may follow a leading zero.
+  if (digit !== ZERO) while (at < length && isDigit[bytes[at]!] === 1) at++
+  const next = at < length ? bytes[at]! : 0
+  if (next !== POINT && (next | 0x20) !== 0x65) return at
+  return endOfFraction(scan, at, next)
+}
+
+function endOfFraction(scan: Scan, from: number, first: number): number {
+  const { bytes, length } = scan
+  const at = first === POINT ? endOfDigits(scan, from + 1) : from
+  const byte = at < length ? bytes[at]! : 0
   if ((byte | 0x20) !== 0x65) return at
   const sign = at + 1 < length ? bytes[at + 1]! : 0
   return endOfDigits(scan, sign === 0x2b || sign === MINUS ? at + 2 : at + 1)
@@ -310,7 +352,7 @@ function endOfNumber(scan: Scan, from: number, first: number): number {
 function endOfDigits(scan: Scan, from: number): number {
   const { bytes, length } = scan
   let at = from
-  while (at < length && bytes[at]! >= ZERO && bytes[at]! <= 0x39) at++
+  while (at < length && isDigit[bytes[at]!] === 1) at++
   if (at === from) throw syntaxError(scan, at, 'digit')
   return at
 }
