@@ -11,8 +11,11 @@ export interface Scan {
   length: number
   /** For each open container, the kind of the one around it. */
   stack: Uint8Array
-  /** Reads words of the bytes; made for the first long run, since making it takes as long as reading 100 bytes. */
+  /** Reads words of the bytes. Made for the first long run, since making it takes as long as reading 50 bytes. */
   view: DataView | undefined
+  /** Has a copy of a small text, which is faster than a new view. */
+  smallBytes: Uint8Array
+  smallView: DataView
   /** White space between tokens, in bytes. */
   spaces: number
   /** The last offset of an escape in a string. */
@@ -31,13 +34,17 @@ export type ScanFault = 'JSON_TOO_DEEP' | 'FORBIDDEN_KEY'
 
 const noBytes = Buffer.alloc(0)
 const STACK_LEVELS = 1_024
+const SMALL_BYTES = 2_048
 
 export function createScan(): Scan {
+  const smallBytes = new Uint8Array(SMALL_BYTES)
   return {
     bytes: noBytes,
     length: 0,
     stack: new Uint8Array(STACK_LEVELS),
     view: undefined,
+    smallBytes,
+    smallView: new DataView(smallBytes.buffer),
     spaces: 0,
     escapeAt: -1,
     nameEnd: -1,
@@ -73,6 +80,7 @@ export const ARRAY = 0x5b
 export const ARRAY_END = 0x5d
 export const OBJECT = 0x7b
 export const OBJECT_END = 0x7d
+const SPACE = 0x20
 const MINUS = 0x2d
 const POINT = 0x2e
 const ZERO = 0x30
@@ -94,6 +102,8 @@ const hexValue = Uint8Array.from({ length: 256 }, (_, byte) => {
   return Number.isNaN(value) ? 0xff : value
 })
 const isSpace = tableOf((char) => ' \n\r\t'.includes(char))
+/** The same for two bytes. */
+const isSpacePair = Uint8Array.from({ length: 65_536 }, (_, pair) => isSpace[pair >> 8]! & isSpace[pair & 255]!)
 const isDigit = tableOf((char) => /[0-9]/.test(char))
 
 /**
@@ -108,31 +118,27 @@ export function endOfValue(scan: Scan, from: number, levels: number): number {
   /** The closing bracket of the innermost container; 0 outside. */
   let kind = 0
   for (;;) {
+    if (kind > ARRAY_END) at = endOfName(scan, at, kind === CONSTRUCTOR)
     const first = at < length ? bytes[at]! : 0
     if (first === QUOTE) at = endOfString(scan, at + 1)
     else if (first === OBJECT || first === ARRAY) {
       if (depth === levels) refuse(scan, 'JSON_TOO_DEEP', at)
       if (depth === stack.length) stack = growStack(scan)
       stack[depth++] = kind
-      kind = at === scan.constructorAt && first === OBJECT ? CONSTRUCTOR : first + TO_END
-      at = skipSpace(scan, at + 1)
-      if (at < length && bytes[at] === first + TO_END) {
-        kind = stack[--depth]!
-        at++
-      } else {
-        if (first === OBJECT) at = endOfName(scan, at, kind === CONSTRUCTOR)
-        continue
-      }
+      kind = first === OBJECT && at === scan.constructorAt ? CONSTRUCTOR : first + TO_END
+      if (++at < length && bytes[at]! <= SPACE) at = skipSpace(scan, at)
+      if (at >= length || bytes[at] !== first + TO_END) continue
+      kind = stack[--depth]!
+      at++
     } else if (isDigit[first] === 1 || first === MINUS) at = endOfNumber(scan, at, first)
     else at = endOfLiteral(scan, at, first)
     // A value has ended. Close the containers that end with it, up to the start of the next value.
     for (;;) {
       if (depth === 0) return at
-      at = skipSpace(scan, at)
+      if (at < length && bytes[at]! <= SPACE) at = skipSpace(scan, at)
       const next = at < length ? bytes[at]! : 0
       if (next === COMMA) {
-        at = skipSpace(scan, at + 1)
-        if (kind !== ARRAY_END) at = endOfName(scan, at, kind === CONSTRUCTOR)
+        if (++at < length && bytes[at]! <= SPACE) at = skipSpace(scan, at)
         break
       }
       if (next !== (kind & 0x7f)) throw syntaxError(scan, at, kind === ARRAY_END ? 'item end' : 'member end')
@@ -159,22 +165,27 @@ function growStack(scan: Scan): Uint8Array {
 
 export function skipSpace(scan: Scan, from: number): number {
   const { bytes, length } = scan
-  if (from >= length || bytes[from]! > 0x20) return from
+  if (from >= length || bytes[from]! > SPACE) return from
   let at = from
-  let shortEnd = from + SHORT_RUN
-  while (at < length && isSpace[bytes[at]!] === 1) if (++at === shortEnd) at = shortEnd = endOfRepetition(scan, at)
+  const shortEnd = Math.min(from + SHORT_RUN, length)
+  while (at < shortEnd && isSpace[bytes[at]!] === 1) at++
+  if (at === shortEnd) at = endOfSpace(scan, at)
   scan.spaces += at - from
   return at
 }
 
-/** Skips words that are the same as the one before `from`: indentation. */
-function endOfRepetition(scan: Scan, from: number): number {
-  const view = viewOf(scan)
-  if (!view) return from
-  const word = view.getInt32(from - 4, true)
-  const last = scan.length - 4
+function endOfSpace(scan: Scan, from: number): number {
+  const { bytes, length } = scan
   let at = from
-  while (at <= last && view.getInt32(at, true) === word) at += 4
+  if (length - from > SHORT_RUN) {
+    const view = viewOf(scan)
+    const last = length - 4
+    // Indentation repeats one word.
+    const word = view.getInt32(from - 4, true)
+    while (at <= last && view.getInt32(at, true) === word) at += 4
+    while (at <= last && (isSpacePair[view.getUint16(at, true)]! & isSpacePair[view.getUint16(at + 2, true)]!) === 1) at += 4
+  }
+  while (at < length && isSpace[bytes[at]!] === 1) at++
   return at
 }
 
@@ -198,7 +209,7 @@ export function endOfName(scan: Scan, from: number, isConstructor: boolean): num
     if (at >= length || bytes[at] !== COLON) throw syntaxError(scan, at, 'colon')
     at++
   }
-  if (at < length && bytes[at]! <= 0x20) at = skipSpace(scan, at)
+  if (at < length && bytes[at]! <= SPACE) at = skipSpace(scan, at)
   const size = nameEnd - name
   if (size === 9 || size === 11 || scan.escapeAt > from) checkName(scan, name, isConstructor, at)
   return at
@@ -242,53 +253,63 @@ function checkName(scan: Scan, from: number, isConstructor: boolean, valueAt: nu
 
 /** Bytes that are looked at one by one before a run counts as long. */
 const SHORT_RUN = 8
-/** With fewer bytes to go, reading words does not pay. */
-const VIEW_BYTES = 512
 
-function viewOf(scan: Scan): DataView | undefined {
-  if (scan.view || scan.length < VIEW_BYTES) return scan.view
-  const { buffer, byteOffset, length } = scan.bytes
-  scan.view = new DataView(buffer, byteOffset, length)
-  return scan.view
+function viewOf(scan: Scan): DataView {
+  return scan.view ?? makeView(scan)
+}
+
+function makeView(scan: Scan): DataView {
+  const { bytes, smallBytes, smallView, length } = scan
+  if (length > SMALL_BYTES) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, length)
+    scan.view = view
+    return view
+  }
+  smallBytes.set(bytes)
+  scan.view = smallView
+  return smallView
 }
 
 /** The offset behind the closing quote of the string whose first character is at `from`. */
 export function endOfString(scan: Scan, from: number): number {
   const { bytes, length } = scan
   let at = from
-  let shortEnd = from + SHORT_RUN
-  while (at < length) {
+  for (;;) {
+    if (at < length && endsRun[bytes[at]!] === 0) at = endOfRun(scan, at + 1)
+    if (at >= length) break
     const byte = bytes[at]!
-    if (endsRun[byte] === 0) {
-      if (++at === shortEnd) at = endOfRun(scan, at)
-    } else if (byte === QUOTE) return at + 1
-    else if (byte === BACKSLASH) {
-      scan.escapeAt = at
-      at = endOfEscape(scan, at)
-      shortEnd = at + SHORT_RUN
-    } else break
+    if (byte === QUOTE) return at + 1
+    if (byte !== BACKSLASH) break
+    scan.escapeAt = at
+    const escape = at + 1 < length ? bytes[at + 1]! : 0
+    at = isEscape[escape] === 1 ? at + 2 : endOfEscape(scan, at, escape)
   }
   throw syntaxError(scan, at, 'string')
 }
 
-function endOfEscape(scan: Scan, at: number): number {
-  const { bytes, length } = scan
-  const escape = at + 1 < length ? bytes[at + 1]! : 0
-  if (isEscape[escape] === 1) return at + 2
-  if (escape !== UNICODE) throw syntaxError(scan, at, 'escape')
-  const isWhole =
-    at + 5 < length &&
-    (hexValue[bytes[at + 2]!]! | hexValue[bytes[at + 3]!]! | hexValue[bytes[at + 4]!]! | hexValue[bytes[at + 5]!]!) < 16
-  if (!isWhole) throw syntaxError(scan, at, 'unicode escape')
-  return at + 6
+/** From `from`, the offset of the first byte that cannot be inside a string as it is. */
+function endOfRun(scan: Scan, from: number): number {
+  const { bytes, length, view } = scan
+  let at = from
+  if (view !== undefined) {
+    const last = Math.min(from + 12, length - 4)
+    for (; at <= last; at += 4) {
+      const found = ends(view.getInt32(at, true)) & 0x80808080
+      // The lowest bit that is set is the first byte's: the words are read as little-endian.
+      if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3)
+    }
+    return endOfLongRun(scan, at)
+  }
+  const shortEnd = Math.min(from + SHORT_RUN, length)
+  while (at < shortEnd && endsRun[bytes[at]!] === 0) at++
+  return at === shortEnd ? endOfLongRun(scan, at) : at
 }
 
-/** From `from`, the offset of the first byte that cannot be inside a string as it is, or one that is not far before it. */
-function endOfRun(scan: Scan, from: number): number {
+function endOfLongRun(scan: Scan, from: number): number {
   const { bytes, length } = scan
-  const view = viewOf(scan)
   let at = from
-  if (view) {
+  if (length - from > SHORT_RUN) {
+    const view = viewOf(scan)
     for (const last = length - 16; at <= last; at += 16) {
       const first = ends(view.getInt32(at, true)) | ends(view.getInt32(at + 4, true))
       const second = ends(view.getInt32(at + 8, true)) | ends(view.getInt32(at + 12, true))
@@ -296,7 +317,6 @@ function endOfRun(scan: Scan, from: number): number {
     }
     for (const last = length - 4; at <= last; at += 4) {
       const found = ends(view.getInt32(at, true)) & 0x80808080
-      // The lowest bit that is set is the first byte's: the words are read as little-endian.
       if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3)
     }
   }
@@ -307,6 +327,17 @@ function endOfRun(scan: Scan, from: number): number {
 /** Has the high bit of a byte that is a control character, a quote or a backslash. Bits above the lowest such one mean nothing. */
 function ends(word: number): number {
   return ((word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101)) & ~word
+}
+
+/** The offset behind an escape with `u`. */
+function endOfEscape(scan: Scan, at: number, escape: number): number {
+  const { bytes, length } = scan
+  if (escape !== UNICODE) throw syntaxError(scan, at, 'escape')
+  const isWhole =
+    at + 5 < length &&
+    (hexValue[bytes[at + 2]!]! | hexValue[bytes[at + 3]!]! | hexValue[bytes[at + 4]!]! | hexValue[bytes[at + 5]!]!) < 16
+  if (!isWhole) throw syntaxError(scan, at, 'unicode escape')
+  return at + 6
 }
 
 function endOfLiteral(scan: Scan, from: number, first: number): number {
