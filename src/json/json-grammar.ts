@@ -11,7 +11,7 @@ export interface Scan {
   length: number
   /** For each open container, the kind of the one around it. */
   stack: Uint8Array
-  /** Reads words of the bytes. Made for the first long run, since making it takes as long as reading 50 bytes. */
+  /** Reads words of the bytes; `undefined` for a small text until it has a long run. */
   view: DataView | undefined
   /** Has a copy of a small text, which is faster than a new view. */
   smallBytes: Uint8Array
@@ -64,6 +64,7 @@ export function beginScan(scan: Scan, bytes: Buffer): void {
   scan.constructorAt = -1
   scan.isTolerant = false
   scan.fault = undefined
+  if (bytes.length > SMALL_BYTES) scan.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 
 /** Lets go of the text, and of a stack that had to grow. */
@@ -166,6 +167,13 @@ function growStack(scan: Scan): Uint8Array {
 export function skipSpace(scan: Scan, from: number): number {
   const { bytes, length } = scan
   if (from >= length || bytes[from]! > SPACE) return from
+  if (bytes[from] !== SPACE || from + 1 >= length || bytes[from + 1]! <= SPACE) return skipLongSpace(scan, from)
+  scan.spaces++
+  return from + 1
+}
+
+function skipLongSpace(scan: Scan, from: number): number {
+  const { bytes, length } = scan
   let at = from
   const shortEnd = Math.min(from + SHORT_RUN, length)
   while (at < shortEnd && isSpace[bytes[at]!] === 1) at++
@@ -253,75 +261,75 @@ function checkName(scan: Scan, from: number, isConstructor: boolean, valueAt: nu
 
 /** Bytes that are looked at one by one before a run counts as long. */
 const SHORT_RUN = 8
+/** Bytes that are looked at by two words before the steps get longer. */
+const LONG_RUN = 40
 
 function viewOf(scan: Scan): DataView {
-  return scan.view ?? makeView(scan)
-}
-
-function makeView(scan: Scan): DataView {
-  const { bytes, smallBytes, smallView, length } = scan
-  if (length > SMALL_BYTES) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, length)
-    scan.view = view
-    return view
-  }
-  smallBytes.set(bytes)
-  scan.view = smallView
-  return smallView
+  if (scan.view) return scan.view
+  scan.smallBytes.set(scan.bytes)
+  scan.view = scan.smallView
+  return scan.view
 }
 
 /** The offset behind the closing quote of the string whose first character is at `from`. */
 export function endOfString(scan: Scan, from: number): number {
-  const { bytes, length } = scan
+  const { bytes, length, view } = scan
+  const last = length - 4
   let at = from
   for (;;) {
-    if (at < length && endsRun[bytes[at]!] === 0) at = endOfRun(scan, at + 1)
-    if (at >= length) break
-    const byte = bytes[at]!
+    let byte = at < length ? bytes[at]! : 0
+    while (byte === BACKSLASH) {
+      scan.escapeAt = at
+      const escape = at + 1 < length ? bytes[at + 1]! : 0
+      at = isEscape[escape] === 1 ? at + 2 : endOfEscape(scan, at, escape)
+      byte = at < length ? bytes[at]! : 0
+    }
     if (byte === QUOTE) return at + 1
-    if (byte !== BACKSLASH) break
-    scan.escapeAt = at
-    const escape = at + 1 < length ? bytes[at + 1]! : 0
-    at = isEscape[escape] === 1 ? at + 2 : endOfEscape(scan, at, escape)
+    if (byte < SPACE) throw syntaxError(scan, at, 'string')
+    if (view !== undefined && at <= last) {
+      const found = ends(view.getInt32(at, true)) & 0x80808080
+      at = found === 0 ? endOfRun(scan, at + 4) : at + firstByte(found)
+    } else at = endOfRun(scan, at)
   }
-  throw syntaxError(scan, at, 'string')
 }
 
 /** From `from`, the offset of the first byte that cannot be inside a string as it is. */
 function endOfRun(scan: Scan, from: number): number {
-  const { bytes, length, view } = scan
-  let at = from
-  if (view !== undefined) {
-    const last = Math.min(from + 12, length - 4)
-    for (; at <= last; at += 4) {
-      const found = ends(view.getInt32(at, true)) & 0x80808080
-      // The lowest bit that is set is the first byte's: the words are read as little-endian.
-      if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3)
-    }
-    return endOfLongRun(scan, at)
-  }
-  const shortEnd = Math.min(from + SHORT_RUN, length)
-  while (at < shortEnd && endsRun[bytes[at]!] === 0) at++
-  return at === shortEnd ? endOfLongRun(scan, at) : at
-}
-
-function endOfLongRun(scan: Scan, from: number): number {
   const { bytes, length } = scan
+  let { view } = scan
   let at = from
-  if (length - from > SHORT_RUN) {
-    const view = viewOf(scan)
-    for (const last = length - 16; at <= last; at += 16) {
-      const first = ends(view.getInt32(at, true)) | ends(view.getInt32(at + 4, true))
-      const second = ends(view.getInt32(at + 8, true)) | ends(view.getInt32(at + 12, true))
-      if (((first | second) & 0x80808080) !== 0) break
-    }
-    for (const last = length - 4; at <= last; at += 4) {
-      const found = ends(view.getInt32(at, true)) & 0x80808080
-      if (found !== 0) return at + ((31 - Math.clz32(found & -found)) >> 3)
-    }
+  if (view === undefined) {
+    const shortEnd = Math.min(from + SHORT_RUN, length)
+    while (at < shortEnd && endsRun[bytes[at]!] === 0) at++
+    if (at < shortEnd || at === length) return at
+    view = viewOf(scan)
+  }
+  const long = at + LONG_RUN
+  for (const last = length - 8; at <= last; at += 8) {
+    const first = ends(view.getInt32(at, true)) & 0x80808080
+    const second = ends(view.getInt32(at + 4, true)) & 0x80808080
+    if (first !== 0) return at + firstByte(first)
+    if (second !== 0) return at + 4 + firstByte(second)
+    if (at === long) at = skipLongRun(view, at, length)
   }
   while (at < length && endsRun[bytes[at]!] === 0) at++
   return at
+}
+
+/** Stops up to 16 bytes before the end of the run. */
+function skipLongRun(view: DataView, from: number, length: number): number {
+  let at = from
+  for (const last = length - 24; at <= last; at += 16) {
+    const first = ends(view.getInt32(at + 8, true)) | ends(view.getInt32(at + 12, true))
+    const second = ends(view.getInt32(at + 16, true)) | ends(view.getInt32(at + 20, true))
+    if (((first | second) & 0x80808080) !== 0) break
+  }
+  return at
+}
+
+/** The position of the first byte with a bit that is set. Words are read as little-endian, so it has the lowest. */
+function firstByte(word: number): number {
+  return (31 - Math.clz32(word & -word)) >> 3
 }
 
 /** Has the high bit of a byte that is a control character, a quote or a backslash. Bits above the lowest such one mean nothing. */
@@ -342,14 +350,11 @@ function endOfEscape(scan: Scan, at: number, escape: number): number {
 
 function endOfLiteral(scan: Scan, from: number, first: number): number {
   const { bytes, length } = scan
-  const end = first === 0x66 ? from + 5 : from + 4
-  if (end <= length) {
-    const second = bytes[from + 1]
-    const third = bytes[from + 2]
-    const fourth = bytes[from + 3]
-    if (first === 0x6e && second === 0x75 && third === 0x6c && fourth === 0x6c) return end
-    if (first === 0x74 && second === 0x72 && third === 0x75 && fourth === 0x65) return end
-    if (first === 0x66 && second === 0x61 && third === 0x6c && fourth === 0x73 && bytes[from + 4] === 0x65) return end
+  if (from + 4 <= length) {
+    const second = bytes[from + 1]! | (bytes[from + 2]! << 8) | (bytes[from + 3]! << 16)
+    if (first === 0x74 && second === 0x657572) return from + 4
+    if (first === 0x6e && second === 0x6c6c75) return from + 4
+    if (first === 0x66 && second === 0x736c61 && from + 4 < length && bytes[from + 4] === 0x65) return from + 5
   }
   throw syntaxError(scan, from, first === 0x6e || first === 0x74 || first === 0x66 ? 'literal' : 'value')
 }
@@ -364,7 +369,7 @@ function endOfNumber(scan: Scan, from: number, first: number): number {
     at++
   }
   // No digit may follow a leading zero.
-  if (digit !== ZERO) while (at < length && isDigit[bytes[at]!] === 1) at++
+  if (digit !== ZERO) at = skipDigits(scan, at)
   const next = at < length ? bytes[at]! : 0
   if (next !== POINT && (next | 0x20) !== 0x65) return at
   return endOfFraction(scan, at, next)
@@ -381,10 +386,23 @@ function endOfFraction(scan: Scan, from: number, first: number): number {
 
 /** At least one digit. */
 function endOfDigits(scan: Scan, from: number): number {
-  const { bytes, length } = scan
-  let at = from
-  while (at < length && isDigit[bytes[at]!] === 1) at++
+  const at = skipDigits(scan, from)
   if (at === from) throw syntaxError(scan, at, 'digit')
+  return at
+}
+
+function skipDigits(scan: Scan, from: number): number {
+  const { bytes, length, view } = scan
+  let at = from
+  if (view !== undefined) {
+    for (const last = length - 4; at <= last; at += 4) {
+      const word = view.getInt32(at, true) ^ 0x30303030
+      // Digits are 0 to 9 now; a byte that is not one has a bit in its upper half, or gets one by adding 6.
+      const found = (word | (word + 0x06060606)) & 0xf0f0f0f0
+      if (found !== 0) return at + firstByte(found)
+    }
+  }
+  while (at < length && isDigit[bytes[at]!] === 1) at++
   return at
 }
 
