@@ -37,13 +37,21 @@ function numbers(count: number, next: (i: number) => number): string {
 const email = { to: 'ann@example.com', subject: 'Welcome', template: 'welcome-2', locale: 'en-GB' }
 const inputs: Input[] = [
   { name: 'job of 100 bytes', text: jobText({ to: 'ann@example.com', locale: 'en-GB' }), shape: job },
-  { name: 'job of 200 bytes', text: jobText({ ...email, ref: 'order-1009231', retries: 3, tags: ['a', 'b'] }), shape: job },
+  {
+    name: 'job of 200 bytes',
+    text: jobText({ ...email, ref: 'order-1009231', retries: 3, tags: ['a', 'b'] }),
+    shape: job,
+  },
   {
     name: 'job of 300 bytes, with options',
     text: JSON.stringify({
       queue: 'emails',
       name: 'welcome',
-      opts: { attempts: 3, backoff: { type: 'exponential', delay: 1000 }, removeOnComplete: { age: 3600, count: 1000 } },
+      opts: {
+        attempts: 3,
+        backoff: { type: 'exponential', delay: 1000 },
+        removeOnComplete: { age: 3600, count: 1000 },
+      },
       data: { ...email, ref: 'order-1009231', tags: ['a', 'b'] },
     }),
     shape: job,
@@ -54,7 +62,9 @@ const inputs: Input[] = [
   { name: 'job of 225 KB', text: jobText(order(2_250)), shape: job },
   {
     name: 'batch of 1,000 × 100 bytes',
-    text: JSON.stringify({ jobs: Array(1_000).fill({ queue: 'emails', name: 'welcome', data: { to: 'ann@example.com' } }) }),
+    text: JSON.stringify({
+      jobs: Array(1_000).fill({ queue: 'emails', name: 'welcome', data: { to: 'ann@example.com' } }),
+    }),
     shape: batch,
   },
   {
@@ -65,7 +75,9 @@ const inputs: Input[] = [
   whole('number', '1'),
   whole('empty object', '{}'),
   whole('string of 8 bytes', '"abcdefgh"'),
-  ...[64, 256, KIB, 10 * KIB, 200 * KIB].map((bytes) => whole(`string of ${bytes} bytes`, `"${fill('lorem ipsum ', bytes)}"`)),
+  ...[64, 256, KIB, 10 * KIB, 200 * KIB].map((bytes) =>
+    whole(`string of ${bytes} bytes`, `"${fill('lorem ipsum ', bytes)}"`),
+  ),
   whole('string, quotes escaped', `"${fill('\\"id\\":7,', 50 * KIB)}"`),
   whole('string, new lines', `"${fill('a line of text that is not long\\n', 50 * KIB)}"`),
   whole('string, escapes only', `"${fill('\\n', 50 * KIB)}"`),
@@ -78,8 +90,14 @@ const inputs: Input[] = [
   whole('strings of 50 bytes', listOf(`"${'x'.repeat(50)}"`, 50 * KIB)),
   whole('strings of 100 bytes', listOf(`"${'x'.repeat(100)}"`, 50 * KIB)),
   whole('digits', listOf('1', 50 * KIB)),
-  whole('integers', numbers(8_000, (i) => i * 7919)),
-  whole('fractions', numbers(4_000, (i) => Math.sin(i))),
+  whole(
+    'integers',
+    numbers(8_000, (i) => i * 7919),
+  ),
+  whole(
+    'fractions',
+    numbers(4_000, (i) => Math.sin(i)),
+  ),
   whole('exponents', listOf('1.5e-7', 50 * KIB)),
   whole('one number of 50 KB', fill('7', 50 * KIB)),
   whole('literals', listOf('true,false,null', 50 * KIB)),
@@ -126,6 +144,8 @@ for (const { name, text, shape } of inputs.filter((input) => input.name.includes
   }
   const [parseUs, scanUs] = [median(times.parse), median(times.scan)]
   const ratio = (scanUs / parseUs).toFixed(2)
-  stdout.write(`${name.padEnd(32)} ${String(body.length).padStart(7)} B  parse ${parseUs.toFixed(2).padStart(8)} µs  scan ${scanUs.toFixed(2).padStart(8)} µs  ${ratio} ×\n`)
+  stdout.write(
+    `${name.padEnd(32)} ${String(body.length).padStart(7)} B  parse ${parseUs.toFixed(2).padStart(8)} µs  scan ${scanUs.toFixed(2).padStart(8)} µs  ${ratio} ×\n`,
+  )
 }
 if (sum < 0) stdout.write(`${sum}\n`)

@@ -5,24 +5,17 @@
 import { isAscii, isUtf8 } from 'node:buffer'
 import { SluiceError } from '../errors.ts'
 import type { ArrayShape, BodyShape, MembersShape } from './body-shape.ts'
-import {
-  ARRAY,
-  ARRAY_END,
-  beginScan,
-  COMMA,
-  createScan,
-  endOfName,
-  endOfValue,
-  endScan,
-  isName,
-  OBJECT,
-  OBJECT_END,
-  type Scan,
-  skipSpace,
-  syntaxError,
-} from './json-grammar.ts'
+import { endOfName, endOfValue, isName } from './json-grammar.ts'
 import { pointerTo } from './json-pointer.ts'
+import { skipSpace } from './json-tokens.ts'
 import { createTexts, parseRange, parseString, type Texts } from './parse-range.ts'
+import { beginScan, createScan, endScan, type Scan, syntaxError } from './scan.ts'
+
+const COMMA = 0x2c
+const ARRAY = 0x5b
+const ARRAY_END = 0x5d
+const OBJECT = 0x7b
+const OBJECT_END = 0x7d
 
 export interface JsonScanner {
   /**
