@@ -58,7 +58,7 @@ export function endOfString(scan: Scan, from: number): number {
 }
 
 /** From `from`, the offset of the first byte that cannot be inside a string as it is. */
-function endOfRun(scan: Scan, from: number): number {
+export function endOfRun(scan: Scan, from: number): number {
   const { bytes, length } = scan
   let { view } = scan
   let at = from
