@@ -1,10 +1,11 @@
 /**
  * Compares the scanner of bodies with JSON.parse of the same bytes: `npx tsx load/json-scanner.ts [part of a name]`. CPU time,
- * median of alternating runs. `whole`: the body is one value that stays text; other inputs are parsed as the routes parse them.
+ * median of alternating runs; also for the canonical text of the body. `whole`: the body is one value that stays text; other inputs are parsed as the routes parse them.
  */
 import { argv, cpuUsage, stdout } from 'node:process'
 import { type BodyShape, itemsOf, membersOf, rawValue } from '../src/json/body-shape.ts'
-import { createJsonScanner } from '../src/json/json-scanner.ts'
+import { createJsonTexts } from '../src/json/canonical-text.ts'
+import { createJsonScanner, type RawJson } from '../src/json/json-scanner.ts'
 
 interface Input {
   name: string
@@ -13,7 +14,14 @@ interface Input {
 }
 
 const scanner = createJsonScanner({ maxDepth: 64 })
-const job = membersOf({ data: rawValue })
+const texts = createJsonTexts()
+const retention = membersOf({ age: undefined, count: undefined })
+const opts = membersOf({
+  attempts: undefined,
+  backoff: membersOf({ type: undefined, delay: undefined }),
+  removeOnComplete: retention,
+})
+const job = membersOf({ queue: undefined, name: undefined, data: rawValue, opts })
 const batch = membersOf({ jobs: itemsOf(job, 1_048_576) })
 
 const KIB = 1_024
@@ -127,25 +135,29 @@ function cpuUs(run: () => void, rounds: number): number {
 const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!
 
 const wanted = argv[2] ?? ''
+const rawScanner = createJsonScanner({ maxDepth: 65 })
 let sum = 0
 for (const { name, text, shape } of inputs.filter((input) => input.name.includes(wanted))) {
   const body = Buffer.from(text)
-  const parse = () => {
-    sum += JSON.parse(body.toString()) === null ? 1 : 0
+  const raw = rawScanner.scan(body, rawValue) as RawJson
+  const runs = {
+    parse: () => JSON.parse(body.toString()),
+    scan: () => scanner.scan(body, shape),
+    canonical: () => texts.canonical(raw),
   }
-  const scan = () => {
-    sum += scanner.scan(body, shape) === null ? 1 : 0
-  }
-  const rounds = Math.max(20, Math.min(30_000, Math.round(3_000_000 / body.length)))
-  const times = { parse: [] as number[], scan: [] as number[] }
+  const rounds = Math.max(10, Math.min(30_000, Math.round(2_000_000 / body.length)))
+  const times: Record<keyof typeof runs, number[]> = { parse: [], scan: [], canonical: [] }
   for (let i = 0; i < 11; i++) {
-    times.parse.push(cpuUs(parse, rounds))
-    times.scan.push(cpuUs(scan, rounds))
+    for (const kind of ['parse', 'scan', 'canonical'] as const) {
+      const run = runs[kind]
+      times[kind].push(cpuUs(() => (sum += run() === null ? 1 : 0), rounds))
+    }
   }
-  const [parseUs, scanUs] = [median(times.parse), median(times.scan)]
-  const ratio = (scanUs / parseUs).toFixed(2)
+  const parseUs = median(times.parse)
+  const column = (us: number) => `${us.toFixed(2).padStart(8)} µs ${(us / parseUs).toFixed(2)} ×`
+  const columns = `scan ${column(median(times.scan))}  canonical ${column(median(times.canonical))}`
   stdout.write(
-    `${name.padEnd(32)} ${String(body.length).padStart(7)} B  parse ${parseUs.toFixed(2).padStart(8)} µs  scan ${scanUs.toFixed(2).padStart(8)} µs  ${ratio} ×\n`,
+    `${name.padEnd(30)} ${String(body.length).padStart(7)} B  parse ${parseUs.toFixed(2).padStart(8)} µs  ${columns}\n`,
   )
 }
 if (sum < 0) stdout.write(`${sum}\n`)

@@ -23,8 +23,12 @@ export function createJsonTexts(): JsonTexts {
       return raw.spaces === 0 ? bytes : rewriteAll(rewrite, bytes, endOfString)
     },
     canonical(raw) {
-      const scan = rewrite.scan
-      const spelled = rewriteAll(rewrite, rawBytes(raw), (_scan, at) => respellString(rewrite, at))
+      const { scan } = rewrite
+      const bytes = rawBytes(raw)
+      const isSpelled = raw.spaces === 0 && !bytes.includes(BACKSLASH)
+      const spelled = isSpelled
+        ? bytes
+        : rewriteAll(rewrite, bytes, (_scan, at) => respellString(rewrite, at))
       beginScan(scan, spelled)
       try {
         return orderMembers(scan)

@@ -117,8 +117,8 @@ function walkMembers(walk: Walk, from: number, shape: MembersShape, depth: numbe
     const known = indexOfName(scan, at + 1, shape.nameBytes)
     const name = known < 0 ? parseString(walk.texts, bytes, at, scan.nameEnd + 1) : shape.names[known]!
     const value = walkValue(walk, valueAt, known < 0 ? undefined : shape.shapes[known], depth)
-    // A forbidden key must not reach the prototype; its item is refused.
-    if (scan.fault === undefined) members[name] = value
+    // After a forbidden key, the object is thrown away with its item.
+    members[name] = value
     at = skipSpace(scan, walk.end)
     const next = at < length ? bytes[at] : 0
     if (next === OBJECT_END) break

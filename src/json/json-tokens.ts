@@ -35,6 +35,9 @@ const SHORT_RUN = 8
 /** Bytes that are looked at by two words before the steps get longer. */
 const LONG_RUN = 40
 
+// Four bytes at a time: an expression over a word has the high bit of each byte that is a control character, a quote or a backslash.
+// Its bits above the lowest such byte mean nothing. It is repeated, because the engine does not inline calls that were rare at first.
+
 /** The offset behind the closing quote of the string whose first character is at `from`. */
 export function endOfString(scan: Scan, from: number): number {
   const { bytes, length, view } = scan
@@ -51,8 +54,12 @@ export function endOfString(scan: Scan, from: number): number {
     if (byte === QUOTE) return at + 1
     if (byte < SPACE) throw syntaxError(scan, at, 'string')
     if (view !== undefined && at <= last) {
-      const found = ends(view.getInt32(at, true)) & 0x80808080
-      at = found === 0 ? endOfRun(scan, at + 4) : at + firstByte(found)
+      const word = view.getInt32(at, true)
+      const found =
+        ((word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101)) &
+        ~word &
+        0x80808080
+      at = found === 0 ? endOfRun(scan, at + 4) : at + ((31 - Math.clz32(found & -found)) >> 3)
     } else at = endOfRun(scan, at)
   }
 }
@@ -70,23 +77,38 @@ export function endOfRun(scan: Scan, from: number): number {
   }
   const long = at + LONG_RUN
   for (const last = length - 8; at <= last; at += 8) {
-    const first = ends(view.getInt32(at, true)) & 0x80808080
-    const second = ends(view.getInt32(at + 4, true)) & 0x80808080
-    if (first !== 0) return at + firstByte(first)
-    if (second !== 0) return at + 4 + firstByte(second)
+    const word = view.getInt32(at, true)
+    const found =
+      ((word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101)) &
+      ~word &
+      0x80808080
+    if (found !== 0) return at + firstByte(found)
+    const next = view.getInt32(at + 4, true)
+    const later =
+      ((next - 0x20202020) | ((next ^ 0x22222222) - 0x01010101) | ((next ^ 0x5c5c5c5c) - 0x01010101)) &
+      ~next &
+      0x80808080
+    if (later !== 0) return at + 4 + firstByte(later)
     if (at === long) at = skipLongRun(view, at, length)
   }
   while (at < length && endsRun[bytes[at]!] === 0) at++
   return at
 }
 
-/** Stops up to 16 bytes before the end of the run. */
+/** The 8 bytes at `from` belong to the run; so do those at the offset that it returns, which is less than 24 bytes before its end. */
 function skipLongRun(view: DataView, from: number, length: number): number {
   let at = from
   for (const last = length - 24; at <= last; at += 16) {
-    const first = ends(view.getInt32(at + 8, true)) | ends(view.getInt32(at + 12, true))
-    const second = ends(view.getInt32(at + 16, true)) | ends(view.getInt32(at + 20, true))
-    if (((first | second) & 0x80808080) !== 0) break
+    const a = view.getInt32(at + 8, true)
+    const b = view.getInt32(at + 12, true)
+    const c = view.getInt32(at + 16, true)
+    const d = view.getInt32(at + 20, true)
+    const found =
+      (((a - 0x20202020) | ((a ^ 0x22222222) - 0x01010101) | ((a ^ 0x5c5c5c5c) - 0x01010101)) & ~a) |
+      (((b - 0x20202020) | ((b ^ 0x22222222) - 0x01010101) | ((b ^ 0x5c5c5c5c) - 0x01010101)) & ~b) |
+      (((c - 0x20202020) | ((c ^ 0x22222222) - 0x01010101) | ((c ^ 0x5c5c5c5c) - 0x01010101)) & ~c) |
+      (((d - 0x20202020) | ((d ^ 0x22222222) - 0x01010101) | ((d ^ 0x5c5c5c5c) - 0x01010101)) & ~d)
+    if ((found & 0x80808080) !== 0) break
   }
   return at
 }
@@ -94,13 +116,6 @@ function skipLongRun(view: DataView, from: number, length: number): number {
 /** The position of the first byte with a bit that is set. Words are read as little-endian, so it has the lowest. */
 function firstByte(word: number): number {
   return (31 - Math.clz32(word & -word)) >> 3
-}
-
-/** Has the high bit of a byte that is a control character, a quote or a backslash. Bits above the lowest such one mean nothing. */
-function ends(word: number): number {
-  return (
-    ((word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101)) & ~word
-  )
 }
 
 /** The value of the four hexadecimal digits at `at`. */

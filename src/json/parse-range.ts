@@ -60,7 +60,7 @@ export function parseString(texts: Texts, body: Buffer, from: number, end: numbe
     hash = (Math.imul(hash, 31) + byte) | 0
   }
   if (!isPlain) return JSON.parse(decode(texts, body, from, end)) as string
-  if (!texts.isAscii || end - from - 2 > KEPT_BYTES) return decode(texts, body, from + 1, end - 1)
+  if (end - from - 2 > KEPT_BYTES) return decode(texts, body, from + 1, end - 1)
   return keptString(texts, body, from + 1, end - 1, hash)
 }
 

@@ -28,6 +28,9 @@ interface Tree {
   children: Tree[]
 }
 
+/** Large bodies are read by words from the start. */
+const padding = ' '.repeat(3_000)
+
 const accepted = [
   ...[
     '0',
@@ -125,6 +128,11 @@ const rejected = [
     '1.',
     '.1',
     '-.1',
+    '1:',
+    '12:',
+    '123:',
+    '1234:',
+    '1234/',
     '1.e1',
     '1e',
     '1e+',
@@ -222,6 +230,7 @@ t.test('valid JSON is accepted, and is what JSON.parse makes of it', async (t) =
       JSON.stringify(JSON.parse(text)),
       'also the order of members',
     )
+    t.strictSame(scanText(text + padding, parsed), JSON.parse(text), 'in a large body')
     const [item] = scanText(`[${text}]`, arrayOf(rawValue)) as unknown[]
     t.equal(rawText(item), text.trim(), 'as a raw value')
   }
@@ -230,7 +239,7 @@ t.test('valid JSON is accepted, and is what JSON.parse makes of it', async (t) =
 t.test('invalid JSON is rejected, wherever it is', async (t) => {
   for (const text of rejected) {
     t.throws(() => JSON.parse(text))
-    for (const body of [text, `{"data":${text}`]) rejects(t, body, 'INVALID_JSON')
+    for (const body of [text, `{"data":${text}`, text + padding]) rejects(t, body, 'INVALID_JSON')
     rejects(t, text, 'INVALID_JSON', rawValue)
     rejects(t, text, 'INVALID_JSON', batch)
   }
