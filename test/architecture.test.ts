@@ -61,9 +61,10 @@ t.test('features import neither each other nor http/', async (t) => {
 })
 
 t.test(
-  'dependencies point inwards: features → dispatch → events, queues → redis → bullmq → config, auth, errors',
+  'dependencies point inwards: features → dispatch → events, queues → redis → bullmq → config, auth, errors, json',
   async (t) => {
     const rank: Record<string, number> = {
+      json: 0,
       '': 0,
       cli: 0,
       config: 0,
@@ -87,6 +88,13 @@ t.test(
       offenders(({ from, to }) => folderOf(from) === 'http' && domains.includes(folderOf(to))),
       [],
       'http/ knows no domain',
+    )
+    t.same(
+      offenders(
+        ({ from, to }) => folderOf(from) === 'json' && /\.ts$/.test(to) && !/^(json\/|errors\.ts)/.test(to),
+      ),
+      [],
+      'json/ knows only errors.ts',
     )
   },
 )
