@@ -1,69 +1,29 @@
 /**
- * The only body parser: JSON in UTF-8, nested at most 64 levels deep, without keys that could reach a prototype. The
- * depth is checked on the text before parsing, because JSON.parse accepts values so deep that walking them overflows
- * the stack.
+ * The only body parser: JSON in UTF-8, nested at most 64 levels deep, without keys that could reach a prototype. The values
+ * that the shape of the route names stay text.
  */
-import { isUtf8 } from 'node:buffer'
 import fp from 'fastify-plugin'
-import secureJson from 'secure-json-parse'
-import { SluiceError } from '../errors.ts'
+import type { BodyShape } from '../json/body-shape.ts'
+import { createJsonScanner } from '../json/json-scanner.ts'
 
-const MAX_DEPTH = 64
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Which values of the body stay text. Without it, all of them are parsed. */
+    bodyShape?: BodyShape
+  }
+}
+
+/** Levels that a body, or an independent item of it, may be nested. */
+export const MAX_DEPTH = 64
 
 export const jsonBodyPlugin = fp(async (app) => {
+  const scanner = createJsonScanner({ maxDepth: MAX_DEPTH })
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     try {
-      done(null, parseJson(decodeUtf8(body as Buffer)))
+      done(null, scanner.scan(body as Buffer, request.routeOptions.config.bodyShape))
     } catch (error) {
       done(error as Error)
     }
   })
 })
-
-/** Throws for invalid UTF-8: `toString` would silently replace the bytes, and other data than the client's would be stored. */
-function decodeUtf8(body: Buffer): string {
-  if (isUtf8(body)) return body.toString()
-  throw new SluiceError('INVALID_JSON', {
-    detail: 'The body is not valid UTF-8. Send one JSON value in UTF-8.',
-  })
-}
-
-/** Throws EMPTY_BODY, INVALID_JSON, JSON_TOO_DEEP or FORBIDDEN_KEY. */
-export function parseJson(text: string): unknown {
-  if (text.length === 0) throw new SluiceError('EMPTY_BODY')
-  // Every bracket must be closed, so a shorter text cannot be too deep.
-  if (text.length > 2 * MAX_DEPTH && isTooDeep(text)) throw new SluiceError('JSON_TOO_DEEP')
-  try {
-    return secureJson.parse(text, undefined, { protoAction: 'error', constructorAction: 'error' })
-  } catch (error) {
-    const { message } = error as Error
-    if (message.includes('forbidden prototype property')) throw new SluiceError('FORBIDDEN_KEY')
-    throw new SluiceError('INVALID_JSON', { detail: `${message}. Send one JSON value in UTF-8.` })
-  }
-}
-
-const QUOTE = 0x22
-const BACKSLASH = 0x5c
-
-function isTooDeep(text: string): boolean {
-  let depth = 0
-  for (let i = 0; i < text.length; i++) {
-    const char = text.charCodeAt(i)
-    if (char === QUOTE) i = endOfString(text, i)
-    else if (char === 0x7b || char === 0x5b) {
-      if (++depth > MAX_DEPTH) return true
-    } else if (char === 0x7d || char === 0x5d) depth--
-  }
-  return false
-}
-
-/** The index of the quote that closes the string starting at `start`, or the length of the text. */
-function endOfString(text: string, start: number): number {
-  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
-    let escapes = 0
-    while (text.charCodeAt(end - 1 - escapes) === BACKSLASH) escapes++
-    if (escapes % 2 === 0) return end
-  }
-  return text.length
-}

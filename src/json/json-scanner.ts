@@ -21,9 +21,10 @@ export interface JsonScanner {
   /**
    * The value of the body. A RawJson is in the place of each value that stays text, and a SluiceError (JSON_TOO_DEEP,
    * FORBIDDEN_KEY or PAYLOAD_TOO_LARGE, with a pointer into the item) in the place of each independent item that is refused.
-   * Throws EMPTY_BODY, INVALID_JSON, JSON_TOO_DEEP or FORBIDDEN_KEY. A leading byte order mark is ignored.
+   * Without a shape all of it is parsed. Throws EMPTY_BODY, INVALID_JSON, JSON_TOO_DEEP or FORBIDDEN_KEY. A leading byte order
+   * mark is ignored.
    */
-  scan(body: Buffer, shape: BodyShape): unknown
+  scan(body: Buffer, shape?: BodyShape): unknown
 }
 
 /** A value that stays text: the bytes from `start` to `end` of `body`. */

@@ -1,6 +1,10 @@
 /** The JSON parser: depth, forbidden keys, and which error each invalid body gets. */
 import t, { type Test } from 'tap'
-import { parseJson } from '../../src/http/json-body.ts'
+import { MAX_DEPTH } from '../../src/http/json-body.ts'
+import { createJsonScanner } from '../../src/json/json-scanner.ts'
+
+const scanner = createJsonScanner({ maxDepth: MAX_DEPTH })
+const parseJson = (text: string) => scanner.scan(Buffer.from(text))
 
 const arrays = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
 const objects = (levels: number) => `${'{"a":'.repeat(levels - 1)}{}${'}'.repeat(levels - 1)}`

@@ -6,10 +6,10 @@ import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
 import t from 'tap'
 import { SluiceError } from '../../src/errors.ts'
-import { parseJson } from '../../src/http/json-body.ts'
 import { type BodyShape, itemsOf, membersOf, rawValue, treeOf } from '../../src/json/body-shape.ts'
 import { createJsonTexts } from '../../src/json/canonical-text.ts'
 import { createJsonScanner, type RawJson, rawBytes } from '../../src/json/json-scanner.ts'
+import { parseJson } from './reference-parser.ts'
 import { mutatedBytes, spacedText, validText } from './spellings.ts'
 
 const numRuns = Number(process.env['JSON_RUNS'] ?? 2_000)
