@@ -20,7 +20,10 @@ export interface Keyspace {
   readonly knownQueues: string
   /** String that only a flush of the database removes. */
   readonly flushMarker: string
-  /** Idempotency record, named by a digest of the idempotency key and its owner. */
+  /**
+   * String: idempotency record, named by a digest of the idempotency key and its owner. enqueue.lua keeps the exact
+   * fingerprint in a second string, with `:exact` at its end.
+   */
   idempotencyRecord(digest: string): string
   /** String with an expiry: a replica has just checked the queue for stalled jobs. */
   stalledCheck(queue: string): string

@@ -27,18 +27,22 @@ export type AddBatch = (
   batchKey: string | undefined,
 ) => Promise<BatchResponse>
 
+/** Fills in the defaults of a job. */
+export type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
+
 /** Longest time for which the validation of a batch blocks the event loop. */
 const TURN_MS = 10
 
 type ItemResult = BatchResult['results'][number]
-type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
 
-/** `toNewJob` fills in the defaults of a job. */
 export function createAddBatch(enqueuer: Enqueuer, toNewJob: ToNewJob): AddBatch {
   const validate = createValidator(BatchItem)
 
   /** The job that the item describes, or why it is refused. */
   function parseItem(item: unknown, index: number, access: Access, batchKey: string | undefined) {
+    // The scan of the body refused it.
+    if (item instanceof SluiceError)
+      return new SluiceError(item.code, { ...item.details, outcome: 'not_executed' })
     const invalid = validate(item)
     if (invalid) {
       return new SluiceError(invalid.code === 'INVALID_NAME' ? 'INVALID_NAME' : 'INVALID_ITEM', {

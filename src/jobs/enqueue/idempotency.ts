@@ -1,11 +1,13 @@
 /**
- * `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): parses the header, and derives the idempotency record, whose
- * fingerprint identifies the payload. enqueue.lua reads and writes the record together with the job.
+ * Idempotency keys: a job that is sent again with its key is the first one. Redis keeps a record for each key, whose fingerprint
+ * identifies the payload. enqueue.lua reads and writes the record together with the job.
  */
 
-import { hash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { stringify } from 'safe-stable-stringify'
 import { SluiceError } from '../../errors.ts'
+import { createJsonTexts } from '../../json/canonical-text.ts'
+import { createRounding } from '../../json/rounded-text.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import type { IdempotencyRecord } from '../../redis/scripts/enqueue.ts'
 import type { NewJob } from './new-job.ts'
@@ -15,24 +17,47 @@ export const IDEMPOTENCY_KEY_PATTERN = '^[\\x21-\\x7e]{1,255}$'
 
 const pattern = new RegExp(IDEMPOTENCY_KEY_PATTERN)
 
+/** The record of a job; `undefined` for one that was sent without an idempotency key. */
+export type IdempotencyRecordOf = (job: NewJob) => IdempotencyRecord | undefined
+
 /**
- * The record of a job that was sent with an idempotency key. Each API key has its own records: its id contains no colon, so
- * two owners never derive the same one. Queues share them, and the queue is part of the payload.
+ * Each API key has its own records: its id contains no colon, so two owners never derive the same one. Queues share them, and
+ * the queue is part of the payload.
  */
-export function idempotencyRecordOf(
-  keyspace: Keyspace,
-  { idempotency, queue, name, data, opts }: NewJob,
-): IdempotencyRecord | undefined {
-  if (!idempotency) return undefined
-  return {
-    key: keyspace.idempotencyRecord(digest(`${idempotency.owner}:${idempotency.key}`)),
-    fingerprint: digest(stringify({ queue, name, data, opts })!),
+export function createIdempotencyRecords(keyspace: Keyspace): IdempotencyRecordOf {
+  const texts = createJsonTexts()
+  const round = createRounding()
+
+  return function recordOf({ idempotency, queue, name, data, opts }) {
+    if (!idempotency) return undefined
+    const others = stringify({ name, opts, queue })!.slice(1)
+    const canonical = texts.canonical({ body: data, start: 0, end: data.length, spaces: 0 })
+    const fingerprint = fingerprintOf(canonical, others)
+    const rounded = round(canonical)
+    return {
+      key: keyspace.idempotencyRecord(digest(`${idempotency.owner}:${idempotency.key}`)),
+      fingerprint,
+      roundedFingerprint: rounded === canonical ? fingerprint : fingerprintOf(rounded, others),
+    }
   }
 }
 
+/** Of the payload as one object with its members in order of their names. `others`: those after `data`. */
+function fingerprintOf(data: Buffer, others: string): string {
+  return createHash('sha256')
+    .update('{"data":')
+    .update(data)
+    .update(',')
+    .update(others)
+    .digest('base64url')
+    .slice(0, DIGEST_CHARS)
+}
+
 /** 128 bits are enough: a client that finds a collision finds it among its own keys only. */
+const DIGEST_CHARS = 22
+
 function digest(text: string): string {
-  return hash('sha256', text, 'base64url').slice(0, 22)
+  return hash('sha256', text, 'base64url').slice(0, DIGEST_CHARS)
 }
 
 /** Parses the header; `undefined` when there is none. Throws INVALID_REQUEST for text that cannot be a key. */

@@ -6,13 +6,17 @@ import { SluiceError } from '../../errors.ts'
 export interface NewJob {
   queue: string
   name: string
-  data: unknown
+  /** The JSON text without white space between tokens. May be a view of the body of the request. */
+  data: Buffer
   opts: JobsOptions
   /** A generated key (`Enqueuer.newKey`), for a caller that needs it before the job is stored. `opts.jobId` takes precedence. */
   key?: string
   /** The client's idempotency key, and the id of the API key that it belongs to. */
   idempotency?: { owner: string; key: string }
 }
+
+/** The data of a job that was requested without any. Never written to. */
+export const noData = Buffer.from('{}')
 
 /** The options of a job that was requested without any. Compared by identity. */
 export const noOptions: Record<string, never> = Object.freeze({})
@@ -33,12 +37,10 @@ export function checkTexts({ name, opts }: NewJob): void {
   throw new SluiceError('INVALID_NAME', { errors: [{ pointer, detail }], outcome: 'not_executed' })
 }
 
-/** Throws INVALID_OPTION for `data` (JSON text) larger than opts.sizeLimit, which is in bytes. */
-export function checkSize(job: NewJob, data: string): void {
-  const limit = job.opts.sizeLimit
-  if (limit === undefined) return
-  const bytes = Buffer.byteLength(data)
-  if (bytes <= limit) return
-  const detail = `is ${bytes} bytes of JSON, and opts.sizeLimit is ${limit}; send less, or raise the limit`
+/** Throws INVALID_OPTION for data larger than opts.sizeLimit. */
+export function checkSize({ data, opts }: NewJob): void {
+  const limit = opts.sizeLimit
+  if (limit === undefined || data.length <= limit) return
+  const detail = `is ${data.length} bytes of JSON, and opts.sizeLimit is ${limit}; send less, or raise the limit`
   throw new SluiceError('INVALID_OPTION', { errors: [{ pointer: '/data', detail }], outcome: 'not_executed' })
 }

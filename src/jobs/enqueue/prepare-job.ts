@@ -6,7 +6,7 @@ import type { JobState } from '../../bullmq/job-states.ts'
 import type { Config } from '../../config/schema.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import type { EnqueueItem } from '../../redis/scripts/enqueue.ts'
-import { idempotencyRecordOf } from './idempotency.ts'
+import { createIdempotencyRecords } from './idempotency.ts'
 import { checkSize, checkTexts, type NewJob, noOptions } from './new-job.ts'
 
 export interface PrepareJobDeps {
@@ -25,21 +25,21 @@ export function createPrepareJob({ config, keyspace, admit, newKey, now }: Prepa
   // BullMQ's Job constructor stores 0 where no attempts are given.
   const defaults: JobsOptions = { attempts: 0, ...defaultRetention(config) }
   const encodedDefaults = encodeOptions(defaults)
+  const recordOf = createIdempotencyRecords(keyspace)
 
   return function prepareJob(job) {
     checkTexts(job)
     const timestamp = now()
-    const data = JSON.stringify(job.data)
-    checkSize(job, data)
-    admit(data.length)
+    checkSize(job)
+    admit(job.data.length)
     return {
       key: job.opts.jobId ?? job.key ?? newKey(timestamp),
       isKeyChosen: job.opts.jobId !== undefined,
       name: job.name,
       timestamp,
       deduplicationId: job.opts.deduplication?.id,
-      idempotency: idempotencyRecordOf(keyspace, job),
-      data,
+      idempotency: recordOf(job),
+      data: job.data,
       options: job.opts === noOptions ? encodedDefaults : encodeWithDefaults(job.opts, defaults),
     }
   }

@@ -14,7 +14,7 @@ import { timeWithin } from '../../rfc3339.ts'
 import { etagOfNewJob } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
 import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
-import type { AddBatch } from './add-batch.ts'
+import type { AddBatch, ToNewJob } from './add-batch.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
 import { parseIdempotencyKey } from './idempotency.ts'
@@ -25,7 +25,9 @@ import {
   BatchBody,
   BatchHeaders,
   BatchResult,
+  batchShape,
   NewJobBody,
+  newJobShape,
   StoredJob,
 } from './schemas.ts'
 
@@ -34,7 +36,7 @@ export interface JobRoutes {
   enqueuer: Enqueuer
   addAndWait: AddAndWait
   addBatch: AddBatch
-  toNewJob(body: NewJobBody, idempotency?: NewJob['idempotency']): NewJob
+  toNewJob: ToNewJob
   /** Validates the envelope of a batch; `addBatch` validates the items one by one. */
   batchValidator(value: unknown): { value: unknown } | { error: Error }
 }
@@ -65,7 +67,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
   const { config, enqueuer, addAndWait, addBatch, toNewJob, batchValidator } = deps
 
   app.post('/jobs', {
-    config: { scope: 'enqueue', countsBytes: true },
+    config: { scope: 'enqueue', countsBytes: true, bodyShape: newJobShape },
     bodyLimit: config.BODY_LIMIT,
     schema: {
       operationId: 'addJob',
@@ -116,14 +118,14 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
   })
 
   app.post('/jobs/batch', {
-    config: { scope: 'enqueue' },
+    config: { scope: 'enqueue', bodyShape: batchShape(config.BODY_LIMIT) },
     bodyLimit: config.BATCH_BODY_LIMIT,
     validatorCompiler: ({ httpPart }) => (httpPart === 'body' ? batchValidator : (value) => ({ value })),
     schema: {
       operationId: 'addJobs',
       summary: 'Enqueue a batch of independent jobs',
       description:
-        'A refused job does not affect the others. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.',
+        'A refused job does not affect the others, also one that is too large or nested too deeply. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.',
       tags: ['jobs'],
       headers: BatchHeaders,
       body: BatchBody,

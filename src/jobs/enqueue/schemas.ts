@@ -1,6 +1,7 @@
 /** Schemas of the enqueue routes, from which the OpenAPI document is generated. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../../errors.ts'
+import { type BodyShape, itemsOf, membersOf, rawValue } from '../../json/body-shape.ts'
 import { JOB_KEY_PATTERN } from '../job-id.ts'
 import { Job, nullable, QueueName, State, Time, WaitQuery } from '../status/schemas.ts'
 import { IDEMPOTENCY_KEY_PATTERN } from './idempotency.ts'
@@ -127,12 +128,23 @@ export const NewJobBody = Type.Object(
       maxLength: 512,
       description: 'Name of the job: what kind of work it is.',
     }),
-    data: optional(Type.Unknown({ description: 'Payload: any JSON value. Default {}.' })),
+    data: optional(
+      Type.Unknown({
+        description:
+          'Payload: any JSON value. Stored as the text that was sent, without white space between tokens: numbers of any ' +
+          'size, the order of members and escapes stay as they are. Default {}.',
+      }),
+    ),
     opts: optional(JobOptions),
   },
   { ...strict, title: 'NewJob', examples: [EXAMPLE] },
 )
 export type NewJobBody = Static<typeof NewJobBody>
+
+const newJobMembers = { queue: undefined, name: undefined, data: rawValue, opts: undefined }
+
+/** The data of a job stay text: `data` of a NewJobBody is a RawJson. */
+export const newJobShape: BodyShape = membersOf(newJobMembers)
 
 /** One item of a batch. */
 export const BatchItem = Type.Object(
@@ -200,11 +212,17 @@ export const BatchBody = Type.Object(
   {
     jobs: Type.Array(BatchItem, {
       minItems: 1,
-      description: 'Up to BATCH_MAX_ITEMS (1000) jobs, of any queues.',
+      description: 'Up to BATCH_MAX_ITEMS (1000) jobs, of any queues; each of at most BODY_LIMIT bytes.',
     }),
   },
   { ...strict, title: 'NewJobBatch', examples: [{ jobs: [EXAMPLE] }] },
 )
+
+const batchItemShape = membersOf({ ...newJobMembers, idempotencyKey: undefined })
+
+/** `maxItemBytes`: a larger item is refused alone, as one that is too deep or has a forbidden key. */
+export const batchShape = (maxItemBytes: number): BodyShape =>
+  membersOf({ jobs: itemsOf(batchItemShape, maxItemBytes) })
 
 /** Validates the envelope only; the items are independent and validated one by one. */
 export const batchEnvelope = (maxItems: number) =>

@@ -13,6 +13,7 @@ export const jobValues = [
   'OPTIONS',
   'RECORD_KEY',
   'FINGERPRINT',
+  'ROUNDED_FINGERPRINT',
 ] as const
 
 /** First element of a reply; CREATED is the whole reply. */

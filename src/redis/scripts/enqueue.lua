@@ -75,22 +75,34 @@ local function existing(code, key)
   return {code, key, ok and state or false, found[3], found[2]}
 end
 
--- An idempotency record is the fingerprint of the payload, followed by the key of the job. The script writes it together
--- with the job, so no job is stored without its record. The record outlives the job.
-local function replay(recordKey, fingerprint)
+-- An idempotency record has two keys, which the script writes together with the job, so no job is stored without them. They
+-- outlive the job. The first is as versions up to 0.1 write and read it, so that both may run together: the fingerprint of the
+-- payload with its numbers rounded, followed by the key of the job. The second has the exact fingerprint. A record without
+-- it is of such a version and identifies its payload only by the rounded one.
+local EXACT = ':exact'
+local function replay(recordKey, fingerprint, rounded)
   local record = redis.call('GET', recordKey)
   if not record then return nil end
-  if record:sub(1, #fingerprint) ~= fingerprint then return {KEY_REUSED} end
-  return existing(REPLAYED, record:sub(#fingerprint + 1))
+  local exact = redis.call('GET', recordKey .. EXACT)
+  local isSame
+  if exact then isSame = exact == fingerprint else isSame = record:sub(1, #rounded) == rounded end
+  if not isSame then return {KEY_REUSED} end
+  return existing(REPLAYED, record:sub(#rounded + 1))
+end
+
+local function remember(recordKey, fingerprint, rounded, key)
+  redis.call('SET', recordKey, rounded .. key, 'PX', recordTtlMs)
+  redis.call('SET', recordKey .. EXACT, fingerprint, 'PX', recordTtlMs)
 end
 
 -- `at`: where the values of the job start in `jobs`.
 local function add(at, data, opts)
   local script, key = jobs[at + JOB_SCRIPT], jobs[at + JOB_KEY]
   local deduplicationId = jobs[at + JOB_DEDUPLICATION_ID]
-  local recordKey, fingerprint = jobs[at + JOB_RECORD_KEY], jobs[at + JOB_FINGERPRINT]
+  local recordKey = jobs[at + JOB_RECORD_KEY]
+  local fingerprint, rounded = jobs[at + JOB_FINGERPRINT], jobs[at + JOB_ROUNDED_FINGERPRINT]
   if recordKey then
-    local replayed = replay(recordKey, fingerprint)
+    local replayed = replay(recordKey, fingerprint, rounded)
     if replayed then return replayed end
   end
   local deduplicationKey = deduplicationId and base .. 'de:' .. deduplicationId or nil
@@ -107,7 +119,7 @@ local function add(at, data, opts)
     return {FAILED, text}
   end
   if type(added) == 'number' then return {FAILED, 'BullMQ refused the job with code ' .. added} end
-  if recordKey then redis.call('SET', recordKey, fingerprint .. added, 'PX', recordTtlMs) end
+  if recordKey then remember(recordKey, fingerprint, rounded, added) end
   if existed or added ~= key then return existing(DUPLICATE, added) end
   return CREATED
 end

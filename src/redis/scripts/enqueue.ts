@@ -11,6 +11,8 @@ export interface IdempotencyRecord {
   key: string
   /** 22 characters; equal for equal payloads, whatever the order of their fields. */
   fingerprint: string
+  /** That of the payload with its numbers rounded, which versions up to 0.1 compare. Mostly the same. */
+  roundedFingerprint: string
 }
 
 export interface EnqueueItem {
@@ -23,7 +25,7 @@ export interface EnqueueItem {
   deduplicationId: string | undefined
   idempotency: IdempotencyRecord | undefined
   /** JSON text. */
-  data: string
+  data: Buffer
   options: EncodedOptions
 }
 
@@ -74,7 +76,7 @@ export function enqueueJobs(
   return runScript(client, script, [`${base}meta`], [base, packed, recordTtlMs, ...large]).then(readReplies)
 }
 
-/** Data longer than this, in UTF-16 units, are an argument of their own, which spares Redis two copies. */
+/** Data longer than this, in bytes, are an argument of their own, which spares Redis two copies. */
 const LARGE_DATA = 2_048
 
 /** In msgpack, as msgpack.ts writes it: two small integers, a float 64, and the header of every other value, a text. */
@@ -85,15 +87,15 @@ const FIXED_BYTES_PER_JOB = 1 + 1 + 9 + (jobValues.length - 3) * 5
  * {@link jobValues}, job after job. `large` are the data that are not in it, in order. Options equal to those of the job
  * before are left out.
  */
-export function packJobs(items: EnqueueItem[]): { packed: Buffer; large: string[] } {
-  const large: string[] = []
+export function packJobs(items: EnqueueItem[]): { packed: Buffer; large: Buffer[] } {
+  const large: Buffer[] = []
   let size = 5
   for (const { key, name, deduplicationId = '', idempotency, data, options } of items) {
     // A UTF-16 unit is three bytes at most. Keys are ASCII.
     size += FIXED_BYTES_PER_JOB + key.length + 3 * (name.length + deduplicationId.length)
     size += options.packed.length
-    if (idempotency) size += idempotency.key.length + idempotency.fingerprint.length
-    if (data.length <= LARGE_DATA) size += Buffer.byteLength(data)
+    if (idempotency) size += idempotency.key.length + 2 * idempotency.fingerprint.length
+    if (data.length <= LARGE_DATA) size += data.length
     else large.push(data)
   }
   const packed = Buffer.allocUnsafe(size)
@@ -115,6 +117,7 @@ export function packJobs(items: EnqueueItem[]): { packed: Buffer; large: string[
     put(options === lastOptions ? undefined : options.packed)
     put(idempotency?.key)
     put(idempotency?.fingerprint)
+    put(idempotency?.roundedFingerprint)
     lastOptions = options
   }
   return { packed: packed.subarray(0, at), large }

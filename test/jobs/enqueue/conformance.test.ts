@@ -83,7 +83,12 @@ async function withOurs(
     onStored: () => {},
   })
   await before(redis.client)
-  const jobs = steps.map(({ name = 'n', data = {}, opts }) => ({ queue: 'q', name, data, opts }))
+  const jobs = steps.map(({ name = 'n', data = {}, opts }) => ({
+    queue: 'q',
+    name,
+    data: Buffer.from(JSON.stringify(data)),
+    opts,
+  }))
   const keys: string[] = []
   try {
     if (atOnce) for (const added of await Promise.all(enqueuer.addMany(jobs))) keys.push(added.key)

@@ -10,7 +10,7 @@ const item: EnqueueItem = {
   timestamp: 17,
   deduplicationId: undefined,
   idempotency: undefined,
-  data: '{}',
+  data: Buffer.from('{}'),
   options: { kind: 2, packed: Buffer.alloc(0) },
 }
 const existing = { key: 'theirs', name: 'other', state: 'completed', timestamp: 5 } as const

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { encodeOptions } from '../../../src/bullmq/job-encoder.ts'
-import { type NewJob, noOptions } from '../../../src/jobs/enqueue/new-job.ts'
+import { type NewJob, noData, noOptions } from '../../../src/jobs/enqueue/new-job.ts'
 import { createPrepareJob } from '../../../src/jobs/enqueue/prepare-job.ts'
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
 
@@ -13,7 +13,7 @@ function setUp({ completedAge = 60, failedAge = 0, admit = (_bytes: number) => {
     now: () => 17,
   })
   const prepare = (job: Partial<NewJob> = {}) =>
-    prepareJob({ queue: 'q', name: 'n', data: {}, opts: noOptions, ...job })
+    prepareJob({ queue: 'q', name: 'n', data: noData, opts: noOptions, ...job })
   return { prepare }
 }
 
@@ -61,7 +61,8 @@ t.test('an idempotency record depends on the owner, the key and the payload', as
 t.test('data larger than sizeLimit are refused, in bytes, before they are admitted', async (t) => {
   const admitted: number[] = []
   const { prepare } = setUp({ admit: (bytes) => admitted.push(bytes) })
-  t.throws(() => prepare({ data: 'é', opts: { sizeLimit: 3 } }), {
+  const data = Buffer.from('"é"')
+  t.throws(() => prepare({ data, opts: { sizeLimit: 3 } }), {
     code: 'INVALID_OPTION',
     details: {
       errors: [
@@ -73,8 +74,8 @@ t.test('data larger than sizeLimit are refused, in bytes, before they are admitt
     },
   })
   t.same(admitted, [])
-  prepare({ data: 'é', opts: { sizeLimit: 4 } })
-  t.same(admitted, [3], 'UTF-16 units of JSON')
+  t.equal(prepare({ data, opts: { sizeLimit: 4 } }).data, data, 'the same bytes, not a copy')
+  t.same(admitted, [4], 'bytes of JSON')
 })
 
 t.test('a text with half of a surrogate pair is refused', async (t) => {
