@@ -2,7 +2,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { assertQueueAccess } from '../auth/access.ts'
-import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import type { LeasedJob } from '../dispatch/leased-job.ts'
 import {
@@ -15,9 +14,10 @@ import {
   toProblem,
 } from '../errors.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
+import { extendBodyShape, type LeaseItems, settleBodyShape } from './lease-items.ts'
 import type { WhyUnsettleable } from './lease-limit.ts'
 import type { RenderLease } from './lease-response.ts'
-import type { ItemResult, LeaseSettler } from './lease-settler.ts'
+import type { ExtendRequest, ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
   ExtendBody,
   ExtendResponse,
@@ -25,7 +25,6 @@ import {
   LeasedJobs,
   LeaseParams,
   SettleBody,
-  type SettleItem,
   SettleResponse,
   TakeBody,
 } from './schemas.ts'
@@ -33,16 +32,23 @@ import {
 export interface LeaseRoutesDeps {
   dispatcher: Pick<Dispatcher, 'take' | 'giveBack' | 'isClosing'>
   settler: LeaseSettler
+  items: LeaseItems
+  /** Validate the envelopes; `items` validates the items one by one. */
+  validators: { settle: BodyValidator; extend: BodyValidator }
+  /** Most bytes of a body with items, and of an item. */
+  limits: { bodyMaxBytes: number; itemMaxBytes: number }
   renderLease: RenderLease
   clock: Pick<RedisClock, 'nowMs'>
   whyUnsettleable: WhyUnsettleable
 }
 
+type BodyValidator = (value: unknown) => { value: unknown } | { error: Error }
+
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
 
 export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDeps): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { dispatcher, settler, clock, whyUnsettleable } = deps
+  const { dispatcher, settler, clock, whyUnsettleable, validators, limits } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
@@ -74,7 +80,9 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
   })
 
   app.post('/leases/settle', {
-    config: { scope: 'work' },
+    config: { scope: 'work', bodyShape: settleBodyShape(limits.itemMaxBytes) },
+    bodyLimit: limits.bodyMaxBytes,
+    validatorCompiler: () => validators.settle,
     schema: {
       operationId: 'settleLeases',
       summary: 'Settle jobs, and take the next',
@@ -94,7 +102,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       const watched = queue === undefined ? {} : { queue }
       const watch = wait === 0 ? reply.beginDelivery(watched) : reply.beginWait(watched)
       const { results, jobs } = await settler.settle(
-        items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
+        deps.items.toSettle(items),
         next && { request: { queue, max, leaseMs, worker, whyUnsettleable }, waitMs: wait * 1_000 },
         request.access,
         watch.signal,
@@ -108,7 +116,9 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
   })
 
   app.post('/leases/extend', {
-    config: { scope: 'work' },
+    config: { scope: 'work', bodyShape: extendBodyShape(limits.itemMaxBytes) },
+    bodyLimit: limits.bodyMaxBytes,
+    validatorCompiler: () => validators.extend,
     schema: {
       operationId: 'extendLeases',
       summary: 'Extend leases',
@@ -122,19 +132,11 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       },
     },
     handler: async (request, reply) => {
-      const { items } = request.body
-      const extensions = items.map(({ lease, leaseMs = LEASE_MS, progress, log }) => ({
-        lease,
-        extension: { leaseMs, progress, log },
-      }))
+      const items = deps.items.toExtend(request.body.items)
       const nowMs = clock.nowMs()
-      const results = await settler.extend(extensions, request.access)
+      const results = await settler.extend(items, request.access)
       setStatus(reply, results)
-      return {
-        results: results.map((result, index) =>
-          toExtended(result, index, nowMs + extensions[index]!.extension.leaseMs),
-        ),
-      }
+      return { results: results.map((result, index) => toExtended(result, index, items[index]!, nowMs)) }
     },
   })
 }
@@ -184,19 +186,6 @@ function sendJson(reply: FastifyReply, json: string): FastifyReply {
   return reply.header('content-type', 'application/json; charset=utf-8').send(json)
 }
 
-function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): JobOutcome {
-  switch (outcome) {
-    case 'complete':
-      return { outcome, result: result ?? null }
-    case 'fail':
-      return { outcome, error: { message: 'failed', ...error }, unrecoverable }
-    case 'retry':
-      return { outcome, delayMs: delay }
-    case 'release':
-      return { outcome }
-  }
-}
-
 function setStatus(reply: FastifyReply, results: ItemResult[]): void {
   const problems = results.flatMap((result) => ('error' in result ? [toProblem(result.error)] : []))
   reply.code(problems.length === 0 ? 200 : 207)
@@ -206,15 +195,18 @@ function setStatus(reply: FastifyReply, results: ItemResult[]): void {
 function toResult(result: ItemResult, index: number) {
   if (!('error' in result)) return { index, status: 200, id: result.id }
   const problem = toProblem(result.error)
+  // Pointers refer to the body of the request.
+  const errors = problem.errors?.map((field) => ({ ...field, pointer: `/items/${index}${field.pointer}` }))
   return {
     index,
     status: problem.status,
     ...(result.id === undefined ? {} : { id: result.id }),
-    error: problem,
+    error: errors ? { ...problem, errors } : problem,
   }
 }
 
-function toExtended(result: ItemResult, index: number, untilMs: number) {
+function toExtended(result: ItemResult, index: number, item: ExtendRequest | SluiceError, nowMs: number) {
   const extended = toResult(result, index)
-  return 'error' in result ? extended : { ...extended, expiresAt: new Date(untilMs).toISOString() }
+  if ('error' in result || item instanceof SluiceError) return extended
+  return { ...extended, expiresAt: new Date(nowMs + item.extension.leaseMs).toISOString() }
 }

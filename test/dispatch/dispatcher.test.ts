@@ -23,7 +23,9 @@ const leased = (key: string): LeasedJob => ({
   createdAtMs: 0,
   takenAtMs: 0,
 })
-const done: Settlement[] = [{ lease: leased('done'), outcome: { outcome: 'complete', result: null } }]
+const done: Settlement[] = [
+  { lease: leased('done'), outcome: { outcome: 'complete', result: Buffer.from('null') } },
+]
 const never = new AbortController().signal
 const keysOf = ({ jobs }: TakeResult) => jobs.map(({ key }) => key)
 
