@@ -40,7 +40,7 @@ export const leaseFeature: FeatureDefinition = {
           limits: { bodyMaxBytes: config.BATCH_BODY_LIMIT, itemMaxBytes: config.BODY_LIMIT },
           clock: redisClock,
           whyUnsettleable: createLeaseLimit(sealer, config.BODY_LIMIT),
-          renderLease: createLeaseRenderer(sealer, stalledRecovery.noteLeased),
+          renderJobs: createLeaseRenderer(sealer, stalledRecovery.noteLeased),
         })
       },
     }

@@ -17,7 +17,7 @@ const leased = (key: string): LeasedJob => ({
   attemptsMade: 0,
   attemptsStarted: 1,
   name: 'n',
-  data: '{}',
+  data: Buffer.from('{}'),
   traceparent: undefined,
   attempts: 1,
   createdAtMs: 0,

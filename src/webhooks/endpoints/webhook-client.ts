@@ -21,7 +21,7 @@ export interface WebhookClient {
 export interface DeliveryRequest {
   url: string
   headers: Record<string, string>
-  body: string
+  body: string | Buffer
   /** For the whole delivery, ms. */
   timeoutMs: number
 }
