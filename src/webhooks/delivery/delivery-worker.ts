@@ -172,6 +172,8 @@ function replaceRefused(
   })
 }
 
+const NO_DATA = Buffer.alloc(0)
+
 /** Sends one job. A delivery that cannot be sent is postponed. */
 function createSend(
   subscription: Subscription,
@@ -181,7 +183,10 @@ function createSend(
   const { queue } = subscription
   return async (job) => {
     try {
-      return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, clock.nowMs()))
+      const request = buildDeliveryRequest(job, subscription, unsealed, clock.nowMs())
+      // The request has a copy. The data may be a view of a reply of Redis, which would stay in memory until the job is settled.
+      job.data = NO_DATA
+      return await webhookClient.send(request)
     } catch (error) {
       log.error({ queue, job: job.key, reason: (error as Error).message }, 'Delivery could not be sent')
       return { status: undefined, reason: 'the delivery could not be sent', isUnsent: true, ms: 0 }
