@@ -62,7 +62,7 @@ export const errorTable = {
     'The idempotency key was used with a different payload',
     'Use a new key for a new job. To repeat a job, send it unchanged.',
   ),
-  INVALID_ITEM: row(422, 'A job in the batch does not match the schema', FIX_FIELDS),
+  INVALID_ITEM: row(422, 'An item does not match the schema', FIX_FIELDS),
   ROUTE_NOT_FOUND: row(404, 'The resource does not exist', 'Find the available paths in /openapi.json.'),
   METHOD_NOT_ALLOWED: row(405, 'The path does not support this method', 'Use a method listed in `Allow`.'),
   REQUEST_TIMEOUT: row(

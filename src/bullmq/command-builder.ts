@@ -11,6 +11,7 @@ import {
   createCommandRecorder,
   createRecordingBackend,
   setTime,
+  setValue,
 } from './command-recorder.ts'
 import type { JobLease } from './job-lease.ts'
 import { applyOutcome, type JobOutcome } from './job-outcome.ts'
@@ -18,8 +19,8 @@ import { applyOutcome, type JobOutcome } from './job-outcome.ts'
 export interface LeaseExtension {
   /** The new length of the lease, counted from now. */
   leaseMs: number
-  /** Any JSON value; `undefined` leaves the job's progress as it is. */
-  progress: unknown
+  /** Compact JSON text in UTF-8; `undefined` leaves the job's progress as it is. */
+  progress: Buffer | undefined
   /** A line for the job's log. */
   log: string | undefined
 }
@@ -126,16 +127,19 @@ export function createCommandBuilder(prefix: string, nowMs: () => number): Comma
     },
     async settle(lease, outcome, stacktrace) {
       assertComputableBackoff(lease, outcome)
-      return recordOne(lease.queue, {}, (backend) =>
+      const command = await recordOne(lease.queue, {}, (backend) =>
         applyOutcome(jobOf(lease, backend, stacktrace), lease.token, outcome),
       )
+      if (outcome.outcome === 'complete') setValue(command, outcome.result)
+      return command
     },
     async extend({ queue, key, token, opts }, { leaseMs, progress, log }) {
       const commands = await record(queue, {}, async (backend) => {
         await backend.extendLock(key, token, leaseMs)
-        if (progress !== undefined) await backend.updateProgress(key, progress as object)
+        if (progress !== undefined) await backend.updateProgress(key, 0)
         if (log !== undefined) await backend.addLog(key, log, Job.optsFromJSON(opts).keepLogs)
       })
+      if (progress !== undefined) setValue(commands[1]!, progress)
       return commands.map((command, index) => ({ ...command, follows: index > 0 }))
     },
     log: ({ queue, key, opts }, line) =>
@@ -162,7 +166,7 @@ function assertComputableBackoff({ opts, attemptsMade }: JobLease, outcome: JobO
   )
     return
   throw new SluiceError('INVALID_OPTION', {
-    detail: `Only native workers can compute the backoff "${backoff.type}" of this job. Settle it with "retry" and a delay.`,
+    detail: `Only native workers can compute the backoff "${backoff.type}" of this job. Settle it with "fail" and a "delay".`,
     outcome: 'not_executed',
   })
 }

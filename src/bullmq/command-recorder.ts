@@ -82,6 +82,14 @@ const TIME_ARGUMENTS: Readonly<Record<string, number>> = {
   moveStalledJobsToWait: 2,
 }
 
+/** Position of the JSON text that BullMQ would make of a value, among the arguments of its scripts (redis-queue-backend.js). */
+const VALUE_ARGUMENTS: Readonly<Record<string, number>> = { moveToFinished: 3, updateProgress: 1 }
+
+/** Replaces the JSON text of a result or a progress. BullMQ makes it with JSON.stringify, which has no numbers but doubles. */
+export function setValue({ script, list }: BullmqCommand, json: Buffer): void {
+  list[bullmqScript(script).keys + VALUE_ARGUMENTS[script]!] = json
+}
+
 /** Replaces the machine's time, which BullMQ passes to its scripts. */
 export function setTime(commands: BullmqCommand[], nowMs: number): void {
   for (const { script, list } of commands) {

@@ -2,7 +2,8 @@
 import { type Job, UnrecoverableError } from 'bullmq'
 
 export type JobOutcome =
-  | { outcome: 'complete'; result: unknown }
+  /** `result`: compact JSON text in UTF-8. */
+  | { outcome: 'complete'; result: Buffer }
   | {
       outcome: 'fail'
       error: { message: string; stack?: string | undefined }
@@ -13,11 +14,15 @@ export type JobOutcome =
   | { outcome: 'retry'; delayMs: number }
   | { outcome: 'release' }
 
-/** Calls the method that BullMQ's own worker calls for this outcome. Resolves with what BullMQ returns. */
+/**
+ * Calls the method that BullMQ's own worker calls for this outcome, without the result of a completed job. Resolves with what BullMQ
+ * returns.
+ */
 export function applyOutcome(job: Job, token: string, outcome: JobOutcome): Promise<unknown> {
   switch (outcome.outcome) {
     case 'complete':
-      return job.moveToCompleted(outcome.result, token, false)
+      // A placeholder, which setValue (command-recorder.ts) replaces with the result.
+      return job.moveToCompleted(null, token, false)
     case 'fail':
       if (outcome.retryAfterMs !== undefined)
         job.opts.backoff = { type: 'fixed', delay: outcome.retryAfterMs }

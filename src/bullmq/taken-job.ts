@@ -2,13 +2,13 @@
  * Reads the hash of a job as a take returns it. Anything may have been written to it, so no field may stop the take: a field that
  * decides nothing is replaced by its default, and a job that BullMQ's own worker could not read is malformed.
  */
-import { jsonText } from './json-syntax.ts'
+import type { StoredJson } from '../json/stored-json.ts'
 import { NO_OPTIONS, readOptions, type StoredOptions } from './stored-options.ts'
 
 export interface TakenJob {
   name: string
-  /** JSON text. */
-  data: string
+  /** JSON text in UTF-8. It may be a view of a larger Buffer. */
+  data: Buffer
   options: StoredOptions
   attemptsMade: number
   attemptsStarted: number
@@ -24,49 +24,80 @@ export interface TakenJob {
   malformed: string | undefined
 }
 
-/** Fields of which every job that BullMQ has added has at least one. */
-const OWN_FIELDS = ['name', 'data', 'opts', 'timestamp']
+/** The fields that are read, by their stored names; `undefined`: the job does not have it. */
+interface TakenFields {
+  name: Buffer | undefined
+  data: Buffer | undefined
+  opts: Buffer | undefined
+  timestamp: Buffer | undefined
+  processedOn: Buffer | undefined
+  atm: Buffer | undefined
+  ats: Buffer | undefined
+  rjk: Buffer | undefined
+  defa: Buffer | undefined
+  progress: Buffer | undefined
+  parent: Buffer | undefined
+}
 
 /** `list`: names and values in turn. Never throws. */
-export function readTakenJob(list: readonly string[]): TakenJob {
-  const fields = new Map<string, string>()
-  for (let index = 0; index + 1 < list.length; index += 2) fields.set(list[index]!, list[index + 1]!)
-  const options = readOptions(fields.get('opts'))
+export function readTakenJob(list: readonly Buffer[], json: StoredJson): TakenJob {
+  const fields = pickFields(list)
+  const { name, data, opts, timestamp, processedOn, atm, ats, rjk, defa } = fields
+  const options = readOptions(opts?.toString())
   return {
-    name: fields.get('name') ?? '',
-    data: jsonText(fields.get('data') || '{}'),
+    name: name?.toString() ?? '',
+    data: data?.length ? json.asJson(data) : NO_DATA,
     options: options ?? NO_OPTIONS,
-    attemptsMade: countOf(fields.get('atm')),
-    attemptsStarted: countOf(fields.get('ats')) || 1,
-    createdAtMs: countOf(fields.get('timestamp')),
-    takenAtMs: countOf(fields.get('processedOn')),
-    schedulerId: fields.get('rjk') || undefined,
-    deferredFailure: fields.get('defa') || undefined,
-    malformed: whyMalformed(fields, options !== undefined),
+    attemptsMade: countOf(atm),
+    attemptsStarted: countOf(ats) || 1,
+    createdAtMs: countOf(timestamp),
+    takenAtMs: countOf(processedOn),
+    schedulerId: rjk?.toString() || undefined,
+    deferredFailure: defa?.toString() || undefined,
+    malformed: whyMalformed(fields, options !== undefined, json),
   }
 }
 
-function whyMalformed(fields: ReadonlyMap<string, string>, hasOptions: boolean): string | undefined {
-  if (!OWN_FIELDS.some((name) => fields.has(name)))
-    return malformed('it has no fields, so its hash was missing')
+const NO_DATA = Buffer.from('{}')
+/** The longest name of a field that is read. */
+const NAME_MAX = 'processedOn'.length
+
+function pickFields(list: readonly Buffer[]): TakenFields {
+  const fields: TakenFields = {
+    name: undefined,
+    data: undefined,
+    opts: undefined,
+    timestamp: undefined,
+    processedOn: undefined,
+    atm: undefined,
+    ats: undefined,
+    rjk: undefined,
+    defa: undefined,
+    progress: undefined,
+    parent: undefined,
+  }
+  for (let at = 0; at + 1 < list.length; at += 2) {
+    const bytes = list[at]!
+    if (bytes.length > NAME_MAX) continue
+    const name = bytes.toString('latin1')
+    if (Object.hasOwn(fields, name)) fields[name as keyof TakenFields] = list[at + 1]!
+  }
+  return fields
+}
+
+function whyMalformed(fields: TakenFields, hasOptions: boolean, json: StoredJson): string | undefined {
+  const { name, data, opts, timestamp, progress, parent } = fields
+  // Every job that BullMQ has added has at least one of them.
+  if (!(name ?? data ?? opts ?? timestamp)) return malformed('it has no fields, so its hash was missing')
   if (!hasOptions) return malformed('field opts is not a JSON object')
-  if (!isJson(fields.get('progress') || '0')) return malformed('field progress is not JSON')
-  if (!isJson(fields.get('parent') || '{}')) return malformed('field parent is not JSON')
+  if (progress?.length && !json.isJson(progress)) return malformed('field progress is not JSON')
+  if (parent?.length && !json.isJson(parent)) return malformed('field parent is not JSON')
   return undefined
 }
 
 const malformed = (why: string) => `Malformed job: ${why}`
 
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
-function countOf(text: string | undefined): number {
-  const count = Number.parseInt(text ?? '0', 10)
+function countOf(field: Buffer | undefined): number {
+  const count = field === undefined ? 0 : Number.parseInt(field.toString('latin1'), 10)
   return count >= 0 && count <= Number.MAX_SAFE_INTEGER ? count : 0
 }

@@ -10,7 +10,7 @@ export const httpSettings = {
     104_857_600,
   ),
   BATCH_BODY_LIMIT: integer(
-    'Largest request body of POST /jobs/batch, bytes.',
+    'Largest request body of POST /jobs/batch, /leases/settle and /leases/extend, bytes. Each of their items may have BODY_LIMIT.',
     5_242_880,
     1_024,
     104_857_600,

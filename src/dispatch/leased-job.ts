@@ -3,8 +3,8 @@ import type { JobLease } from '../bullmq/job-lease.ts'
 
 export interface LeasedJob extends JobLease {
   name: string
-  /** JSON text. */
-  data: string
+  /** JSON text in UTF-8. It may be a view of a larger Buffer, so a job that is kept for long must not keep it. */
+  data: Buffer
   /** W3C Trace Context of the client that enqueued the job. */
   traceparent: string | undefined
   /** Number of attempts that the job has in total. */

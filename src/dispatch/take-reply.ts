@@ -3,6 +3,7 @@ import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import { readTakenJob, type TakenJob } from '../bullmq/taken-job.ts'
 import { SluiceError } from '../errors.ts'
+import type { StoredJson } from '../json/stored-json.ts'
 import { fromRedisError, ownKeyDamaged } from '../redis/redis-errors.ts'
 import {
   type CommandReply,
@@ -37,7 +38,12 @@ export const EMPTY_TAKE: TakeResult = {
 }
 
 /** Reads the replies of the runs of moveToActive. Throws a SluiceError if the first run failed. */
-export function parseTakeReply(queue: string, token: string, runs: CommandReply[]): TakeReply {
+export function parseTakeReply(
+  queue: string,
+  token: string,
+  runs: CommandReply[],
+  json: StoredJson,
+): TakeReply {
   const parsed: TakeReply = {
     jobs: [],
     limitedMs: 0,
@@ -57,7 +63,7 @@ export function parseTakeReply(queue: string, token: string, runs: CommandReply[
       if (run.error === LIMIT_REVISED) parsed.isLimitRevised = true
       // Jobs that earlier runs took are leased all the same.
       else if (parsed.jobs.length === 0) throw takeErrorOf(run.error)
-    } else addRun(parsed, queue, token, run)
+    } else addRun(parsed, queue, token, run, json)
   }
   return parsed
 }
@@ -69,9 +75,15 @@ function takeErrorOf(text: string): SluiceError {
 }
 
 /** What moveToActive returns: the job's hash, or 0, and the job's id; then when to take again. */
-type RawTake = [fields: string[] | 0, key: string, limitedMs: number, nextAtMs: number]
+type RawTake = [fields: Buffer[] | 0, key: Buffer, limitedMs: number, nextAtMs: number]
 
-function addRun(parsed: TakeReply, queue: string, token: string, { reply, isBounded }: CommandResult): void {
+function addRun(
+  parsed: TakeReply,
+  queue: string,
+  token: string,
+  { reply, isBounded }: CommandResult,
+  json: StoredJson,
+): void {
   const [fields, key, limitedMs, nextAtMs] = reply as RawTake
   if (!fields) {
     parsed.limitedMs = Math.max(0, Number(limitedMs) || 0)
@@ -79,11 +91,12 @@ function addRun(parsed: TakeReply, queue: string, token: string, { reply, isBoun
     parsed.isBounded = isBounded
     return
   }
-  const taken = readTakenJob(fields)
+  const taken = readTakenJob(fields, json)
   const { schedulerId, malformed, deferredFailure } = taken
   const job = toLeasedJob(queue, String(key), token, taken)
   parsed.jobs.push(job)
-  if (schedulerId !== undefined) parsed.scheduled.push({ schedulerId, fields, lease: job })
+  if (schedulerId !== undefined)
+    parsed.scheduled.push({ schedulerId, fields: fields.map(String), lease: job })
   if (malformed !== undefined) parsed.malformed.push({ key: job.key, reason: malformed })
   const message = malformed ?? deferredFailure
   if (message !== undefined) parsed.rejected.push(failureOf(job, message))

@@ -14,6 +14,7 @@ import type { BullmqCommand } from '../bullmq/command-recorder.ts'
 import type { JobLease } from '../bullmq/job-lease.ts'
 import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import { asSluiceError, type SluiceError } from '../errors.ts'
+import { createStoredJson } from '../json/stored-json.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
@@ -98,6 +99,7 @@ export function createWorkerCommands({
   log,
 }: WorkerCommandsDeps): WorkerCommands {
   const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
+  const json = createStoredJson()
   const malformedJobs = createMalformedJobs(log)
   const takeBytesMax = Math.floor(answerBytesMax * JOBS_SHARE)
 
@@ -116,7 +118,7 @@ export function createWorkerCommands({
     const token = createToken()
     const command = await bullmq.take(toTakeOptions(request), token)
     const [runs] = await send(queue, TAKE, [command], toCheck(clock.nowMs(), concurrencyLimit, leaseMs, []))
-    const reply = parseTakeReply(queue, token, runs!)
+    const reply = parseTakeReply(queue, token, runs!, json)
     await selectWorkable(request, reply)
     return reply.mayHaveMore && round < ROUNDS_MAX ? take(request, round + 1) : reply
   }
@@ -166,7 +168,7 @@ export function createWorkerCommands({
     )
     if (!next) return { refused, taken: undefined }
     try {
-      const reply = parseTakeReply(queue, token, replies.at(-1)!)
+      const reply = parseTakeReply(queue, token, replies.at(-1)!, json)
       await selectWorkable(next, reply)
       return { refused, taken: reply }
     } catch {

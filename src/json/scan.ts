@@ -22,6 +22,8 @@ export interface Scan {
   constructorAt: number
   /** True: the first fault is kept in `fault`, and the scan goes on. False: a fault throws. */
   isTolerant: boolean
+  /** True: the text is stored data. No key is forbidden, and a fault is not explained. */
+  isStored: boolean
   fault: ScanFault | undefined
   faultAt: number
 }
@@ -46,6 +48,7 @@ export function createScan(): Scan {
     nameEnd: -1,
     constructorAt: -1,
     isTolerant: false,
+    isStored: false,
     fault: undefined,
     faultAt: -1,
   }
@@ -59,6 +62,7 @@ export function beginScan(scan: Scan, bytes: Buffer): void {
   scan.nameEnd = -1
   scan.constructorAt = -1
   scan.isTolerant = false
+  scan.isStored = false
   scan.fault = undefined
   if (bytes.length > SMALL_BYTES) scan.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }
@@ -80,13 +84,21 @@ export function viewOf(scan: Scan): DataView {
 
 /** Reports a fault other than one of the grammar. */
 export function refuse(scan: Scan, fault: ScanFault, at: number): void {
+  if (scan.isStored) {
+    if (fault === 'FORBIDDEN_KEY') return
+    throw notJson
+  }
   if (!scan.isTolerant) throw new SluiceError(fault)
   if (scan.fault !== undefined) return
   scan.fault = fault
   scan.faultAt = at
 }
 
+/** Made once, because other producers may store many texts that are not JSON. */
+const notJson = new SluiceError('INVALID_JSON')
+
 export function syntaxError(scan: Scan, at: number, fault: SyntaxFault): SluiceError {
+  if (scan.isStored) return notJson
   const detail = describeSyntax(scan.bytes, at, fault)
   return new SluiceError('INVALID_JSON', { detail: `${detail}. Send one JSON value in UTF-8.` })
 }

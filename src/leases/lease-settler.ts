@@ -14,7 +14,7 @@ import type { WorkerCommands } from '../dispatch/worker-commands.ts'
 import { asSluiceError, SluiceError } from '../errors.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
-/** The id of an item's job, and, if nothing was changed, the error. The id is missing if the lease cannot be read. */
+/** The id of an item's job, and, if nothing was changed, the error. The id is missing if the lease was not or cannot be read. */
 export type ItemResult = { id: string } | { id?: string; error: SluiceError }
 
 export interface NextTake {
@@ -35,17 +35,17 @@ export interface ExtendRequest {
 
 export interface LeaseSettler {
   /**
-   * Settles the items and takes `next`. Resolves with one result per item, in order, and the jobs that were taken. Rejects
+   * Settles the items, but those that were refused already, and takes `next`. Resolves with one result per item, in order, and the jobs that were taken. Rejects
    * with QUEUE_NOT_FOUND if `access` does not include the queue of `next`; nothing is settled then.
    */
   settle(
-    items: SettleRequest[],
+    items: (SettleRequest | SluiceError)[],
     next: NextTake | undefined,
     access: Access,
     signal: AbortSignal,
   ): Promise<{ results: ItemResult[]; jobs: LeasedJob[] }>
   /** Resolves with one result per item, in order. Does not reject. */
-  extend(items: ExtendRequest[], access: Access): Promise<ItemResult[]>
+  extend(items: (ExtendRequest | SluiceError)[], access: Access): Promise<ItemResult[]>
 }
 
 export interface LeaseSettlerDeps {
@@ -67,9 +67,17 @@ export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
   const { commands, dispatcher, sealer, onWrite } = deps
 
   /** Groups by queue the items whose leases can be read. The others get their error. */
-  function openLeases<Item extends { lease: string }>(items: Item[], access: Access, results: ItemResult[]) {
+  function openLeases<Item extends { lease: string }>(
+    items: (Item | SluiceError)[],
+    access: Access,
+    results: ItemResult[],
+  ) {
     const byQueue = new Map<string, OpenedItem<Item>[]>()
     for (const [index, item] of items.entries()) {
+      if (item instanceof SluiceError) {
+        results[index] = { error: item }
+        continue
+      }
       try {
         const lease = sealer.open(item.lease)
         if (!access.canAccessQueue(lease.queue)) throw new SluiceError('JOB_NOT_FOUND')
@@ -99,7 +107,7 @@ export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
   }
 
   async function settle(
-    items: SettleRequest[],
+    items: (SettleRequest | SluiceError)[],
     next: NextTake | undefined,
     access: Access,
     signal: AbortSignal,
@@ -129,7 +137,7 @@ export function createLeaseSettler(deps: LeaseSettlerDeps): LeaseSettler {
     return { results, jobs }
   }
 
-  async function extend(items: ExtendRequest[], access: Access): Promise<ItemResult[]> {
+  async function extend(items: (ExtendRequest | SluiceError)[], access: Access): Promise<ItemResult[]> {
     const results: ItemResult[] = []
     const byQueue = openLeases(items, access, results)
     await Promise.all(

@@ -2,7 +2,6 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { assertQueueAccess } from '../auth/access.ts'
-import type { JobOutcome } from '../bullmq/job-outcome.ts'
 import type { Dispatcher } from '../dispatch/dispatcher.ts'
 import type { LeasedJob } from '../dispatch/leased-job.ts'
 import {
@@ -15,9 +14,10 @@ import {
   toProblem,
 } from '../errors.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
+import { extendBodyShape, type LeaseItems, settleBodyShape } from './lease-items.ts'
 import type { WhyUnsettleable } from './lease-limit.ts'
-import type { RenderLease } from './lease-response.ts'
-import type { ItemResult, LeaseSettler } from './lease-settler.ts'
+import type { RenderedJobs, RenderJobs } from './lease-response.ts'
+import type { ExtendRequest, ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
   ExtendBody,
   ExtendResponse,
@@ -25,7 +25,6 @@ import {
   LeasedJobs,
   LeaseParams,
   SettleBody,
-  type SettleItem,
   SettleResponse,
   TakeBody,
 } from './schemas.ts'
@@ -33,16 +32,23 @@ import {
 export interface LeaseRoutesDeps {
   dispatcher: Pick<Dispatcher, 'take' | 'giveBack' | 'isClosing'>
   settler: LeaseSettler
-  renderLease: RenderLease
+  items: LeaseItems
+  /** Validate the envelopes; `items` validates the items one by one. */
+  validators: { settle: BodyValidator; extend: BodyValidator }
+  /** Most bytes of a body with items, and of an item. */
+  limits: { bodyMaxBytes: number; itemMaxBytes: number }
+  renderJobs: RenderJobs
   clock: Pick<RedisClock, 'nowMs'>
   whyUnsettleable: WhyUnsettleable
 }
+
+type BodyValidator = (value: unknown) => { value: unknown } | { error: Error }
 
 const PROBLEMS: ErrorCode[] = ['INVALID_NAME', ...GUARD_PROBLEMS, ...BODY_PROBLEMS, ...REDIS_PROBLEMS]
 
 export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDeps): Promise<void> {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>()
-  const { dispatcher, settler, clock, whyUnsettleable } = deps
+  const { dispatcher, settler, clock, whyUnsettleable, validators, limits } = deps
 
   app.post('/queues/:queue/leases', {
     config: { scope: 'work' },
@@ -74,7 +80,9 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
   })
 
   app.post('/leases/settle', {
-    config: { scope: 'work' },
+    config: { scope: 'work', bodyShape: settleBodyShape(limits.itemMaxBytes) },
+    bodyLimit: limits.bodyMaxBytes,
+    validatorCompiler: () => validators.settle,
     schema: {
       operationId: 'settleLeases',
       summary: 'Settle jobs, and take the next',
@@ -94,7 +102,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       const watched = queue === undefined ? {} : { queue }
       const watch = wait === 0 ? reply.beginDelivery(watched) : reply.beginWait(watched)
       const { results, jobs } = await settler.settle(
-        items.map((item) => ({ lease: item.lease, outcome: outcomeOf(item) })),
+        deps.items.toSettle(items),
         next && { request: { queue, max, leaseMs, worker, whyUnsettleable }, waitMs: wait * 1_000 },
         request.access,
         watch.signal,
@@ -102,13 +110,16 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       setStatus(reply, results)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
       // The items are settled, so their results are sent even if the jobs may not be.
-      const rendered = handOut(reply, watch, jobs, leaseMs, deps) ?? ''
-      return sendJson(reply, `{"results":${JSON.stringify(results.map(toResult))},"jobs":[${rendered}]}`)
+      const rendered = handOut(reply, watch, jobs, leaseMs, deps) ?? deps.renderJobs([], leaseMs)
+      const head = `{"results":${JSON.stringify(results.map(toResult))},"jobs":[`
+      return sendJson(reply, rendered.between(head, ']}'))
     },
   })
 
   app.post('/leases/extend', {
-    config: { scope: 'work' },
+    config: { scope: 'work', bodyShape: extendBodyShape(limits.itemMaxBytes) },
+    bodyLimit: limits.bodyMaxBytes,
+    validatorCompiler: () => validators.extend,
     schema: {
       operationId: 'extendLeases',
       summary: 'Extend leases',
@@ -122,19 +133,11 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       },
     },
     handler: async (request, reply) => {
-      const { items } = request.body
-      const extensions = items.map(({ lease, leaseMs = LEASE_MS, progress, log }) => ({
-        lease,
-        extension: { leaseMs, progress, log },
-      }))
+      const items = deps.items.toExtend(request.body.items)
       const nowMs = clock.nowMs()
-      const results = await settler.extend(extensions, request.access)
+      const results = await settler.extend(items, request.access)
       setStatus(reply, results)
-      return {
-        results: results.map((result, index) =>
-          toExtended(result, index, nowMs + extensions[index]!.extension.leaseMs),
-        ),
-      }
+      return { results: results.map((result, index) => toExtended(result, index, items[index]!, nowMs)) }
     },
   })
 }
@@ -154,11 +157,11 @@ function sendTaken(
   if (refusal) throw refusal
   if (jobs.length === 0 || watch.signal.aborted) return reply.code(204).send(null)
   if (rendered === undefined) throw new SluiceError('OVERLOADED', { outcome: 'not_executed' })
-  return sendJson(reply, `{"jobs":[${rendered}]}`)
+  return sendJson(reply, rendered.between('{"jobs":[', ']}'))
 }
 
 /**
- * The jobs as JSON, without brackets. `undefined`, and the jobs are given back: the client has gone, its key no longer
+ * The jobs as JSON. `undefined`, and the jobs are given back: the client has gone, its key no longer
  * permits them, or too many bytes wait for clients. They are also given back if the client does not receive them whole.
  */
 function handOut(
@@ -166,13 +169,13 @@ function handOut(
   watch: ClientWatch,
   jobs: LeasedJob[],
   leaseMs: number,
-  { dispatcher, renderLease }: LeaseRoutesDeps,
-): string | undefined {
+  { dispatcher, renderJobs }: LeaseRoutesDeps,
+): RenderedJobs | undefined {
   const [first] = jobs
-  if (!first) return ''
+  if (!first) return undefined
   const mayReceive = watch.canDeliver() && reply.request.access.canAccessQueue(first.queue)
-  const rendered = mayReceive ? jobs.map((job) => renderLease(job, leaseMs)).join() : undefined
-  if (rendered === undefined || !reply.canBuffer(rendered.length)) {
+  const rendered = mayReceive ? renderJobs(jobs, leaseMs) : undefined
+  if (rendered === undefined || !reply.canBuffer(rendered.bytes)) {
     dispatcher.giveBack(first, jobs)
     return undefined
   }
@@ -180,21 +183,8 @@ function handOut(
   return rendered
 }
 
-function sendJson(reply: FastifyReply, json: string): FastifyReply {
+function sendJson(reply: FastifyReply, json: string | Buffer): FastifyReply {
   return reply.header('content-type', 'application/json; charset=utf-8').send(json)
-}
-
-function outcomeOf({ outcome, result, error, unrecoverable = false, delay = 0 }: SettleItem): JobOutcome {
-  switch (outcome) {
-    case 'complete':
-      return { outcome, result: result ?? null }
-    case 'fail':
-      return { outcome, error: { message: 'failed', ...error }, unrecoverable }
-    case 'retry':
-      return { outcome, delayMs: delay }
-    case 'release':
-      return { outcome }
-  }
 }
 
 function setStatus(reply: FastifyReply, results: ItemResult[]): void {
@@ -206,15 +196,18 @@ function setStatus(reply: FastifyReply, results: ItemResult[]): void {
 function toResult(result: ItemResult, index: number) {
   if (!('error' in result)) return { index, status: 200, id: result.id }
   const problem = toProblem(result.error)
+  // Pointers refer to the body of the request.
+  const errors = problem.errors?.map((field) => ({ ...field, pointer: `/items/${index}${field.pointer}` }))
   return {
     index,
     status: problem.status,
     ...(result.id === undefined ? {} : { id: result.id }),
-    error: problem,
+    error: errors ? { ...problem, errors } : problem,
   }
 }
 
-function toExtended(result: ItemResult, index: number, untilMs: number) {
+function toExtended(result: ItemResult, index: number, item: ExtendRequest | SluiceError, nowMs: number) {
   const extended = toResult(result, index)
-  return 'error' in result ? extended : { ...extended, expiresAt: new Date(untilMs).toISOString() }
+  if ('error' in result || item instanceof SluiceError) return extended
+  return { ...extended, expiresAt: new Date(nowMs + item.extension.leaseMs).toISOString() }
 }

@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
 import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
+import { TEXT_MAX } from './truncate-text.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
@@ -51,6 +52,8 @@ const LeaseText = Type.String({
   description: 'The opaque token that came with the job.',
 })
 
+const TRUNCATED = `Longer than ${TEXT_MAX} characters: its start is stored, and a mark that says so.`
+
 const EXAMPLE_LEASE = 'the lease of a job that was taken'
 
 export const LeaseParams = Type.Object({ queue: QueueName })
@@ -92,26 +95,39 @@ export const SettleItem = Type.Object(
     lease: LeaseText,
     outcome: Type.Enum(['complete', 'fail', 'retry', 'release'], {
       description:
-        'complete: the job is done. fail: the attempt failed; the job is retried after its backoff while attempts are left. ' +
+        'complete: the job is done. fail: the attempt failed; while attempts are left, the job is retried after its backoff, or ' +
+        'after `delay`. ' +
         'retry: the job is retried after `delay` and loses no attempt. release: the job goes back to the queue and ' +
         'loses no attempt.',
     }),
-    result: optional(Type.Unknown({ description: 'With complete: the result of the job, any JSON value.' })),
+    result: optional(
+      Type.Unknown({
+        description:
+          'With complete: the result of the job, any JSON value; null by default. It is stored as it was sent, without the white ' +
+          'space between its tokens.',
+      }),
+    ),
     error: optional(
       Type.Object(
         {
-          message: Type.String({ maxLength: 65_536, description: 'Why the job failed.' }),
-          stack: optional(Type.String({ maxLength: 65_536, description: 'Stack trace.' })),
+          message: Type.String({ description: 'Why the job failed.' }),
+          stack: optional(Type.String({ description: 'Stack trace.' })),
         },
-        { ...strict, description: 'With fail: the error.' },
+        { ...strict, description: `With fail: the error. ${TRUNCATED}` },
       ),
     ),
     unrecoverable: optional(
       Type.Boolean({ description: 'With fail: do not retry the job, even if attempts are left.' }),
     ),
-    delay: optional(integer(0, 365 * DAY_MS, 'With retry: delay before the next attempt, ms; 0 by default.')),
+    delay: optional(
+      integer(
+        0,
+        365 * DAY_MS,
+        'Delay before the next attempt, ms. With retry: 0 by default. With fail: replaces the backoff of the job.',
+      ),
+    ),
   },
-  strict,
+  { ...strict, title: 'SettleItem' },
 )
 export type SettleItem = Static<typeof SettleItem>
 
@@ -141,26 +157,33 @@ export const SettleBody = Type.Object(
 )
 export type SettleBody = Static<typeof SettleBody>
 
+/** Validates the envelope only; the items are validated one by one. */
+const Items = Type.Array(Type.Unknown(), { minItems: 1, maxItems: ITEMS_MAX })
+export const SettleEnvelope = Type.Object({ items: Items, next: SettleBody.properties.next }, strict)
+export const ExtendEnvelope = Type.Object({ items: Items }, strict)
+
+export const ExtendItem = Type.Object(
+  {
+    lease: LeaseText,
+    leaseMs: LeaseMs,
+    progress: optional(
+      Type.Unknown({
+        description: 'New progress of the job: a number or any other JSON value, stored as it was sent.',
+      }),
+    ),
+    log: optional(Type.String({ description: `Line to add to the job's log. ${TRUNCATED}` })),
+  },
+  { ...strict, title: 'ExtendItem' },
+)
+export type ExtendItem = Static<typeof ExtendItem>
+
 export const ExtendBody = Type.Object(
   {
-    items: Type.Array(
-      Type.Object(
-        {
-          lease: LeaseText,
-          leaseMs: LeaseMs,
-          progress: optional(
-            Type.Unknown({ description: 'New progress of the job: a number or any other JSON value.' }),
-          ),
-          log: optional(Type.String({ maxLength: 65_536, description: "Line to add to the job's log." })),
-        },
-        strict,
-      ),
-      {
-        minItems: 1,
-        maxItems: ITEMS_MAX,
-        description: 'The leases to extend. Each item succeeds or fails alone.',
-      },
-    ),
+    items: Type.Array(ExtendItem, {
+      minItems: 1,
+      maxItems: ITEMS_MAX,
+      description: 'The leases to extend. Each item succeeds or fails alone.',
+    }),
   },
   {
     ...strict,
@@ -168,12 +191,15 @@ export const ExtendBody = Type.Object(
     examples: [{ items: [{ lease: EXAMPLE_LEASE, leaseMs: LEASE_MS, progress: 50 }] }],
   },
 )
-export type ExtendBody = Static<typeof ExtendBody>
 
 const result = {
   index: Type.Integer({ description: 'Position of the item in the request, from 0.' }),
-  status: Type.Integer({ description: '200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503.' }),
-  id: optional(Type.String({ description: 'Id of the job; absent if the lease cannot be read.' })),
+  status: Type.Integer({
+    description: '200, or the status of `error`: 400, 404, 409 LEASE_LOST, 413, 422, 503.',
+  }),
+  id: optional(
+    Type.String({ description: 'Id of the job; absent if the item was refused before its lease was read.' }),
+  ),
   error: optional(Problem),
 }
 

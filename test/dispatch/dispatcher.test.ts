@@ -17,13 +17,15 @@ const leased = (key: string): LeasedJob => ({
   attemptsMade: 0,
   attemptsStarted: 1,
   name: 'n',
-  data: '{}',
+  data: Buffer.from('{}'),
   traceparent: undefined,
   attempts: 1,
   createdAtMs: 0,
   takenAtMs: 0,
 })
-const done: Settlement[] = [{ lease: leased('done'), outcome: { outcome: 'complete', result: null } }]
+const done: Settlement[] = [
+  { lease: leased('done'), outcome: { outcome: 'complete', result: Buffer.from('null') } },
+]
 const never = new AbortController().signal
 const keysOf = ({ jobs }: TakeResult) => jobs.map(({ key }) => key)
 

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import type { BullmqCommand } from '../../bullmq/command-recorder.ts'
 import { bullmqScript } from '../../bullmq/script-source.ts'
 import { packTexts, putText } from '../msgpack.ts'
-import { loadScript, runScript } from './run-script.ts'
+import { loadScript, runScriptForBytes } from './run-script.ts'
 
 const script = loadScript('run-bullmq-commands')
 
@@ -19,6 +19,7 @@ const scriptHeads = new Map(
 export type CommandReply = CommandResult | { error: string } | { error: string; removedId: string }
 
 export interface CommandResult {
+  /** Texts are Buffers. They may be views of larger ones. */
   reply: unknown
   isBounded: boolean
 }
@@ -64,7 +65,7 @@ export async function runBullmqCommands(
     keys.push(key, owner)
     args.push(packTexts([String(nowMs), String(untilMs), String(limit), revision, ...freed]))
   }
-  const replies = (await runScript(client, script, keys, args)) as [kind: 0 | 1 | 2, unknown, 1?][][]
+  const replies = (await runScriptForBytes(client, script, keys, args)) as [kind: 0 | 1 | 2, unknown, 1?][][]
   return replies.map((runs) => runs.map(toReply))
 }
 

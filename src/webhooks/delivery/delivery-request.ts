@@ -35,10 +35,12 @@ export function buildDeliveryRequest(
   }
 }
 
+const OBJECT_END = Buffer.from('}')
+
 /** `data` is JSON text already, so it is appended instead of being parsed and encoded again. */
-function encodeBody({ queue, key, name, attemptsMade, attempts, data }: LeasedJob): string {
+function encodeBody({ queue, key, name, attemptsMade, attempts, data }: LeasedJob): Buffer {
   const fields = { id: `${queue}:${key}`, queue, name, attempt: attemptsMade + 1, attempts }
-  return `${JSON.stringify(fields).slice(0, -1)},"data":${data}}`
+  return Buffer.concat([Buffer.from(`${JSON.stringify(fields).slice(0, -1)},"data":`), data, OBJECT_END])
 }
 
 /**

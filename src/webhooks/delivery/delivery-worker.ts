@@ -22,7 +22,7 @@ import { createOngoingDeliveries } from './ongoing-deliveries.ts'
 import { createSettlementBatcher } from './settlement-batcher.ts'
 import { createSlotReservations } from './slot-reservations.ts'
 import { createTakeError } from './take-error.ts'
-import { judge } from './verdict.ts'
+import type { Judge } from './verdict.ts'
 
 export interface DeliveryWorker {
   readonly subscription: Subscription
@@ -42,6 +42,8 @@ export interface DeliveryWorkerDeps extends DeliveryRecordDeps {
   dispatcher: Pick<Dispatcher, 'take' | 'settleAndTake' | 'giveBack' | 'notify'>
   webhookClient: Pick<WebhookClient, 'send'>
   slots: DeliverySlots
+  /** What an endpoint's response means for the job. */
+  judge: Judge
   /** A job was taken and is leased until `untilMs`, ms since 1970. */
   onLeased(queue: string, untilMs: number): void
   /** A job may have changed. */
@@ -119,7 +121,7 @@ export function createDeliveryWorker(
 
   function onEnd(job: LeasedJob, result: DeliveryResult): void {
     slots.give(1)
-    const verdict = judge(result, clock.nowMs())
+    const verdict = deps.judge(result, clock.nowMs())
     record.add(result, verdict)
     // A pending take would bring more jobs than the endpoint breaker allows now.
     if (breaker.capacity(ongoing.count()) < BATCH_MAX) intake.interrupt()
@@ -170,6 +172,8 @@ function replaceRefused(
   })
 }
 
+const NO_DATA = Buffer.alloc(0)
+
 /** Sends one job. A delivery that cannot be sent is postponed. */
 function createSend(
   subscription: Subscription,
@@ -179,7 +183,10 @@ function createSend(
   const { queue } = subscription
   return async (job) => {
     try {
-      return await webhookClient.send(buildDeliveryRequest(job, subscription, unsealed, clock.nowMs()))
+      const request = buildDeliveryRequest(job, subscription, unsealed, clock.nowMs())
+      // The request has a copy. The data may be a view of a reply of Redis, which would stay in memory until the job is settled.
+      job.data = NO_DATA
+      return await webhookClient.send(request)
     } catch (error) {
       log.error({ queue, job: job.key, reason: (error as Error).message }, 'Delivery could not be sent')
       return { status: undefined, reason: 'the delivery could not be sent', isUnsent: true, ms: 0 }

@@ -3,11 +3,15 @@
  * pauses the subscription, and statuses that HTTP defines as temporary are retried. Any other status fails
  * the job, even a redirect, which is a configuration error.
  */
-import secureJson from 'secure-json-parse'
+
+import { rawValue } from '../../json/body-shape.ts'
+import { createJsonTexts, type JsonTexts } from '../../json/canonical-text.ts'
+import { createJsonScanner, type JsonScanner, type RawJson } from '../../json/json-scanner.ts'
 import type { DeliveryResult, EndpointResponse } from '../endpoints/webhook-client.ts'
 
 export type Verdict =
-  | { kind: 'complete'; result: unknown }
+  /** `result`: compact JSON text in UTF-8. */
+  | { kind: 'complete'; result: Buffer }
   /** `afterMs`: from `Retry-After`; `undefined` uses the job's own backoff. */
   | { kind: 'retry'; reason: string; afterMs: number | undefined }
   | { kind: 'fail'; reason: string }
@@ -19,13 +23,29 @@ export type Verdict =
 const TEMPORARY_4XX = new Set([408, 425, 429])
 
 /** `nowMs`: ms since 1970, for a `Retry-After` that is a date. */
-export function judge(result: DeliveryResult, nowMs: number): Verdict {
+export type Judge = (result: DeliveryResult, nowMs: number) => Verdict
+
+/** Levels that a result may be nested: as many as a body that a client sends to this service. */
+const MAX_DEPTH = 64
+
+export function createJudge(): Judge {
+  // A value that stays text may have one level less than the body.
+  const scanner = createJsonScanner({ maxDepth: MAX_DEPTH + 1 })
+  const texts = createJsonTexts()
+  return (result, nowMs) => judge(result, nowMs, (response) => readResult(response, scanner, texts))
+}
+
+function judge(
+  result: DeliveryResult,
+  nowMs: number,
+  resultOf: (response: EndpointResponse) => Buffer,
+): Verdict {
   if (result.status === undefined) {
     const { reason, isUnsent } = result
     return isUnsent ? { kind: 'postpone', reason } : { kind: 'retry', reason, afterMs: undefined }
   }
   const { status } = result
-  if (status >= 200 && status < 300) return { kind: 'complete', result: parseResult(result) }
+  if (status >= 200 && status < 300) return { kind: 'complete', result: resultOf(result) }
   const reason = describeResponse(result)
   if (status === 410) return { kind: 'gone', reason }
   const isFinal = status >= 300 && status < 500 && !TEMPORARY_4XX.has(status)
@@ -34,26 +54,20 @@ export function judge(result: DeliveryResult, nowMs: number): Verdict {
     : { kind: 'retry', reason, afterMs: parseRetryAfter(result.retryAfter, nowMs) }
 }
 
-/** The same depth as in a body that a client sends to this service. */
-const MAX_DEPTH = 64
+const NULL = Buffer.from('null')
 
 /** `null` for a body that cannot be stored: the work is done, so the job completes anyway. */
-function parseResult({ contentType, body }: EndpointResponse): unknown {
-  if (body === undefined || !isJson(mediaTypeOf(contentType))) return null
+function readResult(
+  { contentType, body }: EndpointResponse,
+  scanner: JsonScanner,
+  texts: Pick<JsonTexts, 'compact'>,
+): Buffer {
+  if (body === undefined || !isJson(mediaTypeOf(contentType))) return NULL
   try {
-    const result: unknown = secureJson.parse(body, undefined, {
-      protoAction: 'error',
-      constructorAction: 'error',
-    })
-    return isWithinDepth(result, MAX_DEPTH) ? result : null
+    return texts.compact(scanner.scan(body, rawValue) as RawJson)
   } catch {
-    return null
+    return NULL
   }
-}
-
-function isWithinDepth(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return true
-  return levels > 0 && Object.values(value).every((inner) => isWithinDepth(inner, levels - 1))
 }
 
 function mediaTypeOf(contentType = ''): string {
@@ -67,12 +81,13 @@ function isJson(mediaType: string): boolean {
 const MAX_QUOTE_CHARS = 200
 
 /** The status, the time it took and the start of a textual body, on one line. */
-function describeResponse({ status, ms, contentType, body = '' }: EndpointResponse & { ms: number }): string {
+function describeResponse({ status, ms, contentType, body }: EndpointResponse & { ms: number }): string {
   const redirect = status < 400 && status >= 300 ? '; redirects are not followed' : ''
   const summary = `answered ${status} in ${ms} ms${redirect}`
   const mediaType = mediaTypeOf(contentType)
   if (!isJson(mediaType) && !mediaType.startsWith('text/')) return summary
-  const quote = [...body.replace(/[\s\p{Cc}]+/gu, ' ').trim()].slice(0, MAX_QUOTE_CHARS).join('')
+  const text = body?.toString() ?? ''
+  const quote = [...text.replace(/[\s\p{Cc}]+/gu, ' ').trim()].slice(0, MAX_QUOTE_CHARS).join('')
   return quote === '' ? summary : `${summary}: ${quote}`
 }
 

@@ -21,7 +21,7 @@ export interface WebhookClient {
 export interface DeliveryRequest {
   url: string
   headers: Record<string, string>
-  body: string
+  body: string | Buffer
   /** For the whole delivery, ms. */
   timeoutMs: number
 }
@@ -34,7 +34,7 @@ export interface EndpointResponse {
   retryAfter: string | undefined
   contentType: string | undefined
   /** `undefined` when it is longer than `maxResponseBytes` or not UTF-8. Never decompressed. */
-  body: string | undefined
+  body: Buffer | undefined
   /** True when the body is longer than `maxResponseBytes`; the rest was not read. */
   isCut: boolean
 }
@@ -141,9 +141,9 @@ function post(
       clearTimeout(deadline)
       limits?.stop()
     }
-    const finish = (text: string | undefined, isCut: boolean) => {
+    const finish = (whole: Buffer | undefined, isCut: boolean) => {
       end()
-      resolve({ status, retryAfter, contentType, body: text, isCut })
+      resolve({ status, retryAfter, contentType, body: whole, isCut })
     }
     const fail = (error: Error) => {
       end()
@@ -169,8 +169,9 @@ function post(
           else chunks.push(chunk)
         },
         onResponseEnd() {
-          const whole = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
-          finish(isUtf8(whole) ? whole.toString() : undefined, false)
+          // A copy: a chunk would keep all that came with it in memory until the job is settled.
+          const whole = Buffer.concat(chunks, bytes)
+          finish(isUtf8(whole) ? whole : undefined, false)
         },
         onResponseError: (_controller, error) => fail(error),
       },

@@ -12,6 +12,7 @@ import {
   type DeliveryWorkerDeps,
   type DeliveryWorkerStats,
 } from '../delivery/delivery-worker.ts'
+import { createJudge } from '../delivery/verdict.ts'
 import type { Vault } from './secret-vault.ts'
 import { hasOldSeals, type Subscription, unseal } from './subscription.ts'
 import { isMalformed, type StoredSubscription } from './subscription-record.ts'
@@ -50,8 +51,8 @@ export interface SubscriptionTrouble {
   reason: string
 }
 
-/** The dependencies of workers, except the slots and the totals, which belong to this module. */
-export interface ActiveSubscriptionsDeps extends Omit<DeliveryWorkerDeps, 'slots' | 'onEnded'> {
+/** The dependencies of workers, except those that belong to this module. */
+export interface ActiveSubscriptionsDeps extends Omit<DeliveryWorkerDeps, 'slots' | 'judge' | 'onEnded'> {
   keyspace: Keyspace
   vault: Vault
   /** How many deliveries may be in flight at once, of all subscriptions. */
@@ -72,6 +73,7 @@ export function createActiveSubscriptions(deps: ActiveSubscriptionsDeps): Active
   const workerDeps: DeliveryWorkerDeps = {
     ...deps,
     slots,
+    judge: createJudge(),
     onEnded: (outcome) => void totals[outcome]++,
   }
   let isStopping = false

@@ -18,7 +18,7 @@ const retried = { ...job, attemptsMade: 2 }
 const ok = { status: 200, ms: 7 } as never
 const noResponse = { status: undefined, reason: 'timed out', ms: 9 } as never
 const clock = { nowMs: () => Date.UTC(2026, 0, 2) }
-const complete: Verdict = { kind: 'complete', result: { a: 1 } }
+const complete: Verdict = { kind: 'complete', result: Buffer.from('{"a":1}') }
 
 t.test('capacity is bounded by the concurrency, the endpoint and the batch', async (t) => {
   t.equal(deliveryCapacity(10, 3, Number.POSITIVE_INFINITY), 7)
@@ -48,7 +48,7 @@ t.test('each verdict has an outcome, and a line in the log where it explains som
   const at = Date.UTC(2026, 0, 2)
   t.strictSame(toSettlement(job, ok, complete, at), {
     lease: job,
-    outcome: { outcome: 'complete', result: { a: 1 } },
+    outcome: { outcome: 'complete', result: Buffer.from('{"a":1}') },
   })
   t.equal(
     toSettlement(retried, ok, complete, at).log,

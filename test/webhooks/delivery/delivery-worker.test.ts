@@ -68,6 +68,43 @@ t.test('a job is delivered, signed, and completes with the JSON of the response'
     t.notOk(stored.includes(secret), 'secrets are not readable in Redis')
 })
 
+t.test(
+  'data and results pass through as bytes: exact, also large ones and ones that are not JSON',
+  async (t) => {
+    const { app, queue, receiver } = await open(t)
+    const exact = '{"id":1970670598291982290,"a":[-0,1e400,1.50],"a":"\\u00e9é😀","10":1,"9":2}'
+    const large = `[${Array.from({ length: 5_000 }, () => exact).join()}]`
+    const stored: Record<string, [data: string | Buffer, sent: string]> = {
+      exact: [exact, exact],
+      large: [large, large],
+      text: ['not "JSON"', '"not \\"JSON\\""'],
+      binary: [Buffer.from([0xff]), '"\ufffd"'],
+    }
+    receiver.answer = ({ job }) => ({
+      body: ` \n${resultOf(job.name).replaceAll(',', ' ,\r\n')}`,
+      headers: { 'content-type': 'application/json' },
+    })
+    await queue.pause()
+    for (const [name, [data]] of Object.entries(stored)) {
+      await queue.add(name, {}, { jobId: name })
+      await redis.client.hset(`${app.prefix}:q:${name}`, 'data', data)
+    }
+    const { secret } = (await call(app, 'PUT', '', { url: receiver.url })).body
+    await queue.resume()
+    for (const [name, [, sent]] of Object.entries(stored)) {
+      await eventually(async () => (await stateOf(queue, name)) === 'completed')
+      const { body, headers } = receiver.received.find(({ job }) => job.name === name)!
+      t.ok(body.endsWith(`,"data":${sent}}`), name)
+      t.ok(
+        new Webhook(secret).verify(body, headers as Record<string, string>),
+        'the signature is that of the bytes',
+      )
+      t.equal(await redis.client.hget(`${app.prefix}:q:${name}`, 'returnvalue'), sent)
+      t.same((await queue.getJob(name))?.returnvalue, JSON.parse(sent))
+    }
+  },
+)
+
 t.test('5xx and 429 are retried after the backoff or Retry-After; 4xx and 3xx are final', async (t) => {
   const { app, queue, receiver } = await open(t)
   const answers: Record<string, object[]> = {

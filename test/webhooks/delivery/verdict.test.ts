@@ -1,21 +1,30 @@
 /** What an endpoint's response means for the job. */
 import t from 'tap'
-import { judge } from '../../../src/webhooks/delivery/verdict.ts'
+import { createJudge } from '../../../src/webhooks/delivery/verdict.ts'
 import type { DeliveryResult } from '../../../src/webhooks/endpoints/webhook-client.ts'
 
+const judge = createJudge()
 const now = Date.parse('2026-01-15T12:00:00Z')
 const DAY_MS = 86_400_000
 
 function response(status: number, contentType?: string, body?: string, retryAfter?: string): DeliveryResult {
-  return { status, retryAfter, contentType, body, isCut: false, ms: 12 }
+  return {
+    status,
+    retryAfter,
+    contentType,
+    body: body === undefined ? body : Buffer.from(body),
+    isCut: false,
+    ms: 12,
+  }
 }
 
+const completeWith = (text: string) => ({ kind: 'complete', result: Buffer.from(text) })
 const json = (status: number, body: string) => response(status, 'application/json', body)
 
 t.test('2xx completes the job, and a JSON body is its result', async (t) => {
   const result = { sent: true, ids: [1, 2], to: 'Zoë' }
   for (const status of [200, 201, 202, 204, 206, 299]) {
-    t.same(judge(json(status, JSON.stringify(result)), now), { kind: 'complete', result })
+    t.same(judge(json(status, JSON.stringify(result)), now), completeWith(JSON.stringify(result)))
   }
   const types = [
     'application/json; charset=utf-8',
@@ -23,15 +32,20 @@ t.test('2xx completes the job, and a JSON body is its result', async (t) => {
     'application/problem+json ;a=b',
     'model/a+json',
   ]
-  for (const type of types)
-    t.same(judge(response(200, type, '[1]'), now), { kind: 'complete', result: [1] }, type)
+  for (const type of types) t.same(judge(response(200, type, '[1]'), now), completeWith('[1]'), type)
   for (const body of ['0', '""', 'false', 'null']) {
-    t.same(judge(json(200, body), now), { kind: 'complete', result: JSON.parse(body) })
+    t.same(judge(json(200, body), now), completeWith(body))
   }
 })
 
+t.test('a result keeps the text that the endpoint sent, but for white space between tokens', async (t) => {
+  const text = '{"b":9007199254740993,"a":[-0,1e400,1.50],"b":"\\u00e9\\/ é  ","é":{}}'
+  const sent = `\ufeff \n${text.replaceAll(',', ' ,\r\n\t').replaceAll(':', ': ')} `
+  t.same(judge(json(200, sent), now), completeWith(text))
+})
+
 t.test('a body that cannot be stored completes the job without a result', async (t) => {
-  const withoutResult = { kind: 'complete', result: null }
+  const withoutResult = completeWith('null')
   t.same(judge(response(204), now), withoutResult, 'no body')
   t.same(judge(response(200, undefined, '{"a":1}'), now), withoutResult, 'no content type')
   for (const body of ['', '{', 'OK', '{"a":1}x', 'undefined'])
@@ -58,9 +72,9 @@ t.test('a body that cannot be stored completes the job without a result', async 
 
 t.test('a result may be 64 levels deep; a deeper one is dropped', async (t) => {
   const nested = (levels: number) => '['.repeat(levels) + ']'.repeat(levels)
-  t.same(judge(json(200, nested(64)), now), { kind: 'complete', result: JSON.parse(nested(64)) })
+  t.same(judge(json(200, nested(64)), now), completeWith(nested(64)))
   for (const levels of [65, 1_000, 400_000]) {
-    t.same(judge(json(200, nested(levels)), now), { kind: 'complete', result: null }, `${levels} levels`)
+    t.same(judge(json(200, nested(levels)), now), completeWith('null'), `${levels} levels`)
   }
 })
 

@@ -93,7 +93,7 @@ t.test('the request is sent byte for byte as given, without asking for compressi
     status: 200,
     retryAfter: '7',
     contentType: 'application/json',
-    body: '{"ok":"✓"}',
+    body: Buffer.from('{"ok":"✓"}'),
     isCut: false,
   })
   t.ok(Number.isInteger(result.ms))
@@ -178,7 +178,7 @@ t.test('a TLS handshake that never ends counts towards the deadline', async (t) 
 t.test('a response of the maximum size is read; a larger one is cut and its socket closed', async (t) => {
   const { send } = startClient(t)
   const whole = await startEndpoint(t, (_request, response) => response.end('x'.repeat(MAX_RESPONSE_BYTES)))
-  t.match(await send(whole.url), { status: 200, body: 'x'.repeat(MAX_RESPONSE_BYTES), isCut: false })
+  t.match(await send(whole.url), { status: 200, body: Buffer.alloc(MAX_RESPONSE_BYTES, 'x'), isCut: false })
   t.equal([...whole.sockets].filter(({ closed }) => closed).length, 0)
 
   const over = await startEndpoint(t, (_request, response) => {
@@ -343,7 +343,7 @@ t.test('an untrusted certificate is refused; the server name is sent for a trust
   t.teardown(() => delete process.env['NODE_TLS_REJECT_UNAUTHORIZED'])
   const before = sockets.size
   for (let round = 0; round < 3; round++) {
-    t.match(await send(`https://endpoint.test:${port}/`), { status: 200, body: '{}' })
+    t.match(await send(`https://endpoint.test:${port}/`), { status: 200, body: Buffer.from('{}') })
     await setImmediate()
   }
   t.same(names, ['endpoint.test', 'endpoint.test', 'endpoint.test'])
