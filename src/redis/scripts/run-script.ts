@@ -55,6 +55,21 @@ export async function runScript(
   }
 }
 
+/** As {@link runScript}; every text in the reply is a Buffer. It may be a view of a larger one, so do not keep it. */
+export async function runScriptForBytes(
+  client: Redis,
+  script: Script,
+  keys: string[],
+  args: ScriptArgument[],
+): Promise<unknown> {
+  try {
+    return await client.callBuffer('EVALSHA', script.sha, keys.length, ...keys, ...args)
+  } catch (error) {
+    if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
+    return client.callBuffer('EVAL', script.text, keys.length, ...keys, ...args)
+  }
+}
+
 /** Too small for a file of its own. */
 const PROBE: Script = { text: 'return 1', sha: sha1('return 1'), bullmqScripts: [] }
 
