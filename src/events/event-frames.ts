@@ -5,7 +5,8 @@
  */
 
 import { jobStates } from '../bullmq/job-states.ts'
-import { jsonStringBytes, jsonWithin } from '../bullmq/json-syntax.ts'
+import { jsonStringBytes } from '../json/json-string.ts'
+import { createStoredJson } from '../json/stored-json.ts'
 import { millisecondsOf } from '../redis/streams/stream-position.ts'
 import { timeWithin } from '../rfc3339.ts'
 import type { FollowGap } from './follow-state.ts'
@@ -16,6 +17,8 @@ export interface FollowedEvent extends QueueEvent {
   /** Names of fields that were too long to be read. */
   tooLong?: string[]
 }
+
+const { jsonWithin } = createStoredJson()
 
 const stateNames: readonly string[] = jobStates
 
@@ -112,13 +115,13 @@ function addText(members: Members, name: string, text: string): void {
 function addJson(members: Members, name: string, field: string, event: FollowedEvent): void {
   const json = isTooLong(event, field)
     ? undefined
-    : jsonWithin(event.fields[field] ?? 'null', members.leftBytes)
+    : jsonWithin(Buffer.from(event.fields[field] ?? 'null'), members.leftBytes)
   if (json === undefined) {
     members.omitted.push(name)
     return
   }
   members.leftBytes -= json.length
-  add(members, name, json)
+  add(members, name, json.toString())
 }
 
 function addError(members: Members, reason: string, tooLong: boolean): void {

@@ -39,10 +39,12 @@ export interface RawJson {
 export interface JsonScannerSettings {
   /** Levels that a body, or an independent item, may be nested. A value that stays text may have one less, wherever it is. */
   maxDepth: number
+  /** True: values that stay text are stored data, in which no key is forbidden. */
+  allowsAnyKey?: boolean
 }
 
-export function createJsonScanner({ maxDepth }: JsonScannerSettings): JsonScanner {
-  const walk: Walk = { scan: createScan(), maxDepth, texts: createTexts(), end: 0 }
+export function createJsonScanner({ maxDepth, allowsAnyKey = false }: JsonScannerSettings): JsonScanner {
+  const walk: Walk = { scan: createScan(), maxDepth, allowsAnyKey, texts: createTexts(), end: 0 }
   return {
     scan(body, shape) {
       if (body.length === 0) throw new SluiceError('EMPTY_BODY')
@@ -74,6 +76,7 @@ export function rawBytes({ body, start, end }: RawJson): Buffer {
 interface Walk {
   scan: Scan
   maxDepth: number
+  allowsAnyKey: boolean
   texts: Texts
   /** The offset behind the value that was read last. */
   end: number
@@ -88,7 +91,9 @@ function walkValue(walk: Walk, from: number, shape: BodyShape | undefined, depth
   const { scan, maxDepth } = walk
   if (shape?.kind === 'raw') {
     scan.spaces = 0
+    scan.isStored = walk.allowsAnyKey
     const end = endOfValue(scan, from, maxDepth - 1)
+    scan.isStored = false
     walk.end = end
     return { body: scan.bytes, start: from, end, spaces: scan.spaces } satisfies RawJson
   }

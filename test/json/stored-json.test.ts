@@ -1,8 +1,9 @@
 /** The check of stored text agrees with JSON.parse, allows every member name, and gives out JSON unchanged. */
 import t from 'tap'
+import { jsonStringBytes } from '../../src/json/json-string.ts'
 import { createStoredJson } from '../../src/json/stored-json.ts'
 
-const { isJson, asJson } = createStoredJson()
+const { isJson, isTexts, asJson, jsonWithin } = createStoredJson()
 const isJsonText = (text: string) => isJson(Buffer.from(text))
 
 function parses(text: string): boolean {
@@ -104,4 +105,37 @@ t.test('bytes that are not UTF-8 are read as the workers of BullMQ read them', a
   t.notOk(isJson(broken))
   t.equal(asJson(broken).toString(), '{"a":"x\ufffd\ufffd"}')
   t.equal(asJson(Buffer.from('half\xff', 'latin1')).toString(), '"half\ufffd"')
+})
+
+t.test('an array of strings alone is distinguished from other JSON', async (t) => {
+  const isArrayOfTexts = (text: string) => isTexts(Buffer.from(text))
+  for (const text of ['[]', ' [\n] ', '["a"]', ' [ "a" , "b\\n" ] ', '["é😀"]'])
+    t.ok(isArrayOfTexts(text), text)
+  const others =
+    '[1] ["a",null] ["a",["b"]] [[]] [{}] {} "a" null {"a":"b"} ["a" ["a",] ["a""b"] ["a"]1 [,] [ ["\\x"] half'
+  for (const text of [...others.split(' '), '', '["a\n"]']) t.notOk(isArrayOfTexts(text), text)
+  t.notOk(isTexts(Buffer.from('["\xff"]', 'latin1')), 'not UTF-8')
+})
+
+t.test('what is longer than the limit is not made', async (t) => {
+  const within = (text: string, maxBytes: number) => jsonWithin(Buffer.from(text), maxBytes)?.toString()
+  t.equal(within('{"a":1}', 7), '{"a":1}')
+  t.equal(within('{"a":1}', 6), undefined)
+  t.equal(within('"é"', 4), '"é"')
+  t.equal(within('"é"', 3), undefined)
+  t.equal(within('half', 6), '"half"')
+  t.equal(within('half', 5), undefined)
+  t.equal(within('\u0001', 8), '"\\u0001"')
+  t.equal(within('\u0001', 7), undefined)
+  const broken = Buffer.from('"\xff"', 'latin1')
+  t.equal(jsonWithin(broken, 5)?.toString(), '"\ufffd"')
+  t.equal(jsonWithin(broken, 4), undefined)
+})
+
+t.test('the bytes of a JSON string are those of JSON.stringify', async (t) => {
+  const texts = ['', 'a', '"\\/', '\b\t\n\f\r\v\0\x1f\x7f', 'é€😀', '\ud800', '\udc00x', '\ud800\ud800\udc00', '\u2028'] // biome-ignore format: a list
+  t.same(
+    texts.filter((text) => jsonStringBytes(text) !== Buffer.byteLength(JSON.stringify(text))),
+    [],
+  )
 })

@@ -13,9 +13,9 @@ declare module 'fastify' {
   interface FastifyReply {
     /** Whether an answer of this many bytes fits. Disconnects clients that take nothing, if it otherwise would not. */
     canBuffer(bytes: number): boolean
-    /** Sends text, for a route that declares `countsBytes`. Throws OVERLOADED if the answer to a read does not fit.
+    /** Sends text (bytes: in UTF-8), for a route that declares `countsBytes`. Throws OVERLOADED if the answer to a read does not fit.
      * If the text is sent later, returns the reply, for the handler to return. */
-    sendCounted(text: string): PromiseLike<void> | undefined
+    sendCounted(text: string | Buffer): PromiseLike<void> | undefined
   }
   interface FastifyContextConfig {
     /**
@@ -132,7 +132,7 @@ export interface SendBudgetOptions {
 
 export const sendBudgetPlugin = fp<SendBudgetOptions>(async (app, { sockets, budget, turns }) => {
   app.decorateReply('canBuffer', budget.canBuffer)
-  app.decorateReply('sendCounted', function (this: FastifyReply, text: string) {
+  app.decorateReply('sendCounted', function (this: FastifyReply, text: string | Buffer) {
     if (text.length >= LARGE_BYTES || this.raw.socket === null) count(this, text.length)
     if (text.length < PACED_BYTES) {
       this.send(text)

@@ -2,7 +2,8 @@
  * Keeps the body of a job within a number of bytes by leaving out its largest fields, and makes the brief form of a job,
  * without its long fields. A field that is left out is named in `omitted`; of `logs`, only the oldest lines are.
  */
-import { jsonStringBytes } from '../../bullmq/json-syntax.ts'
+import { jsonStringBytes } from '../../json/json-string.ts'
+import { bytesOfPart, type JsonPart } from '../../json/json-writer.ts'
 import { BRIEF_BYTES } from '../../redis/scripts/job-hash.ts'
 import { type JobResource, type OmittedField, omittedFields } from './job-resource.ts'
 
@@ -55,7 +56,7 @@ export function leaveOut(job: JobResource, field: OmittedField): void {
   if (!job.omitted.includes(field)) job.omitted.push(field)
 }
 
-/** UTF-16 units of all values. */
+/** UTF-16 units of all values, or bytes. */
 function unitsOf(job: JobResource): number {
   let units =
     (job.name?.length ?? 0) +
@@ -89,8 +90,8 @@ function bytesOf(job: JobResource, field: OmittedField): number {
   }
 }
 
-function jsonBytes(json: string | undefined): number {
-  return json === undefined ? 0 : Buffer.byteLength(json)
+function jsonBytes(json: JsonPart | undefined): number {
+  return json === undefined ? 0 : bytesOfPart(json)
 }
 
 function textBytes(text: string | null | undefined): number {

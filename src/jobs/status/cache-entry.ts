@@ -9,6 +9,7 @@
  * While Redis fails, an entry whose TTL ended less than CACHE_STALE_KEEP ago is served as `stale`, unless its feed had a gap.
  */
 import type { Feed } from '../../events/feed-registry.ts'
+import { bytesOfPart } from '../../json/json-writer.ts'
 import { isAfter } from '../../redis/streams/stream-position.ts'
 import { toBrief } from './answer-size.ts'
 import type { Reading } from './job-reader.ts'
@@ -91,7 +92,7 @@ export function toCachedJob(resource: JobResource): CachedJob {
   return {
     body,
     etag,
-    bytes: Buffer.byteLength(body),
+    bytes: bytesOfPart(body),
     brief: brief === resource ? undefined : represent(brief),
     finished: isFinished(resource),
     createdAtMs: resource.createdAt === null ? 0 : Date.parse(resource.createdAt),
@@ -103,7 +104,7 @@ export function toCachedJob(resource: JobResource): CachedJob {
 export function briefJob(job: CachedJob): CachedJob {
   const { brief } = job
   if (brief === undefined) return job
-  return { ...job, ...brief, bytes: Buffer.byteLength(brief.body), brief: undefined }
+  return { ...job, ...brief, bytes: bytesOfPart(brief.body), brief: undefined }
 }
 
 /** Until when the entry is served from memory, in the time of performance.now(); negative infinity if it must not be. */

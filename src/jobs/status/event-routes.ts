@@ -60,7 +60,7 @@ export async function jobEventRoutes(instance: FastifyInstance, deps: JobEventRo
       (await statusCache.fetch({ queue, key }, include))
     if (!job) throw new SluiceError('JOB_NOT_FOUND')
     return {
-      data: job.body,
+      data: job.body.toString(),
       position: isAfter(subscribedAt, position) ? subscribedAt : position,
       isOver: job.finished,
     }

@@ -7,6 +7,13 @@
  *                                   └ otherwise: hold MAX_ANSWER_BYTES, read the others → response
  */
 import { hash } from 'node:crypto'
+import {
+  bytesOfPart,
+  createJsonWriter,
+  type JsonPart,
+  writePart,
+  writtenJson,
+} from '../../json/json-writer.ts'
 import { PACED_BYTES, type PacedTurns } from '../../paced-turns.ts'
 import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
 import type { JobRef } from '../job-id.ts'
@@ -16,7 +23,7 @@ import type { StatusCache } from './status-cache.ts'
 
 export interface ManyJobs {
   /** JSON text of the jobs in the order of the ids; `null` for a job that does not exist. */
-  body: string
+  body: JsonPart
   /** Strong: it changes when any of the jobs changes. */
   etag: string
   /** Of every valid id. */
@@ -117,26 +124,28 @@ export function createGetMany(
 
 /** Jobs are given whole as long as `maxBytes` suffice, and once; then in their brief form. */
 export function joinJobs(all: (Found | undefined)[], maxBytes: number): ManyJobs {
-  const bodies: string[] = []
+  const joined = createJsonWriter('{"jobs":[')
   const tags: string[] = []
   const given = new Set<CachedJob>()
   let leftBytes = maxBytes
-  for (const found of all) {
+  for (const [index, found] of all.entries()) {
     const job = found?.job
+    if (index > 0) joined.text += ','
     if (!job) {
-      bodies.push('null')
+      joined.text += 'null'
       tags.push('-')
       continue
     }
     const isWhole = job.brief === undefined || (job.bytes <= leftBytes && !given.has(job))
     if (job.brief !== undefined) given.add(job)
     const { body, etag } = isWhole ? job : job.brief!
-    leftBytes -= isWhole ? job.bytes : body.length
-    bodies.push(body)
+    leftBytes -= isWhole ? job.bytes : bytesOfPart(body)
+    writePart(joined, body)
     tags.push(etag)
   }
+  joined.text += ']}'
   return {
-    body: `{"jobs":[${bodies.join(',')}]}`,
+    body: writtenJson(joined),
     etag: `"${hash('sha1', tags.join(), 'base64url')}"`,
     found: all.filter((one) => one !== undefined),
   }

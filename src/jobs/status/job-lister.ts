@@ -4,6 +4,13 @@
  * pages shift nothing.
  */
 import type { JobState } from '../../bullmq/job-states.ts'
+import {
+  bytesOfPart,
+  createJsonWriter,
+  type JsonPart,
+  writePart,
+  writtenJson,
+} from '../../json/json-writer.ts'
 import type { PacedTurns } from '../../paced-turns.ts'
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { ByteBudget } from '../../redis/gateway/byte-budget.ts'
@@ -36,12 +43,12 @@ export interface JobPage {
 
 export interface JobLister {
   /**
-   * The state of a listed job is that of the collection it was found in. Rejects with a SluiceError: INVALID_REQUEST
+   * A job in the collections of several states is in the pages of each, with the state that BullMQ gives it. Rejects with a SluiceError: INVALID_REQUEST
    * for an invalid cursor, or the gateway's.
    */
   page(request: ListRequest): Promise<JobPage>
   /** The page as JSON text. Rejects also with OVERLOADED when too many large reads wait. */
-  pageText(request: ListRequest): Promise<string>
+  pageText(request: ListRequest): Promise<JsonPart>
 }
 
 export interface JobListerDeps {
@@ -92,21 +99,23 @@ export function createJobLister(deps: JobListerDeps): JobLister {
   }
 
   /** A value may be longer in the response than in Redis, where the page was measured; then the last jobs are brief. */
-  async function renderPage(request: ListRequest): Promise<string> {
+  async function renderPage(request: ListRequest): Promise<JsonPart> {
     const { jobs, next } = await read(request)
     const pace = turns.perBytes()
-    const bodies: string[] = []
+    const page = createJsonWriter('{"jobs":[')
     let leftBytes = maxBytes
-    for (const { key, job } of jobs) {
+    for (const [index, { key, job }] of jobs.entries()) {
       const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes)
       let body = bodyOf(resource)
-      if (bodies.length > 0 && Buffer.byteLength(body) > leftBytes) body = bodyOf(toBrief(resource))
-      bodies.push(body)
-      leftBytes -= Buffer.byteLength(body)
+      if (index > 0 && bytesOfPart(body) > leftBytes) body = bodyOf(toBrief(resource))
+      if (index > 0) page.text += ','
+      writePart(page, body)
+      leftBytes -= bytesOfPart(body)
       await pace(body.length)
     }
     const cursor = next === undefined ? null : encodeCursor(request, next)
-    return `{"jobs":[${bodies.join(',')}],"cursor":${JSON.stringify(cursor)}}`
+    page.text += `],"cursor":${JSON.stringify(cursor)}}`
+    return writtenJson(page)
   }
 
   return {

@@ -3,12 +3,16 @@
  * (stored-job.ts) or, for a job that was just stored, from the request; both give the same bytes. JSON values of the job
  * are passed through as text: parsing and serialising one MiB would block the event loop for a tenth of a second.
  */
-import { hash } from 'node:crypto'
 import type { JobState } from '../../bullmq/job-states.ts'
-import { jsonWithin } from '../../bullmq/json-syntax.ts'
-import type { QueueEvent } from '../../events/queue-events.ts'
-import { millisecondsOf } from '../../redis/streams/stream-position.ts'
-import { rfc3339, timeWithin } from '../../rfc3339.ts'
+import {
+  createJsonWriter,
+  type JsonPart,
+  type JsonWriter,
+  writePart,
+  writtenDigest,
+  writtenJson,
+} from '../../json/json-writer.ts'
+import { rfc3339 } from '../../rfc3339.ts'
 import type { JobRef } from '../job-id.ts'
 
 /**
@@ -40,7 +44,8 @@ export interface JobResource {
 
 /** A value that is passed through: the response contains its text unchanged. */
 export interface JsonText {
-  json: string
+  /** Bytes if it is long. */
+  json: JsonPart
 }
 
 export interface JobError {
@@ -83,7 +88,8 @@ export const malformedFields = [
 export type MalformedField = (typeof malformedFields)[number]
 
 export interface Representation {
-  body: string
+  /** JSON text; bytes if a value is long. */
+  body: JsonPart
   /** Strong (RFC 9110 §8.8.3): equal tags of one URL mean equal bytes, at every replica. */
   etag: string
 }
@@ -92,21 +98,32 @@ export function represent(resource: JobResource): Representation {
   return { body: bodyOf(resource), etag: etagOf(resource) }
 }
 
-export function bodyOf(r: JobResource): string {
-  return (
-    `{"id":${JSON.stringify(r.id)},"queue":${JSON.stringify(r.queue)},"name":${JSON.stringify(r.name ?? null)},"state":"${r.state}"` +
-    `${member('progress', r.progress)},"priority":${r.priority},"attemptsMade":${r.attemptsMade},"attempts":${r.attempts ?? null}` +
-    `,"createdAt":${quoted(r.createdAt)},"delayedUntil":${quoted(r.delayedUntil)}` +
-    `,"startedAt":${quoted(r.startedAt)},"finishedAt":${quoted(r.finishedAt)}` +
-    `${member('result', r.result)}${r.error === undefined ? '' : `,"error":${errorText(r.error)}`}` +
-    `${texts('parent', r.parent)}${texts('deduplicationId', r.deduplicationId)}` +
-    `${texts('omitted', r.omitted)}${texts('malformed', r.malformed)}` +
-    `${texts('logs', r.logs)}${member('data', r.data)}}`
+export function bodyOf(r: JobResource): JsonPart {
+  const body = createJsonWriter(
+    `{"id":${JSON.stringify(r.id)},"queue":${JSON.stringify(r.queue)},"name":${JSON.stringify(r.name ?? null)},"state":"${r.state}"`,
   )
+  writeMember(body, 'progress', r.progress)
+  body.text +=
+    `,"priority":${r.priority},"attemptsMade":${r.attemptsMade},"attempts":${r.attempts ?? null}` +
+    `,"createdAt":${quoted(r.createdAt)},"delayedUntil":${quoted(r.delayedUntil)}` +
+    `,"startedAt":${quoted(r.startedAt)},"finishedAt":${quoted(r.finishedAt)}`
+  writeMember(body, 'result', r.result)
+  if (r.error !== undefined) {
+    body.text += ',"error":'
+    writeError(body, r.error)
+  }
+  body.text +=
+    `${texts('parent', r.parent)}${texts('deduplicationId', r.deduplicationId)}` +
+    `${texts('omitted', r.omitted)}${texts('malformed', r.malformed)}${texts('logs', r.logs)}`
+  writeMember(body, 'data', r.data)
+  body.text += '}'
+  return writtenJson(body)
 }
 
-function member(name: string, value: JsonText | undefined): string {
-  return value === undefined ? '' : `,"${name}":${value.json}`
+function writeMember(body: JsonWriter, name: string, value: JsonText | undefined): void {
+  if (value === undefined) return
+  body.text += `,"${name}":`
+  writePart(body, value.json)
 }
 
 function texts(name: string, value: string | readonly string[] | null | undefined): string {
@@ -118,9 +135,14 @@ function quoted(time: string | null): string {
   return time === null ? 'null' : `"${time}"`
 }
 
-function errorText(error: JobError | null): string {
-  if (error === null) return 'null'
-  return `{"message":${JSON.stringify(error.message)}${member('stacktrace', error.stacktrace)}}`
+function writeError(body: JsonWriter, error: JobError | null): void {
+  if (error === null) {
+    body.text += 'null'
+    return
+  }
+  body.text += `{"message":${JSON.stringify(error.message)}`
+  writeMember(body, 'stacktrace', error.stacktrace)
+  body.text += '}'
 }
 
 /**
@@ -128,14 +150,20 @@ function errorText(error: JobError | null): string {
  * whose response carries the ETag, serialise the job.
  */
 export function etagOf(r: JobResource): string {
-  const changing =
+  const changing = createJsonWriter(
     `${r.state} ${r.createdAt} ${r.attemptsMade} ${r.attempts} ${r.priority} ${r.delayedUntil} ${r.startedAt} ` +
-    `${r.finishedAt} ${r.omitted || r.malformed ? `omitted:${r.omitted} malformed:${r.malformed} ` : ''}` +
-    `${r.progress?.json} ${r.result?.json} ${r.error ? errorText(r.error) : ''} ` +
-    // Values that a client chose come last and in quotes, so that no text can pass for another value.
-    `${JSON.stringify(r.name)} ${JSON.stringify(r.deduplicationId)} ${JSON.stringify(r.parent)} ` +
-    `${r.data === undefined ? '' : r.data.json}${r.logs === undefined ? '' : JSON.stringify(r.logs)}`
-  return `"${hash('sha1', changing, 'base64url')}"`
+      `${r.finishedAt} ${r.omitted || r.malformed ? `omitted:${r.omitted} malformed:${r.malformed} ` : ''}`,
+  )
+  writePart(changing, r.progress?.json ?? 'undefined')
+  changing.text += ' '
+  writePart(changing, r.result?.json ?? 'undefined')
+  changing.text += ' '
+  if (r.error) writeError(changing, r.error)
+  // Values that a client chose come last and in quotes, so that no text can pass for another value.
+  changing.text += ` ${JSON.stringify(r.name)} ${JSON.stringify(r.deduplicationId)} ${JSON.stringify(r.parent)} `
+  if (r.data !== undefined) writePart(changing, r.data.json)
+  if (r.logs !== undefined) changing.text += JSON.stringify(r.logs)
+  return `"${writtenDigest(changing)}"`
 }
 
 /** {@link etagOf} of a job that was just stored. */
@@ -178,40 +206,12 @@ export function resourceOfNewJob(
   return resource
 }
 
-/**
- * Reconstructs a job that finished and was not kept (removeOnComplete) from its last known body and its final event.
- * `finishedAt` is the time of the event, by Redis' clock. A result of more than `maxBytes` is left out.
- */
-export function finishedBy(
-  lastBody: string,
-  { id, event, fields }: QueueEvent,
-  maxBytes: number,
-): JobResource {
-  const last = JSON.parse(lastBody) as Omit<JobResource, 'progress' | 'result' | 'data' | 'error'> & {
-    progress?: unknown
-    result?: unknown
-    data?: unknown
-    error?: { message: string; stacktrace?: unknown } | null
-  }
-  const asText = (value: unknown) => (value === undefined ? undefined : { json: JSON.stringify(value) })
-  const { returnvalue, failedReason = '' } = fields
-  const isCompleted = event === 'completed'
-  const result = isCompleted ? jsonWithin(returnvalue ?? 'null', maxBytes) : JSON.stringify(last.result)
-  const omitted = (last.omitted ?? []).filter((name) => name !== (isCompleted ? 'result' : 'error'))
-  if (isCompleted && result === undefined) omitted.push('result')
-  const error = isCompleted ? last.error : { message: failedReason, stacktrace: last.error?.stacktrace ?? [] }
-  return {
-    ...last,
-    state: isCompleted ? 'completed' : 'failed',
-    progress: asText(last.progress),
-    result: result === undefined ? undefined : { json: result },
-    error: error ? { message: error.message, stacktrace: asText(error.stacktrace) } : error,
-    finishedAt: timeWithin(millisecondsOf(id)),
-    delayedUntil: null,
-    attemptsMade: last.attemptsMade === null ? null : last.attemptsMade + 1,
-    data: asText(last.data),
-    omitted: omitted.length > 0 ? omitted : undefined,
-  }
+/** Shorter values are strings: joining them costs less than copying bytes. A Buffer of this size is never a part of Node's pool. */
+const BYTES_MIN = 4_096
+
+/** `json`: JSON in UTF-8. */
+export function jsonTextOf(json: Buffer): JsonText {
+  return { json: json.length < BYTES_MIN ? json.toString() : json }
 }
 
 const ZERO: JsonText = { json: '0' }

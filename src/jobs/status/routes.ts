@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Access, assertQueueAccess } from '../../auth/access.ts'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS, SluiceError } from '../../errors.ts'
+import type { JsonPart } from '../../json/json-writer.ts'
 import type { RedisClock } from '../../redis/redis-clock.ts'
 import { type JobRef, parseJobId } from '../job-id.ts'
 import type { Found } from './cache-entry.ts'
@@ -181,7 +182,7 @@ function sendMany(
   return isUnsent(request, reply, many) ? reply.send(many.body) : reply
 }
 
-function sendPage(reply: FastifyReply, body: string): FastifyReply {
+function sendPage(reply: FastifyReply, body: JsonPart): FastifyReply {
   return reply.header('content-type', 'application/json; charset=utf-8').send(body)
 }
 

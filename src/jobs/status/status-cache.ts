@@ -8,6 +8,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Config } from '../../config/schema.ts'
 import type { QueueEvent, QueueEvents } from '../../events/queue-events.ts'
+import type { JsonPart } from '../../json/json-writer.ts'
 import type { JobRef } from '../job-id.ts'
 import {
   type CacheEntry,
@@ -159,9 +160,13 @@ function ttlsOf({ CACHE_TTL_LONG, CACHE_TTL_SHORT, CACHE_TTL_MISSING }: Config):
 }
 
 function sizeOf({ job }: CacheEntry, cacheKey: string): number {
-  return (
-    ENTRY_OVERHEAD_BYTES + cacheKey.length + 2 * ((job?.body.length ?? 0) + (job?.brief?.body.length ?? 0))
-  )
+  return ENTRY_OVERHEAD_BYTES + cacheKey.length + memoryOf(job?.body) + memoryOf(job?.brief?.body)
+}
+
+/** A string may take two bytes for each unit. */
+function memoryOf(body: JsonPart | undefined): number {
+  if (body === undefined) return 0
+  return typeof body === 'string' ? 2 * body.length : body.length
 }
 
 function statsOf(

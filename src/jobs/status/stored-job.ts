@@ -4,13 +4,21 @@
  * malformed job must not fail the responses that contain it.
  */
 import type { JobState } from '../../bullmq/job-states.ts'
-import { isJson, jsonShape, jsonWithin } from '../../bullmq/json-syntax.ts'
+import { createStoredJson } from '../../json/stored-json.ts'
 import type { JobHash } from '../../redis/scripts/job-hash.ts'
 import type { JobRecordWithLogs } from '../../redis/scripts/read-jobs.ts'
 import { timeWithin } from '../../rfc3339.ts'
 import type { JobRef } from '../job-id.ts'
 import { fitWithin, leaveOut } from './answer-size.ts'
-import { blankResource, type JobResource, type JsonText, type MalformedField } from './job-resource.ts'
+import {
+  blankResource,
+  type JobResource,
+  type JsonText,
+  jsonTextOf,
+  type MalformedField,
+} from './job-resource.ts'
+
+const { isJson, isTexts, jsonWithin } = createStoredJson()
 
 /** Fields that would make the body longer than about `maxBytes` are left out. */
 export function resourceFromRecord(ref: JobRef, stored: JobRecordWithLogs, maxBytes: number): JobResource {
@@ -60,17 +68,17 @@ function toNumber(stored: string | number | undefined): number {
 function readJson(
   job: JobResource,
   field: 'progress' | 'result' | 'data',
-  stored: string,
+  stored: Buffer,
   maxBytes: number,
 ): JsonText | undefined {
   const json = jsonWithin(stored, maxBytes)
-  // Text in place of JSON has become a string.
+  // Text in place of JSON has become a string, or bytes that are not UTF-8 have been replaced.
   if (json !== stored && (json !== undefined || !isJson(stored))) addMalformed(job, field)
   if (json === undefined) {
     leaveOut(job, field)
     return undefined
   }
-  return { json }
+  return jsonTextOf(json)
 }
 
 /** BullMQ stores 0 where the producer gave none, and runs the job once. */
@@ -90,12 +98,13 @@ function parseOptions(stored: string): { attempts?: unknown } | undefined {
   }
 }
 
+const NULL = Buffer.from('null')
 const NO_TRACES: JsonText = { json: '[]' }
 
 /** An array of strings; BullMQ writes `null` for none. */
-function readStacktrace(job: JobResource, stored: string | undefined): JsonText {
-  if (stored === undefined || stored === 'null') return NO_TRACES
-  if (jsonShape(stored) === 'texts') return { json: stored }
+function readStacktrace(job: JobResource, stored: Buffer | undefined): JsonText {
+  if (stored === undefined || stored.equals(NULL)) return NO_TRACES
+  if (isTexts(stored)) return jsonTextOf(stored)
   addMalformed(job, 'stacktrace')
   return NO_TRACES
 }

@@ -3,22 +3,22 @@
  * read-jobs.ts and list-jobs.ts.
  */
 
-/** Fields of BullMQ's job hash, by BullMQ's names (job.js, `rawToJobJson`). */
+/** Fields of BullMQ's job hash, by BullMQ's names (job.js, `rawToJobJson`). JSON values are bytes, as they are stored. */
 export interface JobHash {
   timestamp?: string
   name?: string
   opts?: string
-  progress?: string
+  progress?: Buffer
   priority?: string
   atm?: string
   processedOn?: string
   finishedOn?: string
-  returnvalue?: string
+  returnvalue?: Buffer
   failedReason?: string
-  stacktrace?: string
+  stacktrace?: Buffer
   parentKey?: string
   deid?: string
-  data?: string
+  data?: Buffer
 }
 
 export interface JobRecord {
@@ -32,8 +32,8 @@ export interface JobRecord {
 }
 
 /**
- * In the order in which scripts fetch them: where not all fit, the last are left out. job-fields.lua names the first two,
- * which scripts read themselves.
+ * In the order in which scripts fetch them: where not all fit, the last are left out. job-fields.lua has the position of
+ * `timestamp`, which scripts read themselves.
  */
 export const JOB_FIELDS: readonly (keyof JobHash)[] = [
   'finishedOn',
@@ -62,7 +62,7 @@ const BRIEF_OPTIONS_BYTES = 4_096
 /** Longer values are left out of a brief job. */
 export const BRIEF_BYTES = 256
 
-const kinds: Partial<Record<keyof JobHash, 'number' | 'options' | 'short'>> = {
+const kinds: Partial<Record<keyof JobHash, 'number' | 'options' | 'short' | 'json'>> = {
   finishedOn: 'number',
   timestamp: 'number',
   priority: 'number',
@@ -72,12 +72,23 @@ const kinds: Partial<Record<keyof JobHash, 'number' | 'options' | 'short'>> = {
   name: 'short',
   parentKey: 'short',
   deid: 'short',
+  progress: 'json',
+  returnvalue: 'json',
+  stacktrace: 'json',
+  data: 'json',
 }
 
 /** The longest value of each of {@link JOB_FIELDS_AND_DATA} that scripts read, bytes. */
 export const FIELD_LIMITS = JOB_FIELDS_AND_DATA.map((field) => {
-  const kind = kinds[field]
-  return kind === 'number' ? NUMBER_BYTES : kind === undefined ? Number.MAX_SAFE_INTEGER : SHORT_BYTES
+  switch (kinds[field]) {
+    case 'number':
+      return NUMBER_BYTES
+    case 'options':
+    case 'short':
+      return SHORT_BYTES
+    default:
+      return Number.MAX_SAFE_INTEGER
+  }
 })
 
 /** As {@link FIELD_LIMITS}, of a brief job. */
@@ -90,22 +101,24 @@ export const BRIEF_FIELD_LIMITS = JOB_FIELDS_AND_DATA.map((field) => {
  * One job in a raw reply: its state, the values of {@link JOB_FIELDS} (and data), its score in the delayed set. A number is
  * the size of a value that was too long to be read.
  */
-export type JobReply = [state: string, values: (string | number | null)[], score?: string | null]
+export type JobReply = [state: Buffer, values: (Buffer | number | null)[], score?: Buffer | null]
+
+const isJsonField = JOB_FIELDS_AND_DATA.map((field) => kinds[field] === 'json')
 
 /** BullMQ shifts the due time left by twelve bits to make the score of a delayed job (getDelayedScore). */
 const SCORE_PER_MS = 0x1000
 
-export function toJobRecord(state: string, values: JobReply[1], score?: string | null): JobRecord {
-  const hash: Partial<JobHash> = {}
+export function toJobRecord(state: Buffer, values: JobReply[1], score?: Buffer | null): JobRecord {
+  const hash: Partial<Record<keyof JobHash, string | Buffer>> = {}
   let tooLong: (keyof JobHash)[] | undefined
   for (let index = 0; index < values.length; index++) {
     const value = values[index]
     const field = JOB_FIELDS_AND_DATA[index]!
-    if (typeof value === 'string') hash[field] = value
-    else if (typeof value === 'number') tooLong = [...(tooLong ?? []), field]
+    if (typeof value === 'number') tooLong = [...(tooLong ?? []), field]
+    else if (value) hash[field] = isJsonField[index] ? value : value.toString()
   }
-  const delayedUntilMs = typeof score === 'string' ? Math.floor(Number(score) / SCORE_PER_MS) : undefined
-  const record: JobRecord = { state, hash: hash as JobHash, delayedUntilMs }
+  const delayedUntilMs = score ? Math.floor(Number(score.toString()) / SCORE_PER_MS) : undefined
+  const record: JobRecord = { state: state.toString(), hash: hash as JobHash, delayedUntilMs }
   if (tooLong !== undefined) record.tooLong = tooLong
   return record
 }

@@ -6,6 +6,7 @@
 --   ARGV[5] number of fields   ARGV[6…] the fields, those of job-fields.lua first, then the longest value of each, then
 --   the bookmark of the previous page, if any
 -- Returns {jobs} at the end, else {jobs, collection, bookmark}; a job is {id, state, {field values}, score if delayed}.
+-- The state is the job's, which may be another one than that of the collection if the job is in several.
 -- A page ends early when the next job does not fit. The first job is there even so: the size of a field stands for the
 -- value of one that does not fit.
 -- The bookmark is empty if the next page starts with the collection. In a sorted set it is {last id read, its score}, in a
@@ -13,6 +14,7 @@
 --   {index of the last id read, length of the list, ids read before it, n, the first of those, the last n ids read,
 --    the ids that follow}
 --@include include/job-fields
+--@include include/job-state
 local LISTS = {wait = true, paused = true, active = true}
 local STATES = {wait = 'waiting', paused = 'waiting'}
 -- Ids without a job are skipped. After this many (3 ms) the page ends short, so that it does not block Redis for long.
@@ -137,6 +139,28 @@ local function bookmarkInList(key, at, idsRead)
   return made
 end
 
+-- A page asks for many jobs, so it reads the ids of active jobs once (1 ms).
+local ACTIVE_MAX = 10000
+local activeIds
+isActive = function(_, id)
+  if not activeIds then
+    activeIds = {}
+    for _, active in ipairs(redis.call('LRANGE', base .. 'active', 0, ACTIVE_MAX - 1)) do
+      activeIds[active] = true
+    end
+  end
+  return activeIds[id]
+end
+
+-- A job may be in several collections, and its state is the same on every page. Returns the score if it is delayed.
+local function stateOn(collection, id)
+  local state, score = jobState(base, id)
+  -- The search in the lists is bounded, but the job is known to be in this one.
+  local isElsewhere = state ~= 'waiting' and state ~= 'waiting-children'
+  if isElsewhere or not LISTS[collection] then return state, score end
+  return STATES[collection] or collection
+end
+
 local function hasMore(keyIndex, index, isList)
   if index < redis.call(isList and 'LLEN' or 'ZCARD', KEYS[keyIndex]) then return true end
   return keyIndex < #KEYS and redis.call('EXISTS', unpack(KEYS, keyIndex + 1)) > 0
@@ -145,7 +169,7 @@ end
 local jobs, skipped = {}, 0
 for keyIndex, key in ipairs(KEYS) do
   local name = key:sub(#base + 1)
-  local isList, state = LISTS[name], STATES[name] or name
+  local isList = LISTS[name]
   local index, idsRead, lastScore = 0, {}, nil
   if keyIndex == 1 and #bookmark > 0 then
     if isList then
@@ -172,7 +196,8 @@ for keyIndex, key in ipairs(KEYS) do
         return {jobs, name, isList and bookmarkInList(key, index - 1, idsRead) or {idsRead[#idsRead], lastScore}}
       end
       if values then
-        jobs[#jobs + 1] = {id, state, values, name == 'delayed' and scores[i] or nil}
+        local state, score = stateOn(name, id)
+        jobs[#jobs + 1] = {id, state, values, score or nil}
       else
         skipped = skipped + 1
       end

@@ -4,7 +4,7 @@
  */
 import type { Redis } from 'ioredis'
 import { FIELD_LIMITS, JOB_FIELDS, type JobRecord, type JobReply, toJobRecord } from './job-hash.ts'
-import { loadScript, runScript } from './run-script.ts'
+import { loadScript, runScriptForBytes } from './run-script.ts'
 
 const listJobsScript = loadScript('list-jobs')
 
@@ -34,7 +34,7 @@ export interface PageStart {
 
 export type Bookmark = (string | number)[]
 
-type Reply = [jobs: [key: string, ...job: JobReply][], collection?: string, bookmark?: Bookmark]
+type Reply = [jobs: [key: Buffer, ...job: JobReply][], collection?: Buffer, bookmark?: (Buffer | number)[]]
 
 /** The script keeps this many ids on either side of the end of a page of a list. */
 const NEIGHBOURS = 3
@@ -45,11 +45,21 @@ export async function listJobs(client: Redis, request: ListJobsRequest): Promise
   const keys = collections.map((collection) => base + collection)
   const limits = FIELD_LIMITS.slice(0, JOB_FIELDS.length)
   const args = [base, limit, NEIGHBOURS, maxBytes, JOB_FIELDS.length, ...JOB_FIELDS, ...limits, ...bookmark]
-  const [replies, collection, end] = (await runScript(client, listJobsScript, keys, args)) as Reply
+  const [replies, collection, end] = (await runScriptForBytes(client, listJobsScript, keys, args)) as Reply
   return {
-    jobs: replies.map(([key, state, values, score]) => ({ key, job: toJobRecord(state, values, score) })),
-    next: collection !== undefined && end !== undefined ? { collection, bookmark: end } : undefined,
+    jobs: replies.map(([key, state, values, score]) => ({
+      key: key.toString(),
+      job: toJobRecord(state, values, score),
+    })),
+    next:
+      collection !== undefined && end !== undefined
+        ? { collection: collection.toString(), bookmark: end.map(toText) }
+        : undefined,
   }
+}
+
+function toText(value: Buffer | number): string | number {
+  return typeof value === 'number' ? value : value.toString()
 }
 
 /** As in list-jobs.lua; all other collections are sorted sets. */

@@ -62,8 +62,7 @@ local function readJob(flag, id, mustRead)
     bytes = bytes + logBytes
   end
   left = left - bytes
-  -- The size of finishedOn in place of its value counts as a value.
-  local state, score = jobState(base, id, values[FINISHED_ON])
+  local state, score = jobState(base, id)
   return {state, values, score or false, logs, isCut}
 end
 

@@ -8,7 +8,7 @@ import {
   type JobReply,
   toJobRecord,
 } from './job-hash.ts'
-import { loadScript, runScript } from './run-script.ts'
+import { loadScript, runScriptForBytes } from './run-script.ts'
 
 const readJobsScript = loadScript('read-jobs')
 
@@ -49,14 +49,14 @@ export interface JobRecordWithLogs extends JobRecord {
 }
 
 type LoggedReply = [
-  state: string,
+  state: Buffer,
   values: JobReply[1],
-  score: string | null,
-  logs: string[] | -1,
+  score: Buffer | null,
+  logs: Buffer[] | -1,
   isCut: number,
 ]
 
-type Reply = [position: string, jobs: (Required<JobReply> | LoggedReply | 0 | null)[]]
+type Reply = [position: Buffer, jobs: (Required<JobReply> | LoggedReply | 0 | null)[]]
 
 /** `base` is what every key of the queue starts with (`bull:emails:`). Sends one command; rejects as Redis does. */
 export async function readJobs(
@@ -66,16 +66,16 @@ export async function readJobs(
   { maxBytes, mustReadFirst }: ReplyLimit,
 ): Promise<JobsAtPosition> {
   const args = [base, maxBytes, mustReadFirst ? 1 : 0, ...FIELD_ARGUMENTS, ...requests.map(toArgument)]
-  const [position, replies] = (await runScript(client, readJobsScript, keysOf(base), args)) as Reply
+  const [position, replies] = (await runScriptForBytes(client, readJobsScript, keysOf(base), args)) as Reply
   return {
-    position,
+    position: position.toString(),
     jobs: replies.map((reply) => {
       if (reply === null) return undefined
       if (reply === 0) return 'unread'
       const [state, values, score, logs, isCut] = reply
       const job: JobRecordWithLogs = toJobRecord(state, values, score)
       if (logs === undefined) return job
-      job.logs = logs === -1 ? null : logs.reverse()
+      job.logs = logs === -1 ? null : logs.map(String).reverse()
       job.areLogsCut = isCut === 1
       return job
     }),
@@ -84,8 +84,8 @@ export async function readJobs(
 
 /** Id of the newest entry of the queue's event stream; `0-0` if there is none. Sends one command. */
 export async function readStreamPosition(client: Redis, base: string): Promise<string> {
-  const [position] = (await runScript(client, readJobsScript, keysOf(base), [base, 0, 0, 0])) as Reply
-  return position
+  const [position] = (await runScriptForBytes(client, readJobsScript, keysOf(base), [base, 0, 0, 0])) as Reply
+  return position.toString()
 }
 
 function keysOf(base: string): string[] {

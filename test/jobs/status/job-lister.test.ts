@@ -490,5 +490,5 @@ t.test('a page is rendered job by job, and waits for a turn after each', async (
     t.notOk(isRendered)
     granted[turn]!()
   }
-  t.equal((JSON.parse(await rendered) as { jobs: object[] }).jobs.length, 3)
+  t.equal((JSON.parse(`${await rendered}`) as { jobs: object[] }).jobs.length, 3)
 })

@@ -10,8 +10,8 @@ import type { Feed } from '../../../events/feed-registry.ts'
 import type { QueueEvent } from '../../../events/queue-events.ts'
 import { isAfter } from '../../../redis/streams/stream-position.ts'
 import { briefJob, type CachedJob, type Found, toCachedJob } from '../cache-entry.ts'
-import { finishedBy } from '../job-resource.ts'
 import { isNotModified, type Until } from '../polling.ts'
+import { finishedBy } from './departed-job.ts'
 
 /** The knowledge about a job between two checks. */
 export interface KnownJob {

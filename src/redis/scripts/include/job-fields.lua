@@ -1,5 +1,5 @@
--- Positions of the fields that scripts read themselves; JOB_FIELDS in job-hash.ts starts with them, in this order.
-local FINISHED_ON, TIMESTAMP = 1, 2
+-- The position in JOB_FIELDS (job-hash.ts) of the field that scripts read themselves.
+local TIMESTAMP = 2
 -- About what a job takes in a response beside its values.
 local JOB_OVERHEAD = 500
 

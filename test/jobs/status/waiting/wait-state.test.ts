@@ -54,14 +54,14 @@ t.test('a job that is gone after its final event is departed, with the result of
   t.equal(outcomeOf(missing, known, liveAt('5-0')), 'departed')
   const departed = departedJob(known, 1_000_000)
   t.equal(departed?.finished, true)
-  t.match(JSON.parse(departed!.body), {
+  t.match(JSON.parse(`${departed!.body}`), {
     state: 'completed',
     result: { sum: 3 },
     attemptsMade: 1,
     finishedAt: '2026-09-21T14:13:20.123Z',
   })
   noteEvent(known, eventOf('failed', { failedReason: 'no' }))
-  t.match(JSON.parse(departedJob(known, 1_000_000)!.body), {
+  t.match(JSON.parse(`${departedJob(known, 1_000_000)!.body}`), {
     state: 'failed',
     error: { message: 'no' },
     result: null,
