@@ -1,7 +1,7 @@
 /** The schemas of taking, settling and extending leases over HTTP. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
-import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
+import { QueueName } from '../queues/schemas.ts'
 
 const optional = Type.Optional
 const strict = { additionalProperties: false }
@@ -38,11 +38,6 @@ const WorkerName = optional(
     description: 'Name of the worker; BullMQ stores it as processedBy.',
   }),
 )
-const QueueName = Type.String({
-  pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
-  examples: ['emails'],
-})
 /** Longest token of a lease, in characters. */
 export const LEASE_MAX = 65_536
 const LeaseText = Type.String({
@@ -52,8 +47,6 @@ const LeaseText = Type.String({
 })
 
 const EXAMPLE_LEASE = 'the lease of a job that was taken'
-
-export const LeaseParams = Type.Object({ queue: QueueName })
 
 export const TakeBody = Type.Object(
   { max: Max, wait: Wait, leaseMs: LeaseMs, worker: WorkerName },

@@ -12,9 +12,6 @@ import { countQueues, type JobCounts } from '../redis/scripts/queues/count-queue
 import { createKnownQueues, type KnownNames, type KnownQueuesStats } from './known-queues.ts'
 import type { BackendFactory } from './shared-backend.ts'
 
-/** Names that are safe in a Redis key and in a URL. BullMQ accepts others, and fails later. */
-export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
-
 export interface QueueRegistry {
   /** What every key of the queue starts with: `bull:emails:`. */
   base(name: string): string

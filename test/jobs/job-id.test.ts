@@ -1,11 +1,11 @@
 import t from 'tap'
 import {
   createUuidv7,
-  isQueueName,
   JOB_KEY_PATTERN,
   parseJobId,
   RESERVED_KEYS,
 } from '../../src/jobs/job-id.ts'
+import { isNewQueueName, isQueueName } from '../../src/queues/queue-name.ts'
 
 const jobKey = new RegExp(JOB_KEY_PATTERN)
 const uuidv7 = createUuidv7()

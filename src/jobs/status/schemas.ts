@@ -1,7 +1,7 @@
 /** Schemas for reading jobs: the job resource, and the parameters of `GET /jobs…`. */
 import { type Static, type TSchema, Type } from 'typebox'
 import { jobStates } from '../../bullmq/job-states.ts'
-import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
+import { QueueName } from '../../queues/schemas.ts'
 import { malformedFields, omittedFields } from './job-resource.ts'
 
 const optional = Type.Optional
@@ -17,11 +17,6 @@ export const nullable = <T extends TSchema & { type?: string; enum?: unknown[] }
     type: [schema.type ?? 'string', 'null'],
     description,
   })
-
-export const QueueName = Type.String({
-  pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
-})
 
 export const State = Type.Enum([...jobStates], { description: 'State of the job, as in BullMQ.' })
 export const Time = (description: string) => Type.String({ format: 'date-time', description })
