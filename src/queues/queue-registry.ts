@@ -15,6 +15,8 @@ import type { BackendFactory } from './shared-backend.ts'
 export interface QueueRegistry {
   /** What every key of the queue starts with: `bull:emails:`. */
   base(name: string): string
+  /** The id of the job whose hash has this Redis key; `undefined` if the key has another prefix. */
+  jobIdOf(jobKey: string): string | undefined
   /** Records that the queue holds jobs, now and then, in the background. */
   remember(name: string): void
   /** Queues that hold or held jobs: their number, and the names of those used last. Rejects with a SluiceError. */
@@ -92,5 +94,15 @@ export function createQueueRegistry(deps: QueueRegistryDeps): QueueRegistry {
   }
 
   const { remember, known, seen, stats } = knownQueues
-  return { base: keyspace.queueBase, remember, known, counts, countMany, seen, stats, close }
+  return {
+    base: keyspace.queueBase,
+    jobIdOf: keyspace.jobIdOf,
+    remember,
+    known,
+    counts,
+    countMany,
+    seen,
+    stats,
+    close,
+  }
 }

@@ -86,7 +86,7 @@ export function createJobLister(deps: JobListerDeps): JobLister {
     const { queue } = request
     const { jobs, next } = await read(request)
     return {
-      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes)),
+      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes, registry.jobIdOf)),
       cursor: next === undefined ? null : encodeCursor(request, next),
     }
   }
@@ -98,7 +98,7 @@ export function createJobLister(deps: JobListerDeps): JobLister {
     const bodies: string[] = []
     let leftBytes = maxBytes
     for (const { key, job } of jobs) {
-      const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes)
+      const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes, registry.jobIdOf)
       let body = bodyOf(resource)
       if (bodies.length > 0 && Buffer.byteLength(body) > leftBytes) body = bodyOf(toBrief(resource))
       bodies.push(body)

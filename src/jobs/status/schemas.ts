@@ -44,7 +44,12 @@ export const Job = Type.Object(
         'Why the last attempt failed; null if none has.',
       ),
     ),
-    parent: optional(nullable(Type.String(), 'Id of the parent job in a flow; null if none.')),
+    parent: optional(
+      nullable(
+        Type.String(),
+        'Id of the parent job in a flow; null if none, or if it has another QUEUE_PREFIX.',
+      ),
+    ),
     deduplicationId: optional(nullable(Type.String(), 'Value of opts.deduplication.id; null if none.')),
     omitted: optional(
       Type.Array(Type.Enum([...omittedFields]), {
@@ -122,9 +127,17 @@ export const JobsQuery = Type.Object(
         minLength: 1,
         maxLength: 16_384,
         description:
-          'Up to 200 job ids, separated by commas. Only include=data may be combined with it. An id that is repeated is ' +
+          'Up to 200 job ids, separated by commas. Only `id` and include=data may be combined with it. An id that is repeated is ' +
           'answered again without its long fields.',
         examples: ['emails:welcome-42,emails:welcome-43'],
+      }),
+    ),
+    id: optional(
+      Type.Array(Type.String(), {
+        minItems: 1,
+        maxItems: MAX_JOBS,
+        description:
+          'One job id, which may contain commas; repeat the parameter for more. They follow those of `ids`.',
       }),
     ),
     queue: optional(QueueName),
@@ -142,7 +155,7 @@ export const JobsQuery = Type.Object(
         description: 'Cursor of the previous page, for the same queue and state.',
       }),
     ),
-    include: optional(Type.Enum(['data'], { description: 'With `ids`: adds the data of each job.' })),
+    include: optional(Type.Enum(['data'], { description: 'With `ids` or `id`: adds the data of each job.' })),
   },
   strict,
 )
@@ -152,7 +165,7 @@ export type JobsQuery = Static<typeof JobsQuery>
 export const JobList = Type.Object(
   {
     jobs: Type.Array(Type.Union([Job, Type.Null({ description: 'The job does not exist.' })]), {
-      description: 'The jobs in the order of `ids`, or those of the queue, newest first.',
+      description: 'The jobs in the order of `ids` and `id`, or those of the queue, newest first.',
     }),
     cursor: optional(
       nullable(
