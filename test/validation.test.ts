@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Type } from 'typebox'
 import { batchEnvelope, NewJobBody } from '../src/jobs/enqueue/schemas.ts'
-import { JobQuery, QueueName } from '../src/jobs/status/schemas.ts'
+import { JobQuery } from '../src/jobs/status/schemas.ts'
 import { createValidator } from '../src/validation.ts'
 
 const validate = createValidator(NewJobBody)
@@ -54,13 +54,17 @@ t.test('each invalid field has a pointer and a sentence', async (t) => {
 })
 
 t.test('an invalid name is INVALID_NAME, and the error lists what is allowed', async (t) => {
-  const described = QueueName as { description?: string }
-  t.match(described.description, /^Queue name: 1 to 100 /)
-  const queues = ['', 'a b', 'a:b', 'a'.repeat(101), '{a}', 'é', 'a\n']
+  const queues = ['', ':', 'a:b', 'a'.repeat(513), 'a\ud800']
   for (const queue of queues) {
     t.match(validate({ name: 'n', queue }), {
       code: 'INVALID_NAME',
-      errors: [{ pointer: '/queue', detail: `is not allowed: ${described.description}` }],
+      errors: [
+        {
+          pointer: '/queue',
+          detail:
+            /^is not allowed: Queue name: 1 to 100 characters of .* 1 to 512 characters without a colon\.$/,
+        },
+      ],
     })
   }
   for (const jobId of ['', 'completed', 'meta', '12', 'a:b', '.a', '~a', 'a b', 'a'.repeat(129)]) {
@@ -72,7 +76,7 @@ t.test('an invalid name is INVALID_NAME, and the error lists what is allowed', a
 })
 
 t.test('an invalid name with another error is INVALID_REQUEST, and both are reported', async (t) => {
-  const invalid = validate({ name: 'n', queue: 'a b', opts: { jobId: 'meta', delay: -1 } })
+  const invalid = validate({ name: 'n', queue: 'a:b', opts: { jobId: 'meta', delay: -1 } })
   t.equal(invalid?.code, 'INVALID_REQUEST')
   t.same(invalid?.errors.map(({ pointer }) => pointer).sort(), ['/opts/delay', '/opts/jobId', '/queue'])
   t.equal(validate({ name: 'n', queue: 7 })?.code, 'INVALID_REQUEST', 'a value of another type is not a name')

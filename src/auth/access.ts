@@ -48,12 +48,32 @@ export function assertQueueAccess(access: Access, queue: string): void {
   if (!access.canAccessQueue(queue)) throw new SluiceError('QUEUE_NOT_FOUND')
 }
 
-/** Matches queue names against patterns such as `emails`, `img-*` and `*`; a star matches any characters, or none. */
+/**
+ * Matches queue names against patterns such as `emails`, `img-*` and `*`; a star matches any characters, or none. After a
+ * backslash a character stands for itself, so `a\\*` is the queue `a*`.
+ */
 export function createQueueMatcher(patterns: string[]): (queue: string) => boolean {
   if (patterns.includes('*')) return () => true
-  const names = new Set(patterns.filter((pattern) => !pattern.includes('*')))
-  const globs = patterns.filter((pattern) => pattern.includes('*')).map((glob) => glob.split('*'))
+  const parsed = patterns.map(piecesOf)
+  const names = new Set(parsed.filter(({ length }) => length === 1).map(([name]) => name!))
+  const globs = parsed.filter(({ length }) => length > 1)
   return (queue) => names.has(queue) || globs.some((pieces) => matchesPieces(queue, pieces))
+}
+
+/** The texts between the stars of a pattern; one text if it has none. */
+function piecesOf(pattern: string): string[] {
+  const pieces: string[] = []
+  let piece = ''
+  for (let at = 0; at < pattern.length; at++) {
+    if (pattern[at] === '*') {
+      pieces.push(piece)
+      piece = ''
+    } else {
+      if (pattern[at] === '\\' && at + 1 < pattern.length) at++
+      piece += pattern[at]
+    }
+  }
+  return [...pieces, piece]
 }
 
 /**

@@ -13,7 +13,8 @@ const strict = { additionalProperties: false }
 const Time = Type.String({ description: 'RFC 3339.' })
 
 export const KEY_ID_PATTERN = '^[A-Za-z0-9_-]{1,64}$'
-export const QUEUE_GLOB_PATTERN = '^[A-Za-z0-9_.*-]{1,100}$'
+/** Queue names have no colon. With escapes, a pattern may be longer than a name. */
+export const QUEUE_GLOB_PATTERN = '^[^:]{1,1024}$'
 
 const Key = Type.Object(
   {
@@ -22,7 +23,11 @@ const Key = Type.Object(
       maxItems: 100,
     }),
     queues: Type.Array(
-      Type.String({ pattern: QUEUE_GLOB_PATTERN, description: 'A queue name, or a pattern with stars.' }),
+      Type.String({
+        pattern: QUEUE_GLOB_PATTERN,
+        description:
+          'A queue name, or a pattern with stars; a backslash before a character takes its meaning.',
+      }),
       { maxItems: 1_000 },
     ),
     rate: Type.Union([

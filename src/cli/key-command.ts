@@ -23,7 +23,7 @@ const usage = `Usage:
   npm run key -- list
 
   scopes   ${scopes.join(', ')}
-  queues   names, in which * matches any characters; '*' for all queues
+  queues   names, in which * matches any characters; '*' for all queues; \\ before * , or \\ for the character itself
   rate     most requests per time, counted by each replica: 100/s, 6000/min, 10/h
 `
 
@@ -92,12 +92,23 @@ function parseGrants(options: Options): { scopes: Scope[]; queues: string[]; rat
   if (unknown !== undefined) {
     throw new KeyFileError(`${unknown} is not a scope. Choose from: ${scopes.join(', ')}`)
   }
-  const queues = required(options, 'queues', /./).split(',')
-  const glob = new RegExp(QUEUE_GLOB_PATTERN)
-  const invalid = queues.find((queue) => !glob.test(queue))
-  if (invalid !== undefined)
-    throw new KeyFileError(`${invalid} is not a queue pattern: it must match ${glob.source}`)
+  const queues = splitQueues(required(options, 'queues', /./))
   return { scopes: requested as Scope[], queues, rate: parseRate(options['rate']) }
+}
+
+/** Splits at each comma that no backslash escapes. The patterns keep their escapes. */
+function splitQueues(text: string): string[] {
+  const queues = text.split(/(?<=(?:^|[^\\])(?:\\\\)*),/)
+  const glob = new RegExp(QUEUE_GLOB_PATTERN)
+  for (const queue of queues) {
+    const name = JSON.stringify(queue)
+    if (!glob.test(queue))
+      throw new KeyFileError(`${name} is not a queue pattern: it must match ${glob.source}`)
+    // `a, b` is a mistake, which would name a queue that no key was meant for.
+    if (/^\s|(?<!\\)\s$/.test(queue))
+      throw new KeyFileError(`${name} starts or ends with a space. Remove it, or put a backslash before it.`)
+  }
+  return queues
 }
 
 const unitMs: Record<string, number> = { s: 1_000, min: 60_000, h: 3_600_000 }

@@ -3,13 +3,15 @@ import { DAY_MS, flag, integer, text } from './setting-types.ts'
 
 export const queueSettings = {
   QUEUE_PREFIX: text(
-    "Prefix of every Redis key. The default is BullMQ's own, so that native workers and producers share the queues.",
-    { default: 'bull', pattern: '^[^:{}\\s]+$|^\\{[^:{}\\s]+\\}$' },
+    "Prefix of every Redis key: any that BullMQ accepts, such as app:prod or {bull}. The default is BullMQ's own, so that " +
+      'native workers and producers share the queues.',
+    { default: 'bull' },
   ),
-  DEFAULT_QUEUE: text('Queue of a job that names none, and of a job id without a queue.', {
-    default: 'default',
-    pattern: '^[A-Za-z0-9_.-]{1,100}$',
-  }),
+  DEFAULT_QUEUE: text(
+    'Queue of a job that names none, and of a job id without a queue. A name that is not 1 to 100 characters of ' +
+      'A-Z a-z 0-9 _ . - has to be that of an existing queue.',
+    { default: 'default', pattern: '^[^:]{1,512}$' },
+  ),
   DEFAULT_KEEP_COMPLETED_AGE: integer(
     'How long a completed job is kept, seconds, unless it sets removeOnComplete; 0: forever, as in BullMQ.',
     86_400,

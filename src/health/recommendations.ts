@@ -1,6 +1,7 @@
 /** Derives advice on the shared parts and on Redis from a measurement. Pure, so that every sentence has a test. */
 import type { EventsStats } from '../events/queue-events.ts'
 import type { Advice } from '../feature.ts'
+import { quoteName } from '../queues/queue-name.ts'
 import type { ConnectionBudget } from '../redis/connection/connection-budget.ts'
 import type { ConnectionStats } from '../redis/connection/connections.ts'
 import { isSupported, type ServerInfo } from '../redis/connection/server-info.ts'
@@ -166,7 +167,7 @@ function adviseOnConnections({ server, budget, pool, semaphore }: HealthInputs):
 function adviseOnFeeds({ events, eventlessQueues }: HealthInputs): Advice[] {
   const advice = eventlessQueues.map((queue): Advice => {
     const sentence =
-      `The queue ${queue} keeps no events, so its workers and statuses are up to a second late. Let its producers keep some: ` +
+      `The queue ${quoteName(queue)} keeps no events, so its workers and statuses are up to a second late. Let its producers keep some: ` +
       "BullMQ's option streams.events.maxLen."
     return { level: 'warn', sentence, queue }
   })
@@ -202,16 +203,16 @@ function adviseOnQueues({ queues, uncounted }: HealthInputs): Advice[] {
   for (const [queue, counts] of queues) {
     const waiting = counts.waiting + counts.prioritized
     if (waiting >= MANY_WAITING && counts.active === 0) {
-      const sentence = `${waiting} jobs wait in ${queue} and none is active. Check that a worker runs and that the queue is not paused.`
+      const sentence = `${waiting} jobs wait in ${quoteName(queue)} and none is active. Check that a worker runs and that the queue is not paused.`
       advice.push({ level: 'warn', sentence, queue })
     }
     if (counts.failed >= MANY_FAILED) {
-      const sentence = `${counts.failed} jobs of ${queue} have failed. Read one with GET /jobs/{id} to see its error.`
+      const sentence = `${counts.failed} jobs of ${quoteName(queue)} have failed. Read one with GET /jobs/{id} to see its error.`
       advice.push({ level: 'warn', sentence, queue })
     }
   }
   for (const queue of uncounted) {
-    const sentence = `The jobs of ${queue} could not be counted: something other than BullMQ may have written one of its keys.`
+    const sentence = `The jobs of ${quoteName(queue)} could not be counted: something other than BullMQ may have written one of its keys.`
     advice.push({ level: 'warn', sentence, queue })
   }
   return advice

@@ -50,7 +50,8 @@ export function createHttpServer(config: Config, log: Logger): HttpServer {
     genReqId: createRequestIds(),
     bodyLimit: config.BODY_LIMIT,
     serverFactory: (handle) => createGuardedServer(config, sockets, handle),
-    routerOptions: { maxParamLength: 700 },
+    // The limit on headers bounds the URL. Ids and queue names are bounded once they are decoded.
+    routerOptions: { maxParamLength: MAX_HEADER_BYTES },
     clientErrorHandler: createClientErrorHandler(refusals),
     frameworkErrors: createFrameworkErrorHandler(guards),
     // During shutdown the listener accepts no more connections, but a request that has arrived is still served.

@@ -1,6 +1,6 @@
 /**
  * Validates requests with TypeBox instead of Fastify's Ajv. Bodies are not coerced; the strings of parameters and
- * queries are converted to the numbers and booleans that the schema declares.
+ * queries are converted to the numbers, booleans and lists that the schema declares.
  */
 import fp from 'fastify-plugin'
 import type { TSchema } from 'typebox'
@@ -33,14 +33,17 @@ function conversionsOf(schema: TSchema): [name: string, type: string][] {
   const { properties = {} } = schema as { properties?: Record<string, { type?: string }> }
   return Object.entries(properties)
     .map(([name, { type = '' }]): [string, string] => [name, type])
-    .filter(([, type]) => /^(integer|number|boolean)$/.test(type))
+    .filter(([, type]) => /^(integer|number|boolean|array)$/.test(type))
 }
 
 /** Converts in place. A string that does not fit the type is left for the validator to reject: 1.5 is never rounded to 1. */
 function convert(values: Record<string, unknown>, name: string, type: string): void {
   const text = values[name]
   if (typeof text !== 'string') return
-  if (type === 'boolean') {
+  if (type === 'array') {
+    // A parameter that is sent once.
+    values[name] = [text]
+  } else if (type === 'boolean') {
     if (text === 'true' || text === 'false') values[name] = text === 'true'
   } else if (/^-?\d+(\.\d+)?$/.test(text)) {
     values[name] = Number(text)

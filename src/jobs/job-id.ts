@@ -1,15 +1,21 @@
 /**
- * Job ids: `<queue>:<key>`, split at the first colon. A key must not collide with BullMQ's own keys: the hash of a job
- * called `completed` would overwrite the queue's completed set.
+ * Job ids: `<queue>:<key>`, split at the first colon, which no queue name contains. The key is BullMQ's job id. One of a
+ * native producer may be any text; one that is chosen here must not collide with BullMQ's own keys: the hash of a job called
+ * `completed` would overwrite the queue's completed set.
  */
 import { getRandomValues } from 'node:crypto'
-import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
+import { isQueueName } from '../queues/queue-name.ts'
 
-/** Suffixes of a queue's own keys (BullMQ's queue-keys.js and its scripts). No job may have one as its key. */
+/** Suffixes of a queue's own keys (BullMQ's queue-keys.js): none of them can be read as a job. */
+const QUEUE_KEYS = [
+  'active', 'completed', 'de', 'delayed', 'events', 'failed', 'id', 'limiter', 'marker', 'meta', 'paused', 'pc',
+  'prioritized', 'repeat', 'stalled', 'stalled-check', 'wait', 'waiting-children',
+] // biome-ignore format: a list to read, not a column
+
+/** No new job may have one of these keys: the others are names that scripts, other versions or this service use. */
 export const RESERVED_KEYS = [
-  'active', 'completed', 'de', 'delayed', 'dn', 'events', 'failed', 'id', 'limiter', 'marker', 'meta', 'metrics',
-  'paused', 'pc', 'priority', 'prioritized', 'relay', 'repeat', 'sluice', 'stalled', 'stalled-check', 'wait',
-  'waiting', 'waiting-children',
+  ...QUEUE_KEYS,
+  ...['dn', 'metrics', 'priority', 'relay', 'sluice', 'waiting'],
 ] // biome-ignore format: a list to read, not a column
 
 /** A key chosen by a client: no colon, no reserved word, and not digits alone, which are BullMQ's generated ids. */
@@ -21,25 +27,34 @@ export interface JobRef {
   key: string
 }
 
-const queuePattern = new RegExp(QUEUE_PATTERN)
+/** In UTF-16 units. With all of them percent-encoded, a URL still fits into the 16 KiB that a request may have as headers. */
+export const KEY_MAX = 4_096
 
-/** Other producers may use colons (`repeat:daily:17`); control characters and spaces are never part of a key. */
-const anyKeyPattern = /^[\x21-\x7e]{1,512}$/
-
-export function isQueueName(name: string): boolean {
-  return queuePattern.test(name)
-}
+const queueKeys: ReadonlySet<string> = new Set(QUEUE_KEYS)
 
 /**
  * Parses the id in a URL; a key alone belongs to `defaultQueue`. `undefined` for text that cannot be an id, which every
- * route reports as not found. This includes reserved words: reading such a key as a job would fail on its type.
+ * route reports as not found. This includes the names of a queue's own keys.
  */
 export function parseJobId(id: string, defaultQueue: string): JobRef | undefined {
   const colon = id.indexOf(':')
   const queue = colon < 0 ? defaultQueue : id.slice(0, colon)
   const key = colon < 0 ? id : id.slice(colon + 1)
-  if (!isQueueName(queue) || !anyKeyPattern.test(key)) return undefined
-  return RESERVED_KEYS.includes(key) ? undefined : { queue, key }
+  if (key === '' || key.length > KEY_MAX || queueKeys.has(key) || !isQueueName(queue)) return undefined
+  return { queue, key }
+}
+
+/** Nothing in it has to be encoded. */
+const PLAIN_ID = /^[\w.~:-]+$/
+
+/**
+ * The URL of a job, for `Location`: visible ASCII. Every URL of a job that an answer contains is made here. `undefined`: the
+ * key is too long for a URL.
+ */
+export function jobUrl({ queue, key }: JobRef): string | undefined {
+  if (key.length > KEY_MAX) return undefined
+  const id = `${queue}:${key}`
+  return `/jobs/${PLAIN_ID.test(id) ? id : encodeURIComponent(id).replaceAll('%3A', ':')}`
 }
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))

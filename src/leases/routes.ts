@@ -13,6 +13,7 @@ import {
   SluiceError,
   toProblem,
 } from '../errors.ts'
+import { QueueParams, queueIn } from '../queues/schemas.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
 import { extendBodyShape, type LeaseItems, settleBodyShape } from './lease-items.ts'
 import type { WhyUnsettleable } from './lease-limit.ts'
@@ -23,7 +24,6 @@ import {
   ExtendResponse,
   LEASE_MS,
   LeasedJobs,
-  LeaseParams,
   SettleBody,
   SettleResponse,
   TakeBody,
@@ -59,7 +59,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
         "Leases jobs to the worker. A lease is BullMQ's own lock, so native workers may work the same queue. A job whose lease " +
         'expires goes to another worker. If the client disconnects while it waits, it takes no job.',
       tags: ['work'],
-      params: LeaseParams,
+      params: QueueParams,
       body: TakeBody,
       response: {
         200: { ...LeasedJobs, description: 'The leased jobs.' },
@@ -68,7 +68,7 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       },
     },
     handler: async (request, reply) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       const { max = 1, wait = 0, leaseMs = LEASE_MS, worker } = request.body
       const watch = wait === 0 ? reply.beginDelivery({ queue }) : reply.beginWait({ queue })

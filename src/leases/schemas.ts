@@ -1,7 +1,7 @@
 /** The schemas of taking, settling and extending leases over HTTP. */
 import { type Static, Type } from 'typebox'
 import { Problem } from '../errors.ts'
-import { QUEUE_PATTERN } from '../queues/queue-registry.ts'
+import { QueueName } from '../queues/schemas.ts'
 import { TEXT_MAX } from './truncate-text.ts'
 
 const optional = Type.Optional
@@ -39,11 +39,6 @@ const WorkerName = optional(
     description: 'Name of the worker; BullMQ stores it as processedBy.',
   }),
 )
-const QueueName = Type.String({
-  pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
-  examples: ['emails'],
-})
 /** Longest token of a lease, in characters. */
 export const LEASE_MAX = 65_536
 const LeaseText = Type.String({
@@ -55,8 +50,6 @@ const LeaseText = Type.String({
 const TRUNCATED = `Longer than ${TEXT_MAX} characters: its start is stored, and a mark that says so.`
 
 const EXAMPLE_LEASE = 'the lease of a job that was taken'
-
-export const LeaseParams = Type.Object({ queue: QueueName })
 
 export const TakeBody = Type.Object(
   { max: Max, wait: Wait, leaseMs: LeaseMs, worker: WorkerName },

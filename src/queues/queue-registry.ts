@@ -12,12 +12,11 @@ import { countQueues, type JobCounts } from '../redis/scripts/queues/count-queue
 import { createKnownQueues, type KnownNames, type KnownQueuesStats } from './known-queues.ts'
 import type { BackendFactory } from './shared-backend.ts'
 
-/** Names that are safe in a Redis key and in a URL. BullMQ accepts others, and fails later. */
-export const QUEUE_PATTERN = '^[A-Za-z0-9_.-]{1,100}$'
-
 export interface QueueRegistry {
   /** What every key of the queue starts with: `bull:emails:`. */
   base(name: string): string
+  /** The id of the job whose hash has this Redis key; `undefined` if the key has another prefix. */
+  jobIdOf(jobKey: string): string | undefined
   /** Records that the queue holds jobs, now and then, in the background. */
   remember(name: string): void
   /** Queues that hold or held jobs: their number, and the names of those used last. Rejects with a SluiceError. */
@@ -95,5 +94,15 @@ export function createQueueRegistry(deps: QueueRegistryDeps): QueueRegistry {
   }
 
   const { remember, known, seen, stats } = knownQueues
-  return { base: keyspace.queueBase, remember, known, counts, countMany, seen, stats, close }
+  return {
+    base: keyspace.queueBase,
+    jobIdOf: keyspace.jobIdOf,
+    remember,
+    known,
+    counts,
+    countMany,
+    seen,
+    stats,
+    close,
+  }
 }

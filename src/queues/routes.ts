@@ -5,7 +5,7 @@ import { assertQueueAccess } from '../auth/access.ts'
 import { GUARD_PROBLEMS, problemResponses, REDIS_PROBLEMS } from '../errors.ts'
 import type { EventFollower } from '../events/event-follower.ts'
 import type { QueueRegistry } from './queue-registry.ts'
-import { EventHeaders, eventStreamResponses, QueueParams } from './schemas.ts'
+import { EventHeaders, eventStreamResponses, QueueParams, queueIn } from './schemas.ts'
 
 export interface QueueRoutes {
   registry: QueueRegistry
@@ -41,7 +41,7 @@ export async function queueRoutes(instance: FastifyInstance, deps: QueueRoutes):
       },
     },
     handler: async (request, reply) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       const wait = reply.beginWait({ queue })
       await follower.follow({

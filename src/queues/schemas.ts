@@ -1,14 +1,31 @@
-/** Parameters and responses of the event streams, of a queue or of one job. */
-import { Type } from 'typebox'
-import { QUEUE_PATTERN } from './queue-registry.ts'
+/** How requests name a queue, and the responses of the event streams, of a queue or of one job. */
+import { type Static, Type } from 'typebox'
+import { QUEUE_PATTERN, QUEUE_SEGMENT_PATTERN, queueOfSegment } from './queue-name.ts'
 
+const ANY_NAME = 'Queue name: any that BullMQ accepts, 1 to 512 characters without a colon'
+
+/** A queue that is named in a query or in a body. */
+export const QueueName = Type.String({
+  pattern: QUEUE_PATTERN,
+  description: `${ANY_NAME}.`,
+  examples: ['emails'],
+})
+
+/** A queue that is named in the path. */
 export const QueueParams = Type.Object({
   queue: Type.String({
-    pattern: QUEUE_PATTERN,
-    description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
+    pattern: QUEUE_SEGMENT_PATTERN,
+    description:
+      `${ANY_NAME}. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end ` +
+      '(`..:`), since URLs drop such segments.',
     examples: ['emails'],
   }),
 })
+
+/** The queue that the path of a request names. */
+export function queueIn({ queue }: Static<typeof QueueParams>): string {
+  return queueOfSegment(queue)
+}
 
 /** For the OpenAPI document; headers are not validated. */
 export const EventHeaders = Type.Object({

@@ -4,12 +4,14 @@
  * job can have one of our names.
  */
 export interface Keyspace {
-  /** QUEUE_PREFIX, which BullMQ puts before every queue name. */
+  /** QUEUE_PREFIX, which BullMQ puts before every queue name: any text, also with colons (`app:prod`). */
   readonly prefix: string
   /** The beginning of every key of a queue: `bull:emails:`. */
   queueBase(queue: string): string
   /** Hash: a job. `key` is the job's id within its queue. */
   job(queue: string, key: string): string
+  /** The inverse of `job`, as an id (`emails:42`). `undefined` for a key with another prefix. */
+  jobIdOf(jobKey: string): string | undefined
   /** Hash: the settings of a queue; it exists once the queue had a job. */
   queueMeta(queue: string): string
   /** Stream: the events of a queue. */
@@ -43,6 +45,7 @@ export function createKeyspace(prefix: string): Keyspace {
   return {
     prefix,
     queueBase: (queue) => `${prefix}:${queue}:`,
+    jobIdOf: (jobKey) => (jobKey.startsWith(`${prefix}:`) ? jobKey.slice(prefix.length + 1) : undefined),
     job: (queue, key) => `${prefix}:${queue}:${key}`,
     queueMeta: (queue) => `${prefix}:${queue}:meta`,
     eventStream: (queue) => `${prefix}:${queue}${eventsSuffix}`,

@@ -69,7 +69,8 @@ export function isLimitError(text: string): boolean {
 
 /** `use`: what the key is for, such as "which lists the queues". `repair`: what an operator can do, a sentence. */
 export function ownKeyDamaged(key: string, use: string, repair: string): SluiceError {
-  const detail = `The Redis key ${key}, ${use}, has the wrong type: something else wrote it. Operator: ${repair}`
+  const name = /^[\x21-\x7e]+$/.test(key) ? key : JSON.stringify(key)
+  const detail = `The Redis key ${name}, ${use}, has the wrong type: something else wrote it. Operator: ${repair}`
   return new SluiceError('QUEUE_DAMAGED', { detail, outcome: 'not_executed' })
 }
 

@@ -1,6 +1,7 @@
 /** The feature `webhooks`: delivers the jobs of a queue to the URL of its subscription. Optional. */
 import { Type } from 'typebox'
 import type { Advice, FeatureDefinition, SharedParts } from '../feature.ts'
+import { quoteName } from '../queues/queue-name.ts'
 import type { DeliveryClock } from './delivery/delivery-record.ts'
 import { createAddressGuard } from './endpoints/address-guard.ts'
 import { createNameResolver } from './endpoints/name-resolver.ts'
@@ -64,7 +65,7 @@ export function adviseOnSubscriptions(
       level: 'warn',
       queue,
       sentence:
-        `The subscription of ${queue} ${reason}. See GET /queues/${queue}/subscription; ` +
+        `The subscription of ${quoteName(queue)} ${reason}. See GET /queues/{queue}/subscription; ` +
         'repeat its PUT once the cause is removed.',
     }),
   )

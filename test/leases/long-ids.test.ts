@@ -98,15 +98,33 @@ t.test('a webhook, which needs no lease, gets every job', async (t) => {
 })
 
 t.test(
-  'an id of 512 visible characters is served by GET, however it is escaped; a longer one is not',
+  'an id of 4,096 characters is served by GET, however it is escaped; a longer one is not',
   async (t) => {
-    const long = '%/?#'.repeat(128)
-    const queue = await openQueue(t, [long, `${long}x`])
+    const long = '%/?#'.repeat(1_024)
+    const queue = await openQueue(t, [long, `${long}x`, 'é'.repeat(512)])
     const get = (key: string) => app.http.inject(`/jobs/${encodeURIComponent(idOf(queue, key))}`)
-    t.equal((await get(long)).json().id, idOf(queue, long))
+    for (const key of [long, 'é'.repeat(512)]) t.equal((await get(key)).json().id, idOf(queue, key))
     t.equal((await get(`${long}x`)).statusCode, 404)
   },
 )
+
+t.test('a list of long ids can be paged through, because its cursors fit into a request', async (t) => {
+  const keys = Array.from({ length: 12 }, (_, index) => `${index}-`.padEnd(9_000, 'x'))
+  const queue = await openQueue(t, keys)
+  await queue.add('n', {}, { jobId: `delayed-${'y'.repeat(9_000)}`, delay: 60_000 })
+  const found: string[] = []
+  for (let cursor: string | null = ''; cursor !== null; ) {
+    const from = cursor === '' ? '' : `&cursor=${cursor}`
+    const response = await app.http.inject(`/jobs?queue=${queue.name}&limit=1${from}`)
+    t.equal(response.statusCode, 200, response.body.slice(0, 300))
+    const page = response.json() as { jobs: { id: string }[]; cursor: string | null }
+    found.push(...page.jobs.map(({ id }) => id))
+    cursor = page.cursor
+    t.ok(found.length <= 13)
+  }
+  t.equal(new Set(found).size, 13)
+  t.equal(found.length, 13)
+})
 
 t.test('an answer with many long ids stays within MAX_ANSWER_BYTES', async (t) => {
   const queue = await openQueue(

@@ -180,7 +180,7 @@ t.test('a client that does not read is disconnected, and others continue', async
 
 t.test('an invalid queue name is refused', async (t) => {
   const { url } = await open(t)
-  for (const name of ['a:b', 'a%20b', 'x'.repeat(101)]) {
+  for (const name of ['a:b', 'a%3Ab', ':', '%3A', 'x'.repeat(513)]) {
     const answer = await fetch(`${url}/queues/${name}/events`)
     t.equal(answer.status, 422, name.slice(0, 10))
     t.match(await answer.json(), { code: 'INVALID_NAME' })

@@ -73,10 +73,12 @@ function damagedDetail(text: string): string {
 }
 
 /**
- * Returns a copy of the error with the id of one job; a whole batch may share `error`. IDEMPOTENCY_KEY_REUSED has no id,
- * because nothing was written.
+ * Returns a copy of the error with the id of one job; a whole batch may share `error`. IDEMPOTENCY_KEY_REUSED and
+ * INVALID_NAME have no id, because a repeat cannot store the job either.
  */
 export function withJobId<E>(error: E, queue: string, key: string): E | SluiceError {
-  if (!(error instanceof SluiceError) || error.code === 'IDEMPOTENCY_KEY_REUSED') return error
+  if (!(error instanceof SluiceError) || WITHOUT_ID.has(error.code)) return error
   return new SluiceError(error.code, { ...error.details, ids: [`${queue}:${key}`] })
 }
+
+const WITHOUT_ID: ReadonlySet<string> = new Set(['IDEMPOTENCY_KEY_REUSED', 'INVALID_NAME'])

@@ -7,6 +7,7 @@
 
 import type { Config } from '../../config/schema.ts'
 import type { SluiceError } from '../../errors.ts'
+import { isNewQueueName } from '../../queues/queue-name.ts'
 import type { QueueRegistry } from '../../queues/queue-registry.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Confirm } from '../../redis/gateway/replication.ts'
@@ -17,6 +18,7 @@ import { type EnqueueItem, enqueueJobs } from '../../redis/scripts/enqueue.ts'
 import { createUuidv7 } from '../job-id.ts'
 import { type CoalescerStats, createCoalescer } from './coalescer.ts'
 import { type EnqueuedJob, toOutcome, withJobId } from './enqueue-outcome.ts'
+import { createAssertExists } from './existing-queue.ts'
 import type { NewJob } from './new-job.ts'
 import { createPrepareJob } from './prepare-job.ts'
 import { planWaves, type QueueGroup } from './queue-groups.ts'
@@ -65,6 +67,7 @@ const ENQUEUE: RedisOperation = { label: 'enqueue', priority: 'enqueue', isWrite
 export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
   const { config, keyspace, registry, gateway, admit, confirm, onWrite, onStored, clock } = deps
   const uuidv7 = createUuidv7()
+  const assertExists = createAssertExists(keyspace, gateway)
   const prepareJob = createPrepareJob({ config, keyspace, admit, newKey: uuidv7, now: clock.nowMs })
   const coalescer = createCoalescer<EnqueueItem, EnqueuedJob>({
     batchMax: config.ENQUEUE_BATCH_MAX,
@@ -99,6 +102,7 @@ export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
   }
 
   async function add(job: NewJob): Promise<EnqueuedJob> {
+    if (!isNewQueueName(job.queue)) await assertExists(job.queue)
     const item = prepareJob(job)
     try {
       return coalescer.add(job.queue, item, item.data.length)
@@ -132,7 +136,8 @@ export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
     previous: Promise<unknown> | undefined,
     results: Promise<EnqueuedJob>[],
   ): void {
-    const added = previous?.then(() => coalescer.addMany(queue, entries)) ?? coalescer.addMany(queue, entries)
+    const ready = isNewQueueName(queue) ? previous : Promise.resolve(previous).then(() => assertExists(queue))
+    const added = ready?.then(() => coalescer.addMany(queue, entries)) ?? coalescer.addMany(queue, entries)
     entries.forEach(({ index, item }, at) => {
       const result = Array.isArray(added) ? added[at]! : added.then((later) => later[at]!)
       results[index] = result.catch((error) => {

@@ -11,6 +11,7 @@ import {
   REDIS_PROBLEMS,
 } from '../../errors.ts'
 import { timeWithin } from '../../rfc3339.ts'
+import { jobUrl } from '../job-id.ts'
 import { etagOfNewJob } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
 import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
@@ -48,7 +49,7 @@ const tagged = {
 }
 const located = {
   ...tagged,
-  Location: header('URL of the job.'),
+  Location: header('URL of the job, percent-encoded; absent if its id is too long for a URL.'),
   'Preference-Applied': header('The wait that was granted, in seconds (RFC 7240).'),
 }
 
@@ -167,15 +168,15 @@ function sendAfterWait(
 /** Sets status and headers, and returns the body. */
 function describeEnqueued(reply: FastifyReply, enqueued: EnqueuedJob, job: NewJob) {
   const { queue, key, name, state, timestamp, deduplicated } = enqueued
-  const id = `${queue}:${key}`
   if (enqueued.replayed) reply.header('idempotency-replayed', 'true')
-  reply.header('location', `/jobs/${deduplicated ? encodeURI(id) : id}`)
+  const url = jobUrl(enqueued)
+  if (url !== undefined) reply.header('location', url)
   if (!deduplicated) {
     reply.header('etag', etagOfNewJob(resourceOfEnqueued(enqueued, job.opts)))
     reply.code(201)
   }
   return {
-    id,
+    id: `${queue}:${key}`,
     queue,
     name,
     state,

@@ -2,8 +2,9 @@
 import { type Static, Type } from 'typebox'
 import { Problem } from '../../errors.ts'
 import { type BodyShape, itemsOf, membersOf, rawValue } from '../../json/body-shape.ts'
+import { QUEUE_PATTERN } from '../../queues/queue-name.ts'
 import { JOB_KEY_PATTERN } from '../job-id.ts'
-import { Job, nullable, QueueName, State, Time, WaitQuery } from '../status/schemas.ts'
+import { Job, nullable, State, Time, WaitQuery } from '../status/schemas.ts'
 import { IDEMPOTENCY_KEY_PATTERN } from './idempotency.ts'
 
 const optional = Type.Optional
@@ -120,9 +121,16 @@ export const JobOptions = Type.Object(
 /** Without an example, the documentation page invents a value for every field, and the service refuses them together. */
 const EXAMPLE = { queue: 'emails', name: 'welcome', data: { to: 'ann@example.com' }, opts: { attempts: 3 } }
 
+const JobQueue = Type.String({
+  pattern: QUEUE_PATTERN,
+  description:
+    'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -, or the name of an existing queue, which is any that BullMQ accepts: ' +
+    '1 to 512 characters without a colon.',
+})
+
 export const NewJobBody = Type.Object(
   {
-    queue: optional(QueueName),
+    queue: optional(JobQueue),
     name: Type.String({
       minLength: 1,
       maxLength: 512,

@@ -5,7 +5,7 @@
 
 import type { JobState } from '../../bullmq/job-states.ts'
 import { SluiceError } from '../../errors.ts'
-import { isBookmark, type PageStart } from '../../redis/scripts/list-jobs.ts'
+import { type Bookmark, isBookmark, type PageStart } from '../../redis/scripts/list-jobs.ts'
 import { CURSOR_MAX_LENGTH } from './schemas.ts'
 
 /** The query that a cursor belongs to. */
@@ -18,9 +18,32 @@ export interface CursorQuery {
 /** Raise it when the meaning of a bookmark changes. */
 const CURSOR_VERSION = 1
 
-export function encodeCursor({ queue, state }: CursorQuery, { collection, bookmark }: PageStart): string {
+/** At most as long as a request may carry it, however long the ids of the queue are. */
+export function encodeCursor(query: CursorQuery, { collection, bookmark }: PageStart): string {
+  let text = encode(query, collection, bookmark)
+  for (let rest = bookmark; text.length > CURSOR_MAX_LENGTH; ) {
+    rest = shorten(rest)
+    text = encode(query, collection, rest)
+  }
+  return text
+}
+
+function encode({ queue, state }: CursorQuery, collection: string, bookmark: Bookmark): string {
   const values = [CURSOR_VERSION, queue, state ?? null, collection, ...bookmark]
   return Buffer.from(JSON.stringify(values)).toString('base64url')
+}
+
+/**
+ * Shortens the longest id. In a list any of several ids finds the next page, and none is empty, so it is left out. In a
+ * sorted set the id is a position among jobs of the same millisecond, for which its beginning is enough unless they share it.
+ */
+function shorten(bookmark: Bookmark): Bookmark {
+  const isOfSet = typeof bookmark[0] === 'string'
+  const lengths = bookmark.map((value) => (typeof value === 'string' ? value.length : 0))
+  const longest = lengths.indexOf(Math.max(...lengths))
+  const id = String(bookmark[longest])
+  const shorter = isOfSet ? id.slice(0, Math.floor(id.length / 2)).replace(/[\ud800-\udbff]$/, '') : ''
+  return bookmark.with(longest, shorter)
 }
 
 /** `collections`: those that the query reads. Throws INVALID_REQUEST. */

@@ -93,7 +93,7 @@ export function createJobLister(deps: JobListerDeps): JobLister {
     const { queue } = request
     const { jobs, next } = await read(request)
     return {
-      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes)),
+      jobs: jobs.map(({ key, job }) => resourceFromRecord({ queue, key }, job, maxBytes, registry.jobIdOf)),
       cursor: next === undefined ? null : encodeCursor(request, next),
     }
   }
@@ -105,7 +105,7 @@ export function createJobLister(deps: JobListerDeps): JobLister {
     const page = createJsonWriter('{"jobs":[')
     let leftBytes = maxBytes
     for (const [index, { key, job }] of jobs.entries()) {
-      const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes)
+      const resource = resourceFromRecord({ queue: request.queue, key }, job, maxBytes, registry.jobIdOf)
       let body = bodyOf(resource)
       if (index > 0 && bytesOfPart(body) > leftBytes) body = bodyOf(toBrief(resource))
       if (index > 0) page.text += ','

@@ -126,7 +126,7 @@ export function createJobReader(deps: JobReaderDeps): JobReader {
 
   function toResource(ref: JobRef, stored: JobRecordWithLogs | undefined): JobResource | undefined {
     if (!stored) return undefined
-    const job = resourceFromRecord(ref, stored, maxBytes)
+    const job = resourceFromRecord(ref, stored, maxBytes, registry.jobIdOf)
     if (job.omitted) counts.omitted++
     return job
   }

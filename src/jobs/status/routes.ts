@@ -89,7 +89,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       operationId: 'listJobs',
       summary: 'Get jobs by id, or list a queue',
       description:
-        'With `ids`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest ' +
+        'With `ids` or `id`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest ' +
         'first; without `state` it lists one state after the other: delayed, waiting-children, prioritized, waiting, active, ' +
         'failed, completed.',
       tags: ['jobs'],
@@ -98,7 +98,7 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       response: {
         200: { description: 'The jobs.', headers: polled, ...jsonOf(JobList) },
         304: {
-          description: 'None of `ids` has changed since the ETag in If-None-Match.',
+          description: 'None of these jobs has changed since the ETag in If-None-Match.',
           headers: polled,
           type: 'null',
         },
@@ -106,8 +106,8 @@ export async function statusRoutes(instance: FastifyInstance, deps: StatusRoutes
       },
     },
     handler: async (request, reply) => {
-      const { ids } = request.query
-      if (ids === undefined)
+      const { ids, id } = request.query
+      if (ids === undefined && id === undefined)
         return sendPage(reply, await jobLister.pageText(parsePage(request, defaultQueue)))
       const refs = parseIds(request, defaultQueue)
       const include = parseInclude(request.query.include)
@@ -127,20 +127,20 @@ type JobsRequest = { query: JobsQuery; access: Access }
 
 function parsePage({ query, access }: JobsRequest, defaultQueue: string): ListRequest {
   const { queue = defaultQueue, state, limit = PAGE, cursor, include } = query
-  if (include !== undefined) throw invalid('include', 'is allowed only together with ids.')
+  if (include !== undefined) throw invalid('include', 'is allowed only together with ids or id.')
   assertQueueAccess(access, queue)
   return { queue, state, limit, cursor }
 }
 
 function parseIds({ query, access }: JobsRequest, defaultQueue: string) {
-  const { ids = '', queue, state, limit, cursor } = query
+  const { ids, id = [], queue, state, limit, cursor } = query
   for (const [name, value] of Object.entries({ queue, state, limit, cursor })) {
     if (value !== undefined) throw invalid(name, 'cannot be combined with ids, which name their queues.')
   }
-  const all = ids.split(',')
+  const all = [...(ids?.split(',') ?? []), ...id]
   if (all.length > MAX_JOBS) throw invalid('ids', `has ${all.length} ids; send at most ${MAX_JOBS}.`)
-  return all.map((id): JobRef | undefined => {
-    const ref = parseJobId(id, defaultQueue)
+  return all.map((text): JobRef | undefined => {
+    const ref = parseJobId(text, defaultQueue)
     return ref && access.canAccessQueue(ref.queue) ? ref : undefined
   })
 }

@@ -1,7 +1,7 @@
 /** Schemas for reading jobs: the job resource, and the parameters of `GET /jobs…`. */
 import { type Static, type TSchema, Type } from 'typebox'
 import { jobStates } from '../../bullmq/job-states.ts'
-import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
+import { QueueName } from '../../queues/schemas.ts'
 import { malformedFields, omittedFields } from './job-resource.ts'
 
 const optional = Type.Optional
@@ -17,11 +17,6 @@ export const nullable = <T extends TSchema & { type?: string; enum?: unknown[] }
     type: [schema.type ?? 'string', 'null'],
     description,
   })
-
-export const QueueName = Type.String({
-  pattern: QUEUE_PATTERN,
-  description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
-})
 
 export const State = Type.Enum([...jobStates], { description: 'State of the job, as in BullMQ.' })
 export const Time = (description: string) => Type.String({ format: 'date-time', description })
@@ -49,7 +44,12 @@ export const Job = Type.Object(
         'Why the last attempt failed; null if none has.',
       ),
     ),
-    parent: optional(nullable(Type.String(), 'Id of the parent job in a flow; null if none.')),
+    parent: optional(
+      nullable(
+        Type.String(),
+        'Id of the parent job in a flow; null if none, or if it has another QUEUE_PREFIX.',
+      ),
+    ),
     deduplicationId: optional(nullable(Type.String(), 'Value of opts.deduplication.id; null if none.')),
     omitted: optional(
       Type.Array(Type.Enum([...omittedFields]), {
@@ -127,9 +127,17 @@ export const JobsQuery = Type.Object(
         minLength: 1,
         maxLength: 16_384,
         description:
-          'Up to 200 job ids, separated by commas. Only include=data may be combined with it. An id that is repeated is ' +
+          'Up to 200 job ids, separated by commas. Only `id` and include=data may be combined with it. An id that is repeated is ' +
           'answered again without its long fields.',
         examples: ['emails:welcome-42,emails:welcome-43'],
+      }),
+    ),
+    id: optional(
+      Type.Array(Type.String(), {
+        minItems: 1,
+        maxItems: MAX_JOBS,
+        description:
+          'One job id, which may contain commas; repeat the parameter for more. They follow those of `ids`.',
       }),
     ),
     queue: optional(QueueName),
@@ -147,7 +155,7 @@ export const JobsQuery = Type.Object(
         description: 'Cursor of the previous page, for the same queue and state.',
       }),
     ),
-    include: optional(Type.Enum(['data'], { description: 'With `ids`: adds the data of each job.' })),
+    include: optional(Type.Enum(['data'], { description: 'With `ids` or `id`: adds the data of each job.' })),
   },
   strict,
 )
@@ -157,7 +165,7 @@ export type JobsQuery = Static<typeof JobsQuery>
 export const JobList = Type.Object(
   {
     jobs: Type.Array(Type.Union([Job, Type.Null({ description: 'The job does not exist.' })]), {
-      description: 'The jobs in the order of `ids`, or those of the queue, newest first.',
+      description: 'The jobs in the order of `ids` and `id`, or those of the queue, newest first.',
     }),
     cursor: optional(
       nullable(

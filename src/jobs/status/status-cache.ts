@@ -19,7 +19,7 @@ import {
   type Ttls,
 } from './cache-entry.ts'
 import type { Allowance, Include, JobReader } from './job-reader.ts'
-import { cacheKeyOf, createFetcher, DATA_VARIANT } from './reading/job-fetcher.ts'
+import { cacheKeyOf, createFetcher } from './reading/job-fetcher.ts'
 import { createSingleFlight } from './reading/single-flight.ts'
 
 export interface StatusCache {
@@ -104,7 +104,7 @@ export function createStatusCache(
     if (key === undefined) return
     const id = `${queue}:${key}`
     invalidate(id, { queue, key }, PLAIN, eventId)
-    invalidate(id + DATA_VARIANT, { queue, key }, WITH_DATA, eventId)
+    invalidate(cacheKeyOf(id, WITH_DATA), { queue, key }, WITH_DATA, eventId)
   }
 
   function invalidate(cacheKey: string, ref: JobRef, include: Include, eventId: string): void {
@@ -130,7 +130,7 @@ export function createStatusCache(
 
   function forget(queue: string, key: string): void {
     const id = `${queue}:${key}`
-    for (const cacheKey of [id, id + DATA_VARIANT]) {
+    for (const cacheKey of [id, cacheKeyOf(id, WITH_DATA)]) {
       entries.delete(cacheKey)
       reads.cancel(cacheKey)
     }

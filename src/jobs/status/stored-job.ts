@@ -20,8 +20,13 @@ import {
 
 const { isJson, isTexts, jsonWithin } = createStoredJson()
 
-/** Fields that would make the body longer than about `maxBytes` are left out. */
-export function resourceFromRecord(ref: JobRef, stored: JobRecordWithLogs, maxBytes: number): JobResource {
+/** Fields that would make the body longer than about `maxBytes` are left out. `jobIdOf`: see keyspace.ts. */
+export function resourceFromRecord(
+  ref: JobRef,
+  stored: JobRecordWithLogs,
+  maxBytes: number,
+  jobIdOf: (jobKey: string) => string | undefined,
+): JobResource {
   const { hash: fields, delayedUntilMs } = stored
   const job = blankResource(ref, stored.state as JobState, fields.name ?? '', null)
   job.createdAt = readTime(job, 'createdAt', fields.timestamp)
@@ -35,7 +40,7 @@ export function resourceFromRecord(ref: JobRef, stored: JobRecordWithLogs, maxBy
   if (fields.returnvalue !== undefined) job.result = readJson(job, 'result', fields.returnvalue, maxBytes)
   if (fields.failedReason !== undefined)
     job.error = { message: fields.failedReason, stacktrace: readStacktrace(job, fields.stacktrace) }
-  if (fields.parentKey !== undefined) job.parent = readParent(job, fields.parentKey)
+  if (fields.parentKey !== undefined) job.parent = readParent(job, fields.parentKey, jobIdOf)
   job.deduplicationId = fields.deid ?? null
   if (fields.data !== undefined) job.data = readJson(job, 'data', fields.data, maxBytes)
   if (stored.logs !== undefined) readLogs(job, stored)
@@ -109,10 +114,15 @@ function readStacktrace(job: JobResource, stored: Buffer | undefined): JsonText 
   return NO_TRACES
 }
 
-/** `bull:emails:42` → `emails:42`; the prefix holds no colon. */
-function readParent(job: JobResource, stored: string): string | null {
-  const colon = stored.indexOf(':')
-  return colon < 0 ? addMalformed(job, 'parent') : stored.slice(colon + 1)
+/** `bull:emails:42` → `emails:42`. A parent with another prefix has no id here. */
+function readParent(
+  job: JobResource,
+  stored: string,
+  jobIdOf: (jobKey: string) => string | undefined,
+): string | null {
+  const id = jobIdOf(stored)
+  if (id === undefined) return stored.includes(':') ? null : addMalformed(job, 'parent')
+  return id.includes(':') ? id : addMalformed(job, 'parent')
 }
 
 function readLogs(job: JobResource, { logs, areLogsCut }: JobRecordWithLogs): void {

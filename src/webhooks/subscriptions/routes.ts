@@ -9,8 +9,9 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
+import { QueueParams, queueIn } from '../../queues/schemas.ts'
 import type { DeliveryClock } from '../delivery/delivery-record.ts'
-import { RotateBody, SubscriptionBody, SubscriptionParams, SubscriptionState } from './schemas.ts'
+import { RotateBody, SubscriptionBody, SubscriptionState } from './schemas.ts'
 import { DEFAULT_OVERLAP_S, describeSubscription, type Subscription } from './subscription.ts'
 import type { SubscriptionManager } from './subscription-manager.ts'
 
@@ -35,7 +36,7 @@ const putSubscriptionSchema = {
     '410 pauses the subscription. Any other status fails the job permanently; redirects are not followed. ' +
     'Omitted fields are reset to their defaults; only the secrets are kept.',
   tags,
-  params: SubscriptionParams,
+  params: QueueParams,
   body: SubscriptionBody,
   response: {
     200: { ...SubscriptionState, description: 'The subscription was replaced.' },
@@ -54,7 +55,7 @@ const rotateSecretSchema = {
     'Earlier secrets keep signing beside the new one for `overlap` seconds, so that the endpoint can ' +
     'switch over.',
   tags,
-  params: SubscriptionParams,
+  params: QueueParams,
   body: RotateBody,
   response: {
     201: {
@@ -84,7 +85,7 @@ export async function webhookRoutes(
     config,
     schema: putSubscriptionSchema,
     handler: async (request, reply) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       await check(request.body)
       const by = { queue, keyId: request.access.keyId }
@@ -101,14 +102,14 @@ export async function webhookRoutes(
       operationId: 'getSubscription',
       summary: 'Get the subscription of a queue and its delivery statistics',
       tags,
-      params: SubscriptionParams,
+      params: QueueParams,
       response: {
         200: { ...SubscriptionState, description: 'The subscription.' },
         ...problemResponses(['SUBSCRIPTION_NOT_FOUND', 'SUBSCRIPTION_MALFORMED', ...PROBLEMS]),
       },
     },
     handler: async (request) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       return present(await subscriptions.find(queue))
     },
@@ -121,14 +122,14 @@ export async function webhookRoutes(
       summary: 'Stop delivering the jobs of a queue',
       description: 'Deliveries in flight are completed and settled. Waiting jobs stay in the queue.',
       tags,
-      params: SubscriptionParams,
+      params: QueueParams,
       response: {
         204: { type: 'null', description: 'The subscription was deleted.' },
         ...problemResponses(['SUBSCRIPTION_NOT_FOUND', ...PROBLEMS]),
       },
     },
     handler: async (request, reply) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       await subscriptions.remove(queue)
       return reply.code(204).send(null)
@@ -139,7 +140,7 @@ export async function webhookRoutes(
     config,
     schema: rotateSecretSchema,
     handler: async (request, reply) => {
-      const { queue } = request.params
+      const queue = queueIn(request.params)
       assertQueueAccess(request.access, queue)
       const { subscription, secret } = await subscriptions.rotate(
         queue,

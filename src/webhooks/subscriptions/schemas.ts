@@ -1,6 +1,5 @@
 /** Request and response schemas of webhook subscriptions. */
 import { type Static, type TSchema, Type } from 'typebox'
-import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
 import { DEFAULT_CONCURRENCY, DEFAULT_OVERLAP_S, DEFAULT_TIMEOUT_MS } from './subscription.ts'
 
 const optional = Type.Optional
@@ -26,14 +25,6 @@ const RateLimit = Type.Object(
 /** RFC 9110 §5.1 and §5.5, without quotes and control characters. */
 export const HEADER_NAME = '^[A-Za-z0-9!#$%&*+.^_|~-]{1,100}$'
 const HEADER_VALUE = '^[\\x20-\\x7e]{0,2000}$'
-
-export const SubscriptionParams = Type.Object({
-  queue: Type.String({
-    pattern: QUEUE_PATTERN,
-    description: 'Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -',
-    examples: ['emails'],
-  }),
-})
 
 export const SubscriptionBody = Type.Object(
   {

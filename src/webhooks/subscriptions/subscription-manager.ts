@@ -4,6 +4,7 @@
  * take, which returns no jobs if its revision differs from the one in Redis.
  */
 import { SluiceError } from '../../errors.ts'
+import { quoteName } from '../../queues/queue-name.ts'
 import type { DeliveryWorkerStats } from '../delivery/delivery-worker.ts'
 import {
   type ActiveSubscriptionsDeps,
@@ -153,7 +154,7 @@ function existing(stored: StoredSubscription | undefined): Subscription {
   if (!stored) throw new SluiceError('SUBSCRIPTION_NOT_FOUND')
   if (!isMalformed(stored)) return stored
   const detail =
-    `The subscription of ${stored.queue} is malformed in Redis: ${stored.problem}. ` +
+    `The subscription of ${quoteName(stored.queue)} is malformed in Redis: ${stored.problem}. ` +
     'Replace it with PUT, or remove it with DELETE.'
   throw new SluiceError('SUBSCRIPTION_MALFORMED', { detail, outcome: 'not_executed' })
 }

@@ -4,7 +4,7 @@
  */
 
 import { SluiceError } from '../../errors.ts'
-import { QUEUE_PATTERN } from '../../queues/queue-registry.ts'
+import { isQueueName } from '../../queues/queue-name.ts'
 import type { RedisGateway, RedisOperation } from '../../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../../redis/keyspace.ts'
 import { ownKeyDamaged } from '../../redis/redis-errors.ts'
@@ -42,7 +42,6 @@ export interface StoredSubscriptions {
 
 /** Queues that SSCAN returns, more or less. */
 const PAGE = 250
-const queuePattern = new RegExp(QUEUE_PATTERN)
 
 const READ: RedisOperation = { label: 'readSubscriptions', priority: 'list', isWrite: false, commands: 1 }
 const WRITE: RedisOperation = { label: 'writeSubscription', priority: 'list', isWrite: true, commands: 1 }
@@ -71,7 +70,7 @@ export function createSubscriptionStore(
     do {
       const [next, names] = await readNames(cursor)
       cursor = next
-      for (const stored of await read(names.filter((name) => queuePattern.test(name)))) {
+      for (const stored of await read(names.filter(isQueueName))) {
         if (found.size >= maxSubscriptions && !found.has(stored.queue))
           return { subscriptions: [...found.values()], isComplete: false }
         found.set(stored.queue, stored)

@@ -31,8 +31,24 @@ t.test('text that is not a cursor is refused', async (t) => {
     code: 'INVALID_REQUEST',
     details: { errors: [{ pointer: '?cursor', detail: /^is not a valid cursor\./ }] },
   }
-  const long = encodeCursor(query, { collection: 'wait', bookmark: [1, 5, 1, 1, 'f', 'x'.repeat(8_000)] })
+  const values = [1, 'q', 'waiting', 'wait', 1, 5, 1, 1, 'f', 'x'.repeat(8_000)]
+  const long = Buffer.from(JSON.stringify(values)).toString('base64url')
   for (const text of ['', 'x', long]) t.throws(() => decodeCursor(text, query, ['wait']), refused)
+})
+
+t.test('a cursor can be sent back, however long the ids are, and keeps the ids that fit', async (t) => {
+  const query = { queue: '\u0001'.repeat(512), state: 'waiting' as const }
+  const long = 'é'.repeat(48_000)
+  const list = { collection: 'wait', bookmark: [1, 5, 1, 2, 'w-4', long, 'w-4', 'w-2', long] }
+  t.strictSame(decodeCursor(encodeCursor(query, list), query, ['wait']), {
+    collection: 'wait',
+    bookmark: [1, 5, 1, 2, 'w-4', '', 'w-4', 'w-2', ''],
+  })
+  const set = { collection: 'delayed', bookmark: [`a${'😀'.repeat(48_000)}`, '1790000000000'] }
+  const { bookmark } = decodeCursor(encodeCursor(query, set), query, ['delayed'])
+  const [id, score] = bookmark as [string, string]
+  t.ok(id.length > 500 && id.isWellFormed() && set.bookmark[0]!.startsWith(id))
+  t.equal(score, '1790000000000')
 })
 
 t.test('the field that scripts read by position has that position, and data comes last', async (t) => {

@@ -199,7 +199,7 @@ t.test('odd ids and encodings are not found, and never an error', async (t) => {
   const { get, store } = await open(t)
   await store('a', {})
   const ids = ['q:', ':', '::', 'q::', 'q:a%20', 'q:%00', 'q:%0a', 'q:%F0%9F%8E%89', 'q:%ff', 'q:meta', 'q:events', 'q:wait', '%', '%zz',
-    'q:a:lock', 'q:a:logs', '..:a', 'q:..', `q:${'x'.repeat(513)}`, `${'x'.repeat(101)}:a`, 'Q:a', 'q:constructor', 'toString:a'] // biome-ignore format: a list
+    'q:a:lock', 'q:a:logs', '..:a', 'q:..', `q:${'x'.repeat(4_097)}`, `${'x'.repeat(513)}:a`, 'Q:a', 'q:constructor', 'toString:a'] // biome-ignore format: a list
   for (const id of ids) {
     const { statusCode } = await get(`/jobs/${id}`)
     t.ok([404, 400].includes(statusCode), `${id.slice(0, 20)} is ${statusCode}`)

@@ -120,11 +120,11 @@ export function createFetcher({ config, ttls, enabled, entries, reads, reader, e
   return { fill, fetch, fetchSmall, fetchMany }
 }
 
-/** No id contains a space, so no id can equal the key of another's variant. */
-export const DATA_VARIANT = ' data'
+/** No id starts with a colon, so no id can equal the key of another's variant. */
+const DATA_VARIANT = ':'
 
 export function cacheKeyOf(id: string, include: Include): string {
-  return include.data ? id + DATA_VARIANT : id
+  return include.data ? DATA_VARIANT + id : id
 }
 
 function uncached({ job, position }: Reading, bypass: boolean): Found {

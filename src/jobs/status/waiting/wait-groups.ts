@@ -51,8 +51,8 @@ export interface WaitGroupsOptions<Waiter> {
 }
 
 const PLAIN: Include = { data: false, logs: false }
-/** Suffixes of group ids by included fields: none, data, logs, both. No job id contains a space. */
-const VARIANTS = ['', ' d', ' l', ' dl']
+/** Prefixes of group ids by included fields: none, data, logs, both. No job id starts with a colon. */
+const VARIANTS = ['', ':', '::', ':::']
 
 export function createWaitGroups<Waiter>(
   events: Pick<QueueEvents, 'onAnyEvent' | 'retain'>,
@@ -66,7 +66,7 @@ export function createWaitGroups<Waiter>(
       if (event.key === undefined || !followedQueues.has(event.queue)) return
       const id = `${event.queue}:${event.key}`
       for (const variant of VARIANTS) {
-        const group = groups.get(id + variant)
+        const group = groups.get(variant + id)
         if (group) onEvent(group, event)
       }
     },
@@ -93,7 +93,7 @@ export function createWaitGroups<Waiter>(
   }
 
   function groupOf(ref: JobRef, include: Include): WaitGroup<Waiter> {
-    const id = `${ref.queue}:${ref.key}${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}`
+    const id = `${VARIANTS[(include.data ? 1 : 0) + (include.logs ? 2 : 0)]}${ref.queue}:${ref.key}`
     const existing = groups.get(id)
     if (existing) return existing
     const group = createGroup(id, ref, include, follow(ref.queue))
