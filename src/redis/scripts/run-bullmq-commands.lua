@@ -97,6 +97,12 @@ local function remove(keys, base, id)
   redis.call('XADD', keys[4], '*', 'event', 'failed', 'jobId', id, 'failedReason', NOT_A_HASH, 'prev', 'active')
 end
 
+-- When the next delayed job is due, ms since 1970; 0 if there is none.
+local function nextDueMs(delayedKey)
+  local due = redis.call('ZRANGEBYSCORE', delayedKey, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return due[2] and tonumber(due[2]) / 0x1000 or 0
+end
+
 -- args[1] is the base of the queue's keys.
 local function take(fn, keys, args, times)
   if limit then
@@ -114,7 +120,11 @@ local function take(fn, keys, args, times)
     runs[#runs + 1] = reply
     local size = bytesOf(reply)
     if not size then
-      if reply[1] == 1 then reply[3] = redis.call('HEXISTS', args[1] .. 'meta', 'concurrency') end
+      if reply[1] == 1 then
+        reply[3] = redis.call('HEXISTS', args[1] .. 'meta', 'concurrency')
+        -- BullMQ promotes due jobs whether or not a job may be taken, but says when to do so only if one may.
+        reply[2][4] = nextDueMs(keys[7])
+      end
       break
     end
     local id = reply[2][2]
