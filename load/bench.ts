@@ -46,6 +46,8 @@ export interface Target {
   cost(): Promise<ProcessCost>
   /** Heap and buffers in use after a garbage collection, bytes. */
   memory(): Promise<number>
+  /** The longest turn of the event loop since the last call, ms; the first call only begins to watch. */
+  longestTurnMs(): Promise<number>
   stop(): Promise<void>
 }
 
@@ -67,6 +69,10 @@ export async function startTarget(name: string, env: Record<string, string>): Pr
     async memory() {
       child.send('memory')
       return ((await nextMessage(child)) as { memoryBytes: number }).memoryBytes
+    },
+    async longestTurnMs() {
+      child.send('turns')
+      return ((await nextMessage(child)) as { longestTurnMs: number }).longestTurnMs
     },
     async stop() {
       const exit = once(child, 'exit')
@@ -104,36 +110,70 @@ export interface Measure {
   p99Ms: number
   p999Ms: number
   nodeUs: number
+  /** Of the wall time, in pauses for garbage collection. */
+  gcUs: number
   redisUs: number
   commands: number
   /** The target's connections to Redis. */
   connections: number
   rssMb: number
   errors: number
+  /** Columns that only this scenario has. */
+  more?: Record<string, number>
 }
 
 /** autocannon's options, with a path instead of a URL. */
 export type Load = Omit<autocannon.Options, 'url'> & { path?: string }
 
+/** What a load generator saw. */
+export interface Driven {
+  requests: number
+  seconds: number
+  p50Ms: number
+  p99Ms: number
+  p999Ms: number
+  errors: number
+}
+
+/** Sends the load to the target until its duration or amount is reached. */
+export type Drive = (target: Target, load: Load) => Promise<Driven>
+
 /** Runs and measures one load. Costs are per request; `redis` is `undefined` for a target without Redis. */
-export async function measure(target: Target, redis: Redis | undefined, load: Load): Promise<Measure> {
+export async function measure(
+  target: Target,
+  redis: Redis | undefined,
+  load: Load,
+  drive: Drive = driveWithAutocannon,
+): Promise<Measure> {
   const before = await readCosts(target, redis)
-  const result = await autocannon({ ...load, url: target.url + (load.path ?? '') })
+  const { requests, seconds, p50Ms, p99Ms, p999Ms, errors } = await drive(target, load)
   const after = await readCosts(target, redis)
-  const requests = result.requests.total
   return {
     target: target.name,
     setting: '',
-    requestsPerS: Math.round(requests / result.duration),
-    p50Ms: result.latency.p50,
-    p99Ms: result.latency.p99,
-    p999Ms: result.latency.p99_9,
+    requestsPerS: requests / seconds,
+    p50Ms,
+    p99Ms,
+    p999Ms,
     nodeUs: (after.node.cpuUs - before.node.cpuUs) / requests,
+    gcUs: (after.node.gcUs - before.node.gcUs) / requests,
     redisUs: (after.redis.cpuUs - before.redis.cpuUs) / requests,
     commands: (after.redis.commands - before.redis.commands) / requests,
     // One connection belongs to the measurement.
     connections: Math.max(0, after.redis.connections - 1),
     rssMb: Math.round(after.node.rssBytes / 1_048_576),
+    errors,
+  }
+}
+
+async function driveWithAutocannon(target: Target, load: Load): Promise<Driven> {
+  const result = await autocannon({ ...load, url: target.url + (load.path ?? '') })
+  return {
+    requests: result.requests.total,
+    seconds: result.duration,
+    p50Ms: result.latency.p50,
+    p99Ms: result.latency.p99,
+    p999Ms: result.latency.p99_9,
     errors: result.errors + result.non2xx,
   }
 }
@@ -152,7 +192,8 @@ export function median(values: number[]): number {
 
 /** The median of each figure over the rounds. */
 export function medianOf(rounds: Measure[]): Measure {
-  const pick = (key: keyof Omit<Measure, 'target' | 'setting'>) => median(rounds.map((round) => round[key]))
+  const pick = (key: keyof Omit<Measure, 'target' | 'setting' | 'more'>) =>
+    median(rounds.map((round) => round[key]))
   return {
     target: rounds[0]!.target,
     setting: rounds[0]!.setting,
@@ -161,10 +202,17 @@ export function medianOf(rounds: Measure[]): Measure {
     p99Ms: pick('p99Ms'),
     p999Ms: pick('p999Ms'),
     nodeUs: pick('nodeUs'),
+    gcUs: pick('gcUs'),
     redisUs: pick('redisUs'),
     commands: pick('commands'),
     connections: pick('connections'),
     rssMb: pick('rssMb'),
     errors: rounds.reduce((sum, round) => sum + round.errors, 0),
+    more: mediansOf(rounds.map(({ more = {} }) => more)),
   }
+}
+
+function mediansOf(columns: Record<string, number>[]): Record<string, number> {
+  const names = Object.keys(columns[0] ?? {})
+  return Object.fromEntries(names.map((name) => [name, median(columns.map((one) => one[name]!))]))
 }

@@ -77,14 +77,22 @@ function readResponses(
   onEnd: (error: Error) => void,
 ): void {
   let text = ''
+  /** Characters that the first response has; 0 until its head is there. */
+  let needed = 0
   socket.setEncoding('latin1')
   socket.on('data', (chunk: string) => {
     text += chunk
+    // Searching a large response anew for each of its parts would cost more than the service.
+    if (text.length < needed) return
+    needed = 0
     for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
       const head = text.slice(0, end)
       const status = Number(head.slice(9, 12))
       const length = status === 304 ? 0 : Number(/\r\ncontent-length: (\d+)/i.exec(head)?.[1] ?? 0)
-      if (text.length < end + 4 + length) return
+      if (text.length < end + 4 + length) {
+        needed = end + 4 + length
+        return
+      }
       const body = text.slice(end + 4, end + 4 + length)
       text = text.slice(end + 4 + length)
       onResponse({ status, etag: /\r\netag: (\S+)/i.exec(head)?.[1], body })

@@ -38,11 +38,11 @@ export async function writeReport(runs: Run[]): Promise<string> {
 
 async function section({ at, commit, rounds, seconds }: Run, result: Result): Promise<string[]> {
   const parts = [`## ${capital(result.name)}\n\n${result.shows}\n`]
-  const measured = result.rows.filter(({ requestsPerS }) => requestsPerS > 0)
+  const measured = result.rows.filter((row) => Number(charted(result, row)) > 0)
   if (measured.length >= MIN_BARS) {
     const file = `${result.name.replaceAll(' ', '-')}.svg`
     await writeFile(`${resultsDir}/${file}`, `${chart(result, measured)}\n`)
-    parts.push(`![Requests per second: ${result.name}](${file})\n`)
+    parts.push(`![${capital(titleOf(result))}: ${result.name}](${file})\n`)
   }
   if (result.rows.length > 0) parts.push(table(result.rows))
   if (result.goals.length > 0) parts.push(goals(result))
@@ -67,9 +67,12 @@ command counts; rates vary with the load of the machine.
 }
 
 function table(rows: Measure[]): string {
-  const names = Object.keys(columns(rows[0]!))
-  const line = (cells: (string | number)[]) => `| ${cells.join(' | ')} |`
-  const body = rows.map((row) => line([label(row), ...Object.values(columns(row)).map(formatCell)]))
+  const cells = rows.map(columns)
+  const names = [...new Set(cells.flatMap(Object.keys))]
+  const line = (texts: string[]) => `| ${texts.join(' | ')} |`
+  const body = rows.map((row, i) =>
+    line([label(row), ...names.map((name) => formatCell(cells[i]![name] ?? ''))]),
+  )
   return [line(['', ...names]), line(['---', ...names.map(() => '---:')]), ...body, ''].join('\n')
 }
 
@@ -81,10 +84,18 @@ function goals(result: Result): string {
   return `${result.goals.map((goal) => `- ${formatGoal(goal)}`).join('\n')}\n`
 }
 
-/** A bar chart of requests per second as SVG, first row on top. */
+function charted({ chart = 'requests/s' }: Result, row: Measure): number | string {
+  return columns(row)[chart]!
+}
+
+function titleOf({ chart }: Result): string {
+  return chart === 'Node µs' ? 'CPU time of Node, µs' : 'requests per second'
+}
+
+/** A bar chart of one column as SVG, first row on top. */
 function chart(result: Result, rows: Measure[]): string {
-  const rates = rows.map(({ requestsPerS }) => requestsPerS)
-  const isLog = Math.max(...rates) > MAX_LINEAR * Math.min(...rates)
+  const values = rows.map((row) => Number(charted(result, row)))
+  const isLog = Math.max(...values) > MAX_LINEAR * Math.min(...values)
   const plot = echarts.init(null, null, {
     renderer: 'svg',
     ssr: true,
@@ -95,7 +106,7 @@ function chart(result: Result, rows: Measure[]): string {
     animation: false,
     backgroundColor: '#ffffff',
     title: {
-      text: `${capital(result.name)}: requests per second${isLog ? ' (logarithmic)' : ''}`,
+      text: `${capital(result.name)}: ${titleOf(result)}${isLog ? ' (logarithmic)' : ''}`,
       textStyle: { fontSize: 13, fontWeight: 'normal' },
     },
     grid: { left: 8, right: 70, top: 34, bottom: 4, containLabel: true },
@@ -110,8 +121,8 @@ function chart(result: Result, rows: Measure[]): string {
           position: 'right',
           formatter: ({ value }: { value: unknown }) => Number(value).toLocaleString('en'),
         },
-        data: rows.map(({ target, requestsPerS }) => ({
-          value: requestsPerS,
+        data: rows.map(({ target }, i) => ({
+          value: values[i],
           itemStyle: { color: COLOURS[target] ?? OTHER_COLOUR },
         })),
       },

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { cpus, totalmem } from 'node:os'
 import type { Measure } from './bench.ts'
 import { startRedis } from './private-redis.ts'
-import type { Goal } from './scenarios/scenario.ts'
+import type { ChartedColumn, Goal } from './scenarios/scenario.ts'
 
 export interface Run {
   /** RFC 3339. */
@@ -20,6 +20,8 @@ export interface Run {
 export interface Result {
   name: string
   shows: string
+  /** Absent from old runs: `requests/s`. */
+  chart?: ChartedColumn
   rows: Measure[]
   goals: Goal[]
 }

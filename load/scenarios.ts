@@ -1,11 +1,15 @@
 /** The scenarios of `npm run load`, in the order in which they run. */
 import { burst } from './scenarios/burst.ts'
 import { claims } from './scenarios/claims.ts'
-import { batch, payloads, single } from './scenarios/enqueue.ts'
+import { single } from './scenarios/enqueue.ts'
 import { guards } from './scenarios/guards.ts'
 import { idle } from './scenarios/idle.ts'
 import { mixed } from './scenarios/mixed.ts'
 import { overload } from './scenarios/overload.ts'
+import { batch } from './scenarios/payloads/batches.ts'
+import { largeBodies } from './scenarios/payloads/large-bodies.ts'
+import { leasePayloads } from './scenarios/payloads/leases.ts'
+import { payloads } from './scenarios/payloads/single-jobs.ts'
 import { pollers } from './scenarios/pollers.ts'
 import { pull } from './scenarios/pull.ts'
 import { push } from './scenarios/push.ts'
@@ -19,6 +23,7 @@ export const scenarios: Scenario[] = [
   single,
   payloads,
   batch,
+  largeBodies,
   hot,
   cold,
   mixed,
@@ -29,6 +34,7 @@ export const scenarios: Scenario[] = [
   waiters,
   idle,
   pull,
+  leasePayloads,
   wakeUp,
   idleWorkers,
   push,

@@ -9,11 +9,13 @@ export function columns(row: Measure): Record<string, number | string> {
     'p99 ms': round(row.p99Ms),
     'p99.9 ms': round(row.p999Ms),
     'Node µs': round(row.nodeUs),
+    'GC µs': round(row.gcUs),
     'Redis µs': round(row.redisUs),
     'Redis commands': round(row.commands),
     connections: round(row.connections),
     'RSS MB': round(row.rssMb),
     errors: round(row.errors),
+    ...Object.fromEntries(Object.entries(row.more ?? {}).map(([name, value]) => [name, round(value)])),
   }
 }
 
@@ -22,13 +24,14 @@ export function isMet({ measured, atMost, atLeast }: Goal): boolean {
 }
 
 export function formatGoal(goal: Goal): string {
-  const { what, measured, atMost, atLeast } = goal
+  const { what, measured, atMost, atLeast, isRequired } = goal
   const bound = atMost === undefined ? `at least ${atLeast}` : `at most ${atMost}`
-  return `${isMet(goal) ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound})`
+  const required = isRequired ? ', required' : ''
+  return `${isMet(goal) ? 'met   ' : 'MISSED'} ${what}: ${round(measured)} (${bound}${required})`
 }
 
-/** Empty for a figure that was not measured: NaN, or null once it was saved. */
-export function round(value: number | null): number | string {
-  if (value === null || Number.isNaN(value)) return ''
+/** Empty for a figure that was not measured: NaN, null once it was saved, or absent from an old run. */
+export function round(value: number | null | undefined): number | string {
+  if (value === null || value === undefined || Number.isNaN(value)) return ''
   return value >= 100 ? Math.round(value) : Math.round(value * 100) / 100
 }

@@ -130,6 +130,7 @@ async function costOf(
     p99Ms: ms(99),
     p999Ms: ms(99.9),
     nodeUs: (after.node.cpuUs - before.node.cpuUs) / answered,
+    gcUs: Number.NaN,
     redisUs: (after.redis.cpuUs - before.redis.cpuUs) / answered,
     commands: (after.redis.commands - before.redis.commands) / answered,
     connections: Math.max(0, after.redis.connections - 1),

@@ -191,6 +191,7 @@ function judge(target: string, polls: Poll[], changes: [string, number, number][
     p99Ms: Math.round(times[Math.floor(times.length * 0.99)] ?? 0),
     p999Ms: Math.round(times[Math.floor(times.length * 0.999)] ?? 0),
     nodeUs: costs.cpuUs / polls.length,
+    gcUs: Number.NaN,
     redisUs: Number.NaN,
     commands: costs.commands / polls.length,
     connections: Number.NaN,

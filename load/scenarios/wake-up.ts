@@ -60,6 +60,7 @@ export const wakeUp: Scenario = {
 const unmeasured = {
   requestsPerS: Number.NaN,
   nodeUs: Number.NaN,
+  gcUs: Number.NaN,
   redisUs: Number.NaN,
   commands: Number.NaN,
   connections: Number.NaN,

@@ -14,6 +14,7 @@ import type { Effort, Goal } from './scenario.ts'
 /** How many of the first and of the last jobs: three times as many as all workers together can lease. */
 const UNMEASURED = 1_500
 const POLL_MS = 5
+const WARM_UP_S = 0.1
 /** The same in every scenario with a native worker. */
 const NATIVE_CONCURRENCY = 50
 
@@ -24,6 +25,12 @@ export interface Side {
   redis: PrivateRedis
   /** Jobs to measure for each second of a round; about half of its rate. */
   jobsPerS: number
+  /** How many of the first and of the last jobs are not measured; 1,500 by default. */
+  unmeasured?: number
+  /** Jobs to measure in a quick run; 500 by default. */
+  quickJobs?: number
+  /** Fills the queue; by default with small jobs. */
+  fill?(redis: PrivateRedis, jobs: number): Promise<void>
   /** CPU so far of the workers or endpoints outside the target, µs. */
   outsideUs(): Promise<number>
   /** Drains the queue. */
@@ -54,7 +61,7 @@ export interface Round extends Measure {
 }
 
 /** A native worker on its own Redis. `end` stops both. */
-export async function openNative(): Promise<{ native: Side; end(): Promise<void> }> {
+export async function openNative({ resultBytes = 0 } = {}): Promise<{ native: Side; end(): Promise<void> }> {
   const redis = await startRedis()
   const target = await startTarget('native-worker', { REDIS_SOCKET: redis.socket })
   const native: Side = {
@@ -65,7 +72,7 @@ export async function openNative(): Promise<{ native: Side; end(): Promise<void>
     jobsPerS: 10_000,
     outsideUs: async () => Number.NaN,
     async work(jobs) {
-      const query = `queue=load&jobs=${jobs}&concurrency=${NATIVE_CONCURRENCY}`
+      const query = `queue=load&jobs=${jobs}&concurrency=${NATIVE_CONCURRENCY}&resultBytes=${resultBytes}`
       const response = await fetch(`${target.url}/work?${query}`)
       const { taken, ended } = (await response.json()) as Pick<Worked, 'taken' | 'ended'>
       return { taken, ended, requests: Number.NaN, tookMs: [], errors: 0 }
@@ -83,22 +90,23 @@ export async function openNative(): Promise<{ native: Side; end(): Promise<void>
  * alike.
  */
 export async function workInTurn(scenario: string, sides: Side[], effort: Effort): Promise<Round[][]> {
-  const jobsOf = ({ jobsPerS }: Side) => 2 * UNMEASURED + (effort.isQuick ? 500 : jobsPerS * effort.seconds)
-  if (!effort.isQuick) for (const side of sides) await runRound(side, 2 * UNMEASURED + 1_000)
+  const jobsOf = ({ jobsPerS, unmeasured = UNMEASURED, quickJobs = 500 }: Side, seconds: number) =>
+    2 * unmeasured + (effort.isQuick ? quickJobs : Math.ceil(jobsPerS * seconds))
+  if (!effort.isQuick) for (const side of sides) await runRound(side, jobsOf(side, WARM_UP_S))
   const rounds = sides.map((): Round[] => [])
   for (let n = 0; n < effort.rounds; n++) {
     for (const [i, side] of sides.entries()) {
       progress(`${scenario} · round ${n + 1} of ${effort.rounds} · ${side.label}, ${side.setting}`)
-      rounds[i]!.push(await runRound(side, jobsOf(side)))
+      rounds[i]!.push(await runRound(side, jobsOf(side, effort.seconds)))
     }
   }
   return rounds
 }
 
 async function runRound(side: Side, jobs: number): Promise<Round> {
-  const { redis } = side
+  const { redis, unmeasured = UNMEASURED, fill = addWaitingJobs } = side
   await redis.client.flushall()
-  await addWaitingJobs(redis, jobs)
+  await fill(redis, jobs)
   let isOver = false
   const working = side.work(jobs).finally(() => {
     isOver = true
@@ -106,7 +114,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
   const [[from, to], worked] = await Promise.all([measure(), working])
   const completed = await completedOf(redis.client)
   const done = to.completed - from.completed
-  const per = (key: 'nodeUs' | 'redisUs' | 'outsideUs' | 'commands' | 'allCommands') =>
+  const per = (key: 'nodeUs' | 'gcUs' | 'redisUs' | 'outsideUs' | 'commands' | 'allCommands') =>
     (to[key] - from[key]) / done
   return {
     target: side.label,
@@ -114,6 +122,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
     requestsPerS: Math.round((done * 1_000) / (to.atMs - from.atMs)),
     ...percentilesOf(worked.tookMs),
     nodeUs: per('nodeUs'),
+    gcUs: per('gcUs'),
     redisUs: per('redisUs'),
     outsideUs: per('outsideUs'),
     commands: per('commands'),
@@ -129,7 +138,7 @@ async function runRound(side: Side, jobs: number): Promise<Round> {
 
   async function measure() {
     const samples: Sample[] = []
-    for (const count of [UNMEASURED, jobs - UNMEASURED]) {
+    for (const count of [unmeasured, jobs - unmeasured]) {
       while (!isOver && (await completedOf(redis.client)) < count) await pause(POLL_MS)
       samples.push(await sample(side))
     }
@@ -148,6 +157,7 @@ interface Sample {
   completed: number
   waiting: number
   nodeUs: number
+  gcUs: number
   redisUs: number
   outsideUs: number
   /** As sent by clients: a script counts once. */
@@ -176,6 +186,7 @@ async function sample({ target, redis: { client }, outsideUs }: Side): Promise<S
     ...at,
     waiting,
     nodeUs: node.cpuUs,
+    gcUs: node.gcUs,
     redisUs: cost.cpuUs,
     outsideUs: outside,
     commands: cost.commands - inScripts,

@@ -1,12 +1,12 @@
 /**
- * A well-written direct integration: one Fastify handler and one shared Queue; `queue.add`, `getJob` and
- * `getState`.
+ * A well-written direct integration: one Fastify handler and one shared Queue; `queue.add`, `addBulk`,
+ * `getJob` and `getState`.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { type JobsOptions, Queue } from 'bullmq'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { NewJobBody, StoredJob } from '../../src/jobs/enqueue/schemas.ts'
+import { BatchBody, NewJobBody, StoredJob } from '../../src/jobs/enqueue/schemas.ts'
 import { serveTarget } from './serve.ts'
 
 const connection = new Redis({ path: process.env['REDIS_SOCKET']!, maxRetriesPerRequest: null })
@@ -21,6 +21,12 @@ const queueOf = (name: string) => {
   return queue
 }
 
+interface BulkJob {
+  name: string
+  data: unknown
+  opts: JobsOptions
+}
+
 const app = Fastify({ logger: false }).withTypeProvider<TypeBoxTypeProvider>()
 
 app.post('/jobs', { schema: { body: NewJobBody, response: { 201: StoredJob } } }, async (request, reply) => {
@@ -29,6 +35,17 @@ app.post('/jobs', { schema: { body: NewJobBody, response: { 201: StoredJob } } }
   reply.code(201)
   const createdAt = new Date(job.timestamp).toISOString()
   return { id: `${queue}:${job.id}`, queue, name, state: 'waiting' as const, createdAt, deduplicated: false }
+})
+
+app.post('/jobs/batch', { schema: { body: BatchBody }, bodyLimit: 5_242_880 }, async (request, reply) => {
+  const byQueue = new Map<string, BulkJob[]>()
+  for (const { queue = 'default', name, data = {}, opts = {} } of request.body.jobs) {
+    const jobs = byQueue.get(queue) ?? []
+    byQueue.set(queue, jobs)
+    jobs.push({ name, data, opts: opts as JobsOptions })
+  }
+  const added = await Promise.all([...byQueue].map(([queue, jobs]) => queueOf(queue).addBulk(jobs)))
+  return reply.code(201).send({ ids: added.flat().map((job) => `${job.queueName}:${job.id}`) })
 })
 
 app.get('/jobs/:id', async (request, reply) => {
