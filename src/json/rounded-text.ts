@@ -102,9 +102,10 @@ function roundNumber(rounding: Rounding, from: number): number {
     else if ((byte < ZERO || byte > NINE) && byte !== MINUS && byte !== 0x2b) break
   }
   const isNegative = bytes[from] === MINUS
-  const isZero = bytes[isNegative ? from + 1 : from] === ZERO
-  if (at - from > EXACT_BYTES || hasExponent || (isZero && (isNegative || pointAt > 0)))
-    respell(rounding, from, at)
+  // -0, or with zeros behind the point as well: 0.0 or 0.0000001, which is 1e-7.
+  const isSmall =
+    bytes[isNegative ? from + 1 : from] === ZERO && (pointAt === 0 ? isNegative : bytes[pointAt + 1] === ZERO)
+  if (at - from > EXACT_BYTES || hasExponent || isSmall) respell(rounding, from, at)
   else if (pointAt > 0) dropZeros(rounding, pointAt, at)
   return at
 }

@@ -5,6 +5,7 @@ import t from 'tap'
 import { rawValue } from '../../src/json/body-shape.ts'
 import { createJsonTexts } from '../../src/json/canonical-text.ts'
 import { createJsonScanner, type RawJson } from '../../src/json/json-scanner.ts'
+import { createRounding } from '../../src/json/rounded-text.ts'
 import { spacedText } from './spellings.ts'
 
 const numRuns = Number(process.env['JSON_RUNS'] ?? 2_000)
@@ -15,6 +16,8 @@ const scanner = createJsonScanner({ maxDepth: 100 })
 const texts = createJsonTexts()
 const rawOf = (text: string) => scanner.scan(Buffer.from(text), rawValue) as RawJson
 const compact = (text: string) => texts.compact(rawOf(text)).toString()
+const round = createRounding()
+const rounded = (text: string) => round(texts.canonical(rawOf(text))).toString()
 const canonical = (text: string) => texts.canonical(rawOf(text)).toString()
 
 t.test('compact: only white space between tokens goes, and a compact value is not copied', async (t) => {
@@ -160,6 +163,45 @@ t.test('canonical: the same value, its own canonical text, and that of every oth
       const isSame = stringify(JSON.parse(spelled)) === stringify(JSON.parse(text))
       return isSame && canonical(spelled) === spelled && canonical(respell(text)) === spelled
     }),
+    { numRuns, seed },
+  )
+})
+
+t.test('rounded: numbers as JSON.stringify spells them, and the last of equal names', async (t) => {
+  const numbers =
+    '0 -0 0.0 -0.0 0.5 -0.50 0.05 0.000001 0.0000001 1 1.0 -1.0 10 10.00 10.010 100 1e2 1E+2 1.5e3 1e20 1e21 1e400 -1e400 ' +
+    '1e-400 12.5 123456789012345 123456789012345.0 0.1234567890123456789 1234567890.12345678 9007199254740993 -9007199254740993'
+  for (const number of numbers.split(' ')) {
+    t.equal(rounded(number), JSON.stringify(JSON.parse(number)))
+    t.equal(
+      rounded(`{"a":[${number},"1.0"],"b":${number}}`),
+      JSON.stringify(JSON.parse(`{"a":[${number},"1.0"],"b":${number}}`)),
+    )
+  }
+  for (const text of [
+    '{"a":1,"a":2,"b":3}',
+    '{"a":{"c":1.0,"c":2},"a":{"d":1e2,"d":{}},"a":[3.0]}',
+    '[{"a":1,"a":1.0},{"a":1e2,"a":1,"b":0.0}]',
+    '{"":1,"":2}',
+    '{"a\\"":1,"a":2}',
+  ])
+    t.equal(rounded(text), stringify(JSON.parse(text)))
+  t.equal(
+    rounded(JSON.stringify({ l: 'x'.repeat(100) }).replace('}', ',"n":[1e20,1e20,1e20,1e20]}')),
+    stringify({ l: 'x'.repeat(100), n: [1e20, 1e20, 1e20, 1e20] }),
+  )
+  t.equal(
+    rounded(`[${'1e20,'.repeat(500)}1]`),
+    stringify([...Array(500).fill(1e20), 1]),
+    'longer than what was sent',
+  )
+  const plain = Buffer.from('{"a":[1,2.5,true],"b":"1.0"}')
+  t.equal(round(plain), plain, 'the same Buffer if nothing changes')
+})
+
+t.test('rounded: the text of before (safe-stable-stringify) for every text', async () => {
+  fc.assert(
+    fc.property(spacedText, (text) => isRefused(text) || rounded(text) === stringify(JSON.parse(text))),
     { numRuns, seed },
   )
 })

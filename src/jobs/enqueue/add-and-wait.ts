@@ -17,8 +17,11 @@ export interface AddAndWaitResult {
   job: CachedJob | undefined
 }
 
-export interface AddAndWaitRequest {
+export interface AddAndWaitRequest extends WaitTerms {
   job: NewJob
+}
+
+export interface WaitTerms {
   until: Until
   waitMs: number
   /** Ends the wait, for example when the client disconnects; the job stays. */
@@ -28,14 +31,32 @@ export interface AddAndWaitRequest {
 /** Rejects as `Enqueuer.add` does; never once the job is stored. */
 export type AddAndWait = (request: AddAndWaitRequest) => Promise<AddAndWaitResult>
 
+/** A stored job, and its expectation, which the wait replaces. */
+interface Stored {
+  enqueued: EnqueuedJob
+  expected: { release(): void } | undefined
+}
+
 export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWait {
-  return async function addAndWait({ job, until, waitMs, signal }) {
+  async function store(job: NewJob): Promise<Stored> {
     const key = job.opts.jobId ?? enqueuer.newKey()
     // If Redis is unreachable, the enqueue rejects with a better error, which has an outcome.
     const expected = await waiters.expect({ queue: job.queue, key }).catch(() => undefined)
     try {
-      const enqueued = await enqueuer.add({ ...job, key })
-      const known = enqueued.deduplicated ? undefined : resourceOfEnqueued(enqueued, job.opts)
+      return { enqueued: await enqueuer.add({ ...job, key }), expected }
+    } catch (error) {
+      expected?.release()
+      throw error
+    }
+  }
+
+  async function waitFor(
+    { enqueued, expected }: Stored,
+    opts: NewJob['opts'],
+    { until, waitMs, signal }: WaitTerms,
+  ): Promise<AddAndWaitResult> {
+    try {
+      const known = enqueued.deduplicated ? undefined : resourceOfEnqueued(enqueued, opts)
       const wait = waiters.wait({
         ref: { queue: enqueued.queue, key: enqueued.key },
         include: { data: false, logs: false },
@@ -49,6 +70,12 @@ export function createAddAndWait(enqueuer: Enqueuer, waiters: Waiters): AddAndWa
     } finally {
       expected?.release()
     }
+  }
+
+  // Two steps, because a wait must not keep the data of its job in memory.
+  return ({ job, until, waitMs, signal }) => {
+    const { opts } = job
+    return store(job).then((stored) => waitFor(stored, opts, { until, waitMs, signal }))
   }
 }
 

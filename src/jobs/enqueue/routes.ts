@@ -14,7 +14,7 @@ import { timeWithin } from '../../rfc3339.ts'
 import { jobUrl } from '../job-id.ts'
 import { etagOfNewJob } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
-import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued } from './add-and-wait.ts'
+import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued, type WaitTerms } from './add-and-wait.ts'
 import type { AddBatch, ToNewJob } from './add-batch.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
@@ -104,17 +104,9 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
       const job = toNewJob(request.body, idempotencyOf(request))
       assertQueueAccess(request.access, job.queue)
       const wait = waitOf(request, reply)
-      if (!wait) return enqueuer.add(job).then((enqueued) => describeEnqueued(reply, enqueued, job))
-      reply.requireScope('read')
-      const watch = reply.beginWait({ queue: job.queue, scope: 'read' })
-      return addAndWait({ job, ...wait, signal: watch.signal }).then((result) =>
-        // The job is stored, so a key that was revoked meanwhile gets its id, as without a wait.
-        sendAfterWait(
-          reply,
-          watch.canDeliver() ? result : { enqueued: result.enqueued, job: undefined },
-          job,
-        ),
-      )
+      if (wait) return answerAfterWait(request, reply, addAndWait, job, wait)
+      const { opts } = job
+      return enqueuer.add(job).then((enqueued) => describeEnqueued(reply, enqueued, opts))
     },
   })
 
@@ -150,13 +142,32 @@ function idempotencyOf({ headers, access }: FastifyRequest): NewJob['idempotency
   return key === undefined ? undefined : { owner: access.keyId, key }
 }
 
+/** Stores the job, and sends it as it is after the wait. */
+function answerAfterWait(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  addAndWait: AddAndWait,
+  job: NewJob,
+  terms: Omit<WaitTerms, 'signal'>,
+): Promise<void> {
+  reply.requireScope('read')
+  const watch = reply.beginWait({ queue: job.queue, scope: 'read' })
+  // Its bytes are not needed while the request waits.
+  request.body = undefined
+  const { opts } = job
+  return addAndWait({ job, ...terms, signal: watch.signal }).then((result) =>
+    // The job is stored, so a key that was revoked meanwhile gets its id, as without a wait.
+    sendAfterWait(reply, watch.canDeliver() ? result : { enqueued: result.enqueued, job: undefined }, opts),
+  )
+}
+
 /** The body of `GET /jobs/{id}` after the wait, plus `deduplicated`. Returns the reply if it is sent later. */
 function sendAfterWait(
   reply: FastifyReply,
   { enqueued, job }: AddAndWaitResult,
-  newJob: NewJob,
+  opts: NewJob['opts'],
 ): PromiseLike<void> | undefined {
-  const described = describeEnqueued(reply, enqueued, newJob)
+  const described = describeEnqueued(reply, enqueued, opts)
   if (!job) {
     reply.send(described)
     return undefined
@@ -166,13 +177,13 @@ function sendAfterWait(
 }
 
 /** Sets status and headers, and returns the body. */
-function describeEnqueued(reply: FastifyReply, enqueued: EnqueuedJob, job: NewJob) {
+function describeEnqueued(reply: FastifyReply, enqueued: EnqueuedJob, opts: NewJob['opts']) {
   const { queue, key, name, state, timestamp, deduplicated } = enqueued
   if (enqueued.replayed) reply.header('idempotency-replayed', 'true')
   const url = jobUrl(enqueued)
   if (url !== undefined) reply.header('location', url)
   if (!deduplicated) {
-    reply.header('etag', etagOfNewJob(resourceOfEnqueued(enqueued, job.opts)))
+    reply.header('etag', etagOfNewJob(resourceOfEnqueued(enqueued, opts)))
     reply.code(201)
   }
   return {
