@@ -80,6 +80,8 @@ t.test(
       text: ['not "JSON"', '"not \\"JSON\\""'],
       binary: [Buffer.from([0xff]), '"\ufffd"'],
     }
+    // A response of that size is not stored.
+    const resultOf = (name: string) => (name === 'large' ? exact : stored[name]![1])
     receiver.answer = ({ job }) => ({
       body: ` \n${resultOf(job.name).replaceAll(',', ' ,\r\n')}`,
       headers: { 'content-type': 'application/json' },
@@ -92,15 +94,15 @@ t.test(
     const { secret } = (await call(app, 'PUT', '', { url: receiver.url })).body
     await queue.resume()
     for (const [name, [, sent]] of Object.entries(stored)) {
-      await eventually(async () => (await stateOf(queue, name)) === 'completed')
+      // A native reader of the job would fail to parse its data.
+      await eventually(async () => (await redis.client.zscore(`${app.prefix}:q:completed`, name)) !== null)
       const { body, headers } = receiver.received.find(({ job }) => job.name === name)!
       t.ok(body.endsWith(`,"data":${sent}}`), name)
       t.ok(
         new Webhook(secret).verify(body, headers as Record<string, string>),
         'the signature is that of the bytes',
       )
-      t.equal(await redis.client.hget(`${app.prefix}:q:${name}`, 'returnvalue'), sent)
-      t.same((await queue.getJob(name))?.returnvalue, JSON.parse(sent))
+      t.equal(await redis.client.hget(`${app.prefix}:q:${name}`, 'returnvalue'), resultOf(name))
     }
   },
 )
