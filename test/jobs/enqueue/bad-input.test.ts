@@ -242,6 +242,61 @@ for (const [name, bad] of Object.entries(batches)) {
   t.test(`${name} is refused with ${bad.status} ${bad.code}`, (t) => check(t as never, '/jobs/batch', bad))
 }
 
+t.test('an item that is too deep, too large or has a forbidden key is refused alone', async (t) => {
+  const items: [item: string, status: number, code?: string, pointer?: string][] = [
+    [job({ queue: 'works' }), 201],
+    [`{"name":"n","data":{"a":[${nested(63)}]}}`, 400, 'JSON_TOO_DEEP', `/jobs/1/data/a${'/0'.repeat(62)}`],
+    [
+      '{"name":"n","data":[0,{"a/b":{"__proto__":{"x":1}}}]}',
+      400,
+      'FORBIDDEN_KEY',
+      '/jobs/2/data/1/a~1b/__proto__',
+    ],
+    [job({ queue: 'works', data: nested(0) }), 201],
+    [
+      '{"name":"n","data":{"constructor":{"prototype":{}}}}',
+      400,
+      'FORBIDDEN_KEY',
+      '/jobs/4/data/constructor/prototype',
+    ],
+    [job({ data: 'x'.repeat(1_048_577 - job({ data: '' }).length) }), 413, 'PAYLOAD_TOO_LARGE'],
+    ['{"name":"n","__proto__":1}', 400, 'FORBIDDEN_KEY', '/jobs/6/__proto__'],
+    ['{"queue":"works"}', 422, 'INVALID_ITEM', '/jobs/7/name'],
+    [`{"queue":"works","name":"n","data":${nested(63)}}`, 201],
+    [job({ queue: 'works', data: 'x'.repeat(1_048_576 - job({ queue: 'works', data: '' }).length) }), 201],
+  ]
+  const send = (payload: string) =>
+    app.http.inject({
+      method: 'POST',
+      url: '/jobs/batch',
+      headers: { 'content-type': 'application/json', 'idempotency-key': 'items' },
+      payload,
+    })
+  const payload = `{"jobs":[${items.map(([item]) => item).join()}]}`
+  const response = await send(payload)
+  t.equal(response.statusCode, 207)
+  const { created, failed, results } = response.json()
+  t.match({ created, failed }, { created: 4, failed: 6 })
+  for (const [index, [, status, code, pointer]] of items.entries()) {
+    t.match(results[index], {
+      index,
+      status,
+      ...(code ? { error: { status, code, outcome: 'not_executed' } } : {}),
+    })
+    if (pointer) t.equal(results[index].error.errors[0].pointer, pointer)
+    if (status === 201) t.ok(await redis.client.exists(`${app.prefix}:${results[index].id}`))
+  }
+  t.match(
+    (await send(payload)).json(),
+    { created: 0, deduplicated: 4, failed: 6 },
+    'a repeat finds the same jobs',
+  )
+  const refused = items.filter(([, status]) => status >= 400).map(([item]) => item)
+  t.equal((await send(`{"jobs":[${refused.join()}]}`)).statusCode, 422)
+  const broken = await send(`{"jobs":[${job({})},{"name":"n","data":[1,]}]}`)
+  t.match(broken.json(), { status: 400, code: 'INVALID_JSON' }, 'text that is not JSON has no items')
+})
+
 t.test('exactly a mebibyte, depth 64 and 1,000 jobs are accepted', async (t) => {
   const send = (url: string, payload: string) =>
     app.http.inject({ method: 'POST', url, headers: { 'content-type': 'application/json' }, payload })

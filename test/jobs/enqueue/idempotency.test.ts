@@ -1,4 +1,6 @@
 /** Idempotency-Key: repeating a request with its key returns the first job, in any state, and never creates a second. */
+import { hash } from 'node:crypto'
+import { stringify } from 'safe-stable-stringify'
 import t, { type Test } from 'tap'
 import { startApp, type TestApp } from '../../helpers/app.ts'
 import { startRedis, type TestRedis } from '../../helpers/redis.ts'
@@ -12,12 +14,15 @@ async function open(t: Test, settings: Record<string, string> = {}, at: TestRedi
   return app
 }
 
-async function post(app: TestApp, body: object, key?: string, url = '/jobs') {
+const post = (app: TestApp, body: object, key?: string, url?: string) =>
+  postText(app, JSON.stringify(body), key, url)
+
+async function postText(app: TestApp, payload: string, key?: string, url = '/jobs') {
   const headers = {
     'content-type': 'application/json',
     ...(key === undefined ? {} : { 'idempotency-key': key }),
   }
-  const response = await app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
+  const response = await app.http.inject({ method: 'POST', url, headers, payload })
   return { status: response.statusCode, headers: response.headers, body: response.json() }
 }
 
@@ -46,6 +51,76 @@ t.test('the order of fields and omitted defaults do not change the payload', asy
   const plain = await post(app, { name: 'n' }, 'plain')
   const spelt = await post(app, { queue: 'default', name: 'n', data: {}, opts: {} }, 'plain')
   t.match(spelt, { status: 200, body: { id: plain.body.id } })
+})
+
+const withData = (data: string) => `{"queue":"q","name":"n","data":${data},"opts":{"attempts":3}}`
+
+t.test(
+  'the payload is the text: numbers as they are spelled, in any order and with any white space',
+  async (t) => {
+    const app = await open(t)
+    const same = [
+      ['{"a":1,"b":[1.0,2]}', ' { "b" : [ 1.0,2 ],\n"a":1 } '],
+      ['"\\u00e9/"', '"é\\/"'],
+      ['1970670598291982290', '1970670598291982290'],
+    ] as const
+    for (const [index, [first, second]] of same.entries()) {
+      const { status, body } = await postText(app, withData(first), `same-${index}`)
+      t.equal(status, 201)
+      t.match(
+        await postText(app, withData(second), `same-${index}`),
+        { status: 200, body: { id: body.id } },
+        second,
+      )
+    }
+    const different = [
+      ['9007199254740993', '9007199254740992'],
+      ['{"id":[1.0]}', '{"id":[1]}'],
+      ['100', '1e2'],
+      ['1e400', 'null'],
+      ['-0', '0'],
+      ['{"a":1,"a":2}', '{"a":2}'],
+    ] as const
+    for (const [index, pair] of different.entries()) {
+      for (const [first, second] of [pair, [pair[1], pair[0]]] as const) {
+        const key = `different-${index}-${first}`
+        t.equal((await postText(app, withData(first), key)).status, 201)
+        const refused = await postText(app, withData(second), key)
+        t.match(
+          refused,
+          { status: 422, body: { code: 'IDEMPOTENCY_KEY_REUSED' } },
+          `${first}, then ${second}`,
+        )
+        t.equal((await postText(app, withData(first), key)).status, 200)
+      }
+    }
+  },
+)
+
+/** The record as version 0.1 writes it, up to the key of the job. */
+const oldFingerprint = (payload: string) =>
+  hash('sha256', stringify(JSON.parse(payload))!, 'base64url').slice(0, 22)
+
+t.test('replicas of this version and of 0.1 share records', async (t) => {
+  const app = await open(t)
+  const payloads = [
+    '{"b":1,"a":"x"}',
+    '[1.0,1e2,-0,1e400,9007199254740993]',
+    '{"a":1,"a":2}',
+    '"\\u00e9\\/"',
+  ].map(withData)
+  for (const payload of payloads) {
+    await redis.client.del(...(await redis.client.keys(`${app.prefix}::sluice:idempotency:*`)), 'none')
+    const { body } = await postText(app, payload, 'k')
+    const keys = await redis.client.keys(`${app.prefix}::sluice:idempotency:*`)
+    const [shared, exact] = keys.sort()
+    t.equal(exact, `${shared}:exact`)
+    t.equal(await redis.client.get(shared!), oldFingerprint(payload) + body.id.slice(2), 'what 0.1 reads')
+    // Without the exact fingerprint the record is what 0.1 writes.
+    await redis.client.del(exact!)
+    t.match(await postText(app, payload, 'k'), { status: 200, body: { id: body.id } }, payload)
+    t.equal((await postText(app, withData('"other"'), 'k')).status, 422)
+  }
 })
 
 t.test('a key with another payload is refused, and nothing is stored', async (t) => {
