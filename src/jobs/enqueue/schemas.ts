@@ -33,7 +33,10 @@ const Retention = (outcome: 'completed' | 'failed') =>
       ),
     ],
     {
-      description: `Retention of the ${outcome} job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept.`,
+      description:
+        `Retention of the ${outcome} job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. ` +
+        `BullMQ applies the bounds of a job that has ${outcome} to all ${outcome} jobs of the queue: a short age also removes jobs that ` +
+        'asked for a longer one.',
     },
   )
 

@@ -126,7 +126,7 @@ t.test('a key of another type in place of a job, its logs or its lock hurts only
   await client.set(`${base}b:logs`, 'text')
   await client.hset(`${base}c:lock`, 'a', '1')
   const { jobs } = (await get('/jobs?ids=q:a,q:b,q:c,q:d')).json()
-  t.match(jobs, [null, { id: 'q:b' }, { id: 'q:c', state: 'active' }, { id: 'q:d', state: 'waiting' }])
+  t.match(jobs, [null, { id: 'q:b' }, { id: 'q:c', state: 'waiting' }, { id: 'q:d', state: 'waiting' }])
   const all = await Promise.all(['a', 'b', 'c', 'd'].map((key) => get(`/jobs/q:${key}?include=logs`)))
   t.same(
     all.map(({ statusCode }) => statusCode),
