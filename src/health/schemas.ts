@@ -1,6 +1,7 @@
 /** Schemas of the health routes. Features bring the schemas of their own stats. */
 import { type TSchema, Type } from 'typebox'
 import { jobStates } from '../bullmq/job-states.ts'
+import { byQueue } from '../queues/schemas.ts'
 import { priorities } from '../redis/gateway/semaphore.ts'
 
 const integer = (description: string) => Type.Integer({ description })
@@ -71,13 +72,9 @@ const Events = Type.Object(
   { title: 'EventsStats' },
 )
 
-const Counts = Type.Record(
-  Type.String(),
+const Counts = byQueue(
   Type.Object(Object.fromEntries(jobStates.map((state) => [state, Type.Integer()]))),
-  {
-    description:
-      'Jobs per state, by queue, for at most 50 queues: of the 500 that were used last, those with the most waiting and failed jobs.',
-  },
+  'Jobs per state, by queue, for at most 50 queues: of the 500 that were used last, those with the most waiting and failed jobs.',
 )
 
 const common = {

@@ -1,5 +1,5 @@
 /** How requests name a queue, and the responses of the event streams, of a queue or of one job. */
-import { type Static, Type } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { QUEUE_PATTERN, QUEUE_SEGMENT_PATTERN, queueOfSegment } from './queue-name.ts'
 
 const ANY_NAME = 'Queue name: any that BullMQ accepts, 1 to 512 characters without a colon'
@@ -21,6 +21,10 @@ export const QueueParams = Type.Object({
     examples: ['emails'],
   }),
 })
+
+/** Values by queue. Type.Record leaves out names with a line break, which its pattern does not match. */
+export const byQueue = <T extends TSchema>(schema: T, description: string) =>
+  Type.Unsafe<Record<string, Static<T>>>({ type: 'object', additionalProperties: schema, description })
 
 /** The queue that the path of a request names. */
 export function queueIn({ queue }: Static<typeof QueueParams>): string {

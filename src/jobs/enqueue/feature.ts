@@ -4,6 +4,7 @@ import type { Config } from '../../config/schema.ts'
 import type { FeatureDefinition, FeatureStat } from '../../feature.ts'
 import { createJsonTexts } from '../../json/canonical-text.ts'
 import type { RawJson } from '../../json/json-scanner.ts'
+import { byQueue } from '../../queues/schemas.ts'
 import { createMemoryGuard } from '../../redis/gateway/memory-guard.ts'
 import type { RedisGateway } from '../../redis/gateway/redis-gateway.ts'
 import { type Confirm, createReplication } from '../../redis/gateway/replication.ts'
@@ -83,9 +84,7 @@ const Batching = Type.Object(
   {
     activeBatches: Type.Integer({ description: 'Batches that are open or in flight to Redis.' }),
     totalQueuedJobs: Type.Integer({ description: 'Jobs that wait to be sent to Redis.' }),
-    batchesByType: Type.Record(Type.String(), Type.Integer(), {
-      description: 'Jobs that wait or are in flight, by queue.',
-    }),
+    batchesByType: byQueue(Type.Integer(), 'Jobs that wait or are in flight, by queue.'),
     batchesSent: Type.Integer({ description: 'Batches sent since the start of this process.' }),
     jobsSent: Type.Integer({ description: 'Jobs sent since the start of this process.' }),
     meanBatchSize: Type.Number({ description: 'Mean number of jobs per batch, and so per Redis command.' }),

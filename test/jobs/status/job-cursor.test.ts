@@ -47,7 +47,7 @@ t.test('a cursor can be sent back, however long the ids are, and keeps the ids t
   const set = { collection: 'delayed', bookmark: [`a${'😀'.repeat(48_000)}`, '1790000000000'] }
   const { bookmark } = decodeCursor(encodeCursor(query, set), query, ['delayed'])
   const [id, score] = bookmark as [string, string]
-  t.ok(id.length > 500 && id.isWellFormed() && set.bookmark[0]!.startsWith(id))
+  t.ok(id.length > 500 && !/\p{Surrogate}/u.test(id) && set.bookmark[0]!.startsWith(id))
   t.equal(score, '1790000000000')
 })
 
