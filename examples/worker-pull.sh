@@ -192,7 +192,7 @@ settle() {
         jq '.jobs[0] // empty' "$tmp/settle.reply" >>"$tmp/taken"
         failures=0
         [ "$(status_of settle)" = 207 ] || break
-        jq -r '.results[0].error.detail' "$tmp/settle.reply" >&2
+        jq -r '.results[0] | "\(.id // "The job"): \(.error.detail)"' "$tmp/settle.reply" >&2
         if jq -e '.results[0].error.retryable' "$tmp/settle.reply" >/dev/null; then
           pause settle
         # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
