@@ -168,6 +168,13 @@ write_outcome() {
   fi >"$tmp/outcome"
 }
 
+# fail_refused: a result that is refused (it may be too large) fails the job. False for a failure that is refused: it is dropped.
+fail_refused() {
+  grep -q '"outcome": "complete"' "$tmp/outcome" || return 1
+  echo 'The result was refused' >"$tmp/stderr"
+  write_outcome 1
+}
+
 # settle: settles the job and takes the next one in the same request; writes it to $tmp/job, or empties that file.
 settle() {
   local next
@@ -185,18 +192,20 @@ settle() {
         jq '.jobs[0] // empty' "$tmp/settle.reply" >>"$tmp/taken"
         failures=0
         [ "$(status_of settle)" = 207 ] || break
+        jq -r '.results[0] | "\(.id // "The job"): \(.error.detail)"' "$tmp/settle.reply" >&2
+        if jq -e '.results[0].error.retryable' "$tmp/settle.reply" >/dev/null; then
+          pause settle
         # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
-        jq -r '.results[0] | "\(.id): \(.error.detail)"' "$tmp/settle.reply" >&2
-        jq -e '.results[0].error.retryable' "$tmp/settle.reply" >/dev/null || break
-        pause settle
+        elif jq -e '.results[0].status as $status | [400, 413, 422] | index($status)' "$tmp/settle.reply" >/dev/null; then
+          fail_refused || break
+        else
+          break
+        fi
         ;;
       000 | 408 | 425 | 429 | 5??) pause settle ;;
       *)
         echo "Refused: $(cat "$tmp/settle.reply")" >&2
-        # A refused result (it may be too large) fails the job; a refused failure is dropped.
-        grep -q '"outcome": "complete"' "$tmp/outcome" || break
-        echo 'The result was refused' >"$tmp/stderr"
-        write_outcome 1
+        fail_refused || break
         ;;
     esac
   done

@@ -139,11 +139,14 @@ async function settleBatch(finished: Lease[]): Promise<void> {
   const next = stopping.signal.aborted ? undefined : { ...leaseOptions, queue: QUEUE, max: items.length }
   const { results, jobs } = await post('/leases/settle', { items, next }, TIMEOUT_MS)
   for (const job of jobs) void start(job)
-  for (const { index, error } of results) {
-    const { id, lease } = finished[index]!.job
+  for (const { index, status, error } of results) {
+    const { job, outcome } = finished[index]!
+    if (error) console.warn(`${job.id}: ${error.detail}`)
+    // A result that is refused, because it is too large for example, fails its job.
+    if (error && [400, 413, 422].includes(status) && outcome?.outcome === 'complete')
+      finished[index]!.outcome = failureOf(new Error(error.detail))
     // After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
-    if (error) console.warn(`${id}: ${error.detail}`)
-    if (!error?.retryable) leases.delete(lease)
+    else if (!error?.retryable) leases.delete(job.lease)
   }
   void take()
   if (results.some(({ error }) => error?.retryable)) throw new Error('Some jobs could not be settled yet')
@@ -174,7 +177,7 @@ function markLost({ job, controller, outcome }: Lease, detail: string): void {
   controller.abort()
 }
 
-type Result = { index: number; error?: { detail: string; retryable: boolean } }
+type Result = { index: number; status: number; error?: { detail: string; retryable: boolean } }
 type Reply = { jobs: LeasedJob[]; results: Result[] }
 type HttpError = Error & { status?: number; retryAfterS?: number }
 

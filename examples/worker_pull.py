@@ -212,12 +212,15 @@ def settle_batch(service, finished):
     with changed:
         for job, result in zip(finished, reply["results"]):
             error = result.get("error")
-            # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
             if error:
                 log(f"{job.id}: {error['detail']}")
             if error and error["retryable"]:
                 must_retry = True
+            elif error and result["status"] in (400, 413, 422) and job.outcome["outcome"] == "complete":
+                # A result that is refused, because it is too large for example, fails its job.
+                job.outcome = failure_of(ValueError(error["detail"]))
             else:
+                # After 409 LEASE_LOST another worker has the job, or will get it: this result is dropped.
                 leases.pop(job.lease, None)
         start(reply["jobs"])
     if must_retry:

@@ -101,7 +101,6 @@ export function createWorkerCommands({
   const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
   const json = createStoredJson()
   const malformedJobs = createMalformedJobs(log)
-  const takeBytesMax = Math.floor(answerBytesMax * JOBS_SHARE)
 
   const send = (
     queue: string,
@@ -110,7 +109,7 @@ export function createWorkerCommands({
     check?: ConcurrencyCheck,
   ) =>
     gateway.onQueue(queue, operation, (client) =>
-      runBullmqCommands(client, commands, { takeBytesMax, check }),
+      runBullmqCommands(client, commands, { takeBytesMax: Math.floor(answerBytesMax * JOBS_SHARE), check }),
     )
 
   async function take(request: TakeRequest, round = 1): Promise<TakeResult> {

@@ -42,6 +42,9 @@ interface Result {
 const LEASE_MS = 30_000
 /** The codes that an item may be rejected with. */
 const ITEM_CODES: ErrorCode[] = ['LEASE_LOST', 'JOB_NOT_FOUND', 'INVALID_LEASE']
+/** The codes of an item that was refused before its lease was read. */
+const REFUSALS: ErrorCode[] = ['INVALID_ITEM', 'JSON_TOO_DEEP', 'FORBIDDEN_KEY', 'PAYLOAD_TOO_LARGE']
+const isRefused = ({ error }: Result) => error !== undefined && REFUSALS.includes(error.code)
 /** How many jobs of one response are read one by one. */
 const READ_MAX = 3
 /** A delay that does not end during the check. */
@@ -142,7 +145,9 @@ export function createLeaseInvariants(book: LeaseBook): LeaseInvariants {
     return faults
   }
 
-  function leaseFaults(item: Item, { status, id, error }: Result, { atMs }: HttpResponse): string[] {
+  function leaseFaults(item: Item, result: Result, { atMs }: HttpResponse): string[] {
+    const { status, id, error } = result
+    if (isRefused(result)) return id === undefined ? [] : ['a refused item names a job']
     const lease = book.find(item.lease)
     const said = error?.code ?? status
     if (!lease) return said === 'INVALID_LEASE' ? [] : [`an invalid lease gets ${said}`]
@@ -159,7 +164,7 @@ export function createLeaseInvariants(book: LeaseBook): LeaseInvariants {
     const lease = book.find(text)!
     const isSettling = items.some(({ outcome }) => outcome !== undefined)
     const isHeld = Date.now() < lease.untilMs && lease.settles === (isSettling ? 1 : 0)
-    if (!isHeld || own.some(({ status }) => status === 200)) return []
+    if (!isHeld || own.some((result) => result.status === 200 || isRefused(result))) return []
     return [`a held lease gets ${own.map(({ error }) => error?.code)}`]
   }
 
@@ -228,7 +233,7 @@ function shapeFaults({ status, error, id }: Result): string[] {
   if (status === 200) return error || id === undefined ? ['a successful item has an error, or no id'] : []
   if (!error) return ['a failed item has no error']
   return [
-    ...(ITEM_CODES.includes(error.code) ? [] : [`an item has the code ${error.code}`]),
+    ...([...ITEM_CODES, ...REFUSALS].includes(error.code) ? [] : [`an item has the code ${error.code}`]),
     ...(error.status === status && errorTable[error.code]?.status === status
       ? []
       : [`${error.code} has the status ${status}`]),
@@ -265,7 +270,7 @@ async function outcomeFaults(
   const isMade = attemptsMade >= job.attempt ? [] : ['the attempt was not counted']
   const { outcome, delay = 0, unrecoverable = false } = item
   if (outcome === 'complete') {
-    const isKept = state === 'completed' && isDeepStrictEqual(result, asStored(item.result ?? null))
+    const isKept = state === 'completed' && isDeepStrictEqual(result, item.result ?? null)
     return [...isMade, ...(isKept ? [] : [`a completed job is ${state}, or its result differs`])]
   }
   if (outcome === 'fail' && (unrecoverable || job.attempt >= job.attempts)) {
@@ -273,10 +278,13 @@ async function outcomeFaults(
     return [...isMade, ...(isKept ? [] : [`a failed job is ${state}, or its error differs`])]
   }
   // Another job with its deduplication id may change its delay.
-  if (outcome !== 'retry' || delay < LONG_MS || deduplicationId !== null) return []
+  if (outcome === 'release' || delay < LONG_MS || deduplicationId !== null) return []
   const fromMs = Date.parse(delayedUntil ?? '') - delay
-  const isKept = state === 'delayed' && isSince(atMs, fromMs) && attemptsMade === job.attempt - 1
-  return isKept ? [] : [`a retried job is ${state}, or due at another time, or its attempt was counted`]
+  const attempts = outcome === 'fail' ? job.attempt : job.attempt - 1
+  const isKept = state === 'delayed' && isSince(atMs, fromMs) && attemptsMade === attempts
+  return isKept
+    ? []
+    : [`a retried job is ${state}, or due at another time, or its attempt was not counted right`]
 }
 
 /** Progress and log show in the job, unless another request has changed them. */
@@ -288,21 +296,18 @@ async function progressFaults(
 ): Promise<string[]> {
   const found = await readJob(id, send, 'logs')
   if (!found || !span.isAlone()) return []
-  const isShown = progress === undefined || isDeepStrictEqual(found.progress, asStored(progress))
+  const isShown = progress === undefined || isDeepStrictEqual(found.progress, progress)
   const isLogged = log === undefined || found.logs?.at(-1) === wellFormed(log)
   return [...(isShown ? [] : ['the progress differs']), ...(isLogged ? [] : ['the log differs'])]
 }
 
-/** As BullMQ stores it: 1e400 becomes null, -0 becomes 0. */
-function asStored(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value))
-}
-
-/** Empty if the body is not a list of items. */
+/** Empty if the body is not a list of items. An item that is not an object is refused. */
 function itemsOf(testCase: Case): Item[] {
   try {
     const { items } = bodyOf(testCase) as { items?: Item[] }
-    return Array.isArray(items) ? items.filter((item) => typeof item === 'object' && item !== null) : []
+    return Array.isArray(items)
+      ? items.map((item) => (typeof item === 'object' && item !== null ? item : ({} as Item)))
+      : []
   } catch {
     return []
   }

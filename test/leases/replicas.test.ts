@@ -121,7 +121,7 @@ t.test('priorities and a global rate limit hold', async (t) => {
 })
 
 t.test(
-  'a backoff that only native workers can compute is refused, and a retry with a delay settles the job',
+  'a backoff that only native workers can compute is refused, and a fail with a delay settles the job',
   async (t) => {
     const { app, queue } = await open(t)
     await queue.add('n', {}, { jobId: 'a', attempts: 3, backoff: { type: 'mine', delay: 5 } })
@@ -129,9 +129,9 @@ t.test(
     const refused = await settle(app, [{ lease, outcome: 'fail', error: { message: 'no' } }])
     t.match(refused, {
       status: 207,
-      body: { results: [{ status: 422, error: { code: 'INVALID_OPTION', detail: /"mine".*"retry"/ } }] },
+      body: { results: [{ status: 422, error: { code: 'INVALID_OPTION', detail: /"mine".*"fail"/ } }] },
     })
-    t.equal((await settle(app, [{ lease, outcome: 'retry', delay: 0 }])).status, 200)
+    t.equal((await settle(app, [{ lease, outcome: 'fail', delay: 0 }])).status, 200)
   },
 )
 
