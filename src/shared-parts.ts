@@ -82,7 +82,7 @@ export async function createSharedParts(
   onClose(statusCache.close)
   const waiters = createWaiters(statusCache, queueEvents)
   onStop(waiters.close)
-  const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway, log)
+  const scheduleNext = createSchedulerIteration(keyspace, backendOf, gateway)
   const answerBytesMax = config.MAX_ANSWER_BYTES
   const workerCommands = createWorkerCommands({
     keyspace,

@@ -22,13 +22,10 @@ import { type ConcurrencyCheck, runBullmqCommands } from '../redis/scripts/run-b
 import type { ConcurrencyLimit, TakeRequest, TakeResult } from './leased-job.ts'
 import { createMalformedJobs } from './malformed-jobs.ts'
 import type { ScheduleNext } from './scheduler-iteration.ts'
-import {
-  extendErrorOf,
-  parseTakeReply,
-  rejectUnsettleable,
-  settleErrorOf,
-  type TakeReply,
-} from './take-reply.ts'
+import { createSchedulerNotices, type SchedulerTrouble } from './scheduler-notices.ts'
+import { createSkippedJobs } from './skipped-jobs.ts'
+import { extendErrorOf, parseTakeReply, settleErrorOf } from './take-reply.ts'
+import { createWorkableJobs } from './workable-jobs.ts'
 
 export interface Settlement {
   lease: JobLease
@@ -67,6 +64,8 @@ export interface WorkerCommands {
   extend(queue: string, items: Extension[]): Promise<(SluiceError | undefined)[]>
   /** Jobs since the start that could not be worked. Each was failed or, if its key is not a hash, taken out of its queue. */
   malformedCount(): number
+  /** Schedulers that this service does not continue. */
+  schedulerTroubles(): SchedulerTrouble[]
 }
 
 export interface WorkerCommandsDeps {
@@ -101,48 +100,38 @@ export function createWorkerCommands({
   const bullmq = createCommandBuilder(keyspace.prefix, clock.nowMs)
   const json = createStoredJson()
   const malformedJobs = createMalformedJobs(log)
+  const notices = createSchedulerNotices(log)
+  const skipped = createSkippedJobs()
+  const selectWorkable = createWorkableJobs({
+    scheduleNext,
+    malformedJobs,
+    notices,
+    skipped,
+    settle: ({ queue, concurrencyLimit }, rejected) => settle(queue, rejected, undefined, concurrencyLimit),
+    nowMs: clock.nowMs,
+  })
+  const takeBytesMax = Math.floor(answerBytesMax * JOBS_SHARE)
 
   const send = (
     queue: string,
     operation: RedisOperation,
     commands: BullmqCommand[],
     check?: ConcurrencyCheck,
+    skippedKeys: readonly string[] = [],
   ) =>
     gateway.onQueue(queue, operation, (client) =>
-      runBullmqCommands(client, commands, { takeBytesMax: Math.floor(answerBytesMax * JOBS_SHARE), check }),
+      runBullmqCommands(client, commands, { takeBytesMax, check, skipped: skippedKeys }),
     )
 
   async function take(request: TakeRequest, round = 1): Promise<TakeResult> {
     const { queue, concurrencyLimit, leaseMs } = request
     const token = createToken()
     const command = await bullmq.take(toTakeOptions(request), token)
-    const [runs] = await send(queue, TAKE, [command], toCheck(clock.nowMs(), concurrencyLimit, leaseMs, []))
+    const check = toCheck(clock.nowMs(), concurrencyLimit, leaseMs, [])
+    const [runs] = await send(queue, TAKE, [command], check, skipped.keys(queue))
     const reply = parseTakeReply(queue, token, runs!, json)
     await selectWorkable(request, reply)
     return reply.mayHaveMore && round < ROUNDS_MAX ? take(request, round + 1) : reply
-  }
-
-  /** Creates the next jobs of schedulers, and settles the jobs that must not be worked: the others stay in the reply. */
-  async function selectWorkable(
-    { queue, concurrencyLimit, whyUnsettleable }: TakeRequest,
-    reply: TakeReply,
-  ): Promise<void> {
-    const { scheduled, rejected, malformed } = reply
-    if (whyUnsettleable) rejectUnsettleable(reply, whyUnsettleable)
-    malformedJobs.note(queue, malformed)
-    for (const { schedulerId, fields, lease } of scheduled) {
-      if (await scheduleNext(queue, schedulerId, fields, lease.key)) continue
-      if (rejected.every((other) => other.lease.key !== lease.key))
-        rejected.push({ lease, outcome: { outcome: 'release' } })
-    }
-    if (rejected.length > 0) {
-      // Only the lock holder can fail a job. If that fails now, the lock expires and the next process to take the job does it.
-      await settle(queue, rejected, undefined, concurrencyLimit).catch(() => {})
-      const rejectedKeys = new Set(rejected.map(({ lease }) => lease.key))
-      reply.jobs = reply.jobs.filter(({ key }) => !rejectedKeys.has(key))
-    }
-    const isReleased = ({ outcome }: TakeReply['rejected'][number]) => outcome.outcome === 'release'
-    reply.mayHaveMore = reply.jobs.length === 0 && (malformed.length > 0 || !rejected.every(isReleased))
   }
 
   async function settle(
@@ -161,6 +150,7 @@ export function createWorkerCommands({
       SETTLE,
       commands,
       toCheck(clock.nowMs(), limit, next?.leaseMs ?? 0, freed),
+      next && skipped.keys(queue),
     )
     const refused = commandIndexes.map((at) =>
       typeof at === 'number' ? settleErrorOf(replies[at]![0]!) : at,
@@ -188,7 +178,12 @@ export function createWorkerCommands({
     return ranges.map(([from, to]) => extendErrorOf(replies.slice(from, to).map(([run]) => run)))
   }
 
-  return { take: (request) => take(request), settle, extend, malformedCount: malformedJobs.count }
+  const schedulerTroubles = (): SchedulerTrouble[] => [
+    ...skipped.stuck().map((job) => ({ ...job, kind: 'stuck' as const })),
+    ...notices.ended(),
+  ]
+  const malformedCount = malformedJobs.count
+  return { take: (request) => take(request), settle, extend, malformedCount, schedulerTroubles }
 }
 
 async function recordSettlements(

@@ -51,8 +51,8 @@ export type HealthParts = Pick<
 /** How long a readiness is served from memory, ms. A Redis that stops is noticed by then, or once a PING has timed out. */
 export const READY_TTL_MS = 250
 
-/** Most queues without events that are named one by one. */
-const MAX_NAMED_QUEUES = 20
+/** Most queues without events, and most schedulers, that are named one by one. */
+const MAX_NAMED = 20
 
 interface JudgedMeasurement {
   status: HealthStatus
@@ -145,7 +145,7 @@ async function measureAndJudge(
 }
 
 function judge(parts: HealthParts, features: readonly Feature[], measurement: Measurement) {
-  const { config, budget, connections, semaphore, queueEvents, keyRing } = parts
+  const { config, budget, connections, semaphore, queueEvents, workerCommands, keyRing } = parts
   const { server, error, scriptsProblem, counted, uncounted } = measurement
   const own = recommend({
     server,
@@ -156,7 +156,8 @@ function judge(parts: HealthParts, features: readonly Feature[], measurement: Me
     semaphore: semaphore.stats(),
     events: queueEvents.stats(),
     queues: counted,
-    eventlessQueues: queueEvents.eventless().slice(0, MAX_NAMED_QUEUES),
+    eventlessQueues: queueEvents.eventless().slice(0, MAX_NAMED),
+    schedulers: workerCommands.schedulerTroubles().slice(0, MAX_NAMED),
     uncounted,
     replicasWanted: config.DURABILITY_REPLICAS,
     keysProblem: keyRing.problem(),

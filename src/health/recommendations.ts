@@ -1,4 +1,5 @@
 /** Derives advice on the shared parts and on Redis from a measurement. Pure, so that every sentence has a test. */
+import type { SchedulerTrouble } from '../dispatch/scheduler-notices.ts'
 import type { EventsStats } from '../events/queue-events.ts'
 import type { Advice } from '../feature.ts'
 import { quoteName } from '../queues/queue-name.ts'
@@ -21,6 +22,7 @@ export interface HealthInputs {
   events: Pick<EventsStats, 'status' | 'reason' | 'lagMs' | 'beyondLimit'>
   /** Followed queues that keep no events. */
   eventlessQueues: string[]
+  schedulers: SchedulerTrouble[]
   queues: MeasuredQueues['counted']
   /** Queues that could not be counted. */
   uncounted: string[]
@@ -36,6 +38,8 @@ const MEMORY_WATERMARK = 0.8
 const MAX_LAG_MS = 100
 const MANY_FAILED = 100
 const MANY_WAITING = 1_000
+/** Most characters of a scheduler's id in a sentence. */
+const MAX_ID = 200
 /** Share of Redis' maxclients above which connections are nearly used up. */
 const CONNECTIONS_WATERMARK = 0.9
 
@@ -46,6 +50,7 @@ export function recommend(inputs: HealthInputs): Advice[] {
     ...adviseOnConnections(inputs),
     ...adviseOnEvents(inputs),
     ...adviseOnFeeds(inputs),
+    ...adviseOnSchedulers(inputs),
     ...adviseOnQueues(inputs),
     ...adviseOnKeys(inputs),
   ]
@@ -176,6 +181,23 @@ function adviseOnFeeds({ events, eventlessQueues }: HealthInputs): Advice[] {
     `${events.beyondLimit} queues more than EVENTS_MAX_QUEUES are in use; they are polled, so that changes show up to a ` +
     'second late. Raise EVENTS_MAX_QUEUES, or add a replica.'
   return [...advice, warning(sentence)]
+}
+
+function adviseOnSchedulers({ schedulers }: HealthInputs): Advice[] {
+  return schedulers.map(({ queue, schedulerId, kind }) => {
+    const what =
+      kind === 'stuck'
+        ? 'did not go on when it was last tried: only native workers can create its next job, and none took it. Run one ' +
+          'with its settings.repeatStrategy, or give the scheduler a cron pattern.'
+        : kind === 'legacy'
+          ? 'has ended: it is a repeatable job of BullMQ 5 or older, and BullMQ 6 does not repeat it. Replace it by upsertJobScheduler.'
+          : 'has ended: its job was malformed. Create it again with upsertJobScheduler.'
+    return {
+      level: 'warn',
+      sentence: `The scheduler ${schedulerId.slice(0, MAX_ID)} of ${queue} ${what}`,
+      queue,
+    }
+  })
 }
 
 function adviseOnEvents({ server, events }: HealthInputs): Advice[] {

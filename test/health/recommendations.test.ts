@@ -41,6 +41,7 @@ const healthy: AllInputs = {
   },
   events: { status: 'live', reason: null, lagMs: 100, beyondLimit: 0 },
   eventlessQueues: [],
+  schedulers: [],
   queues: [['emails', counts({ completed: 5_000_000, active: 3 })]],
   uncounted: [],
   cacheEnabled: true,
@@ -182,6 +183,21 @@ const cases: {
     inputs: { keysProblem: 'API_KEYS_FILE (k.json) is gone; the keys of before are in force' },
     sentence: /^API_KEYS_FILE \(k\.json\) is gone; the keys of before are in force\. Fix the file\.$/,
     without: { keysProblem: undefined },
+  },
+  {
+    inputs: { schedulers: [{ queue: 'emails', schedulerId: 's', kind: 'stuck' }] },
+    sentence: /^The scheduler s of emails did not go on when it was last tried: .*settings\.repeatStrategy/,
+    without: { schedulers: [] },
+  },
+  {
+    inputs: { schedulers: [{ queue: 'emails', schedulerId: 's', kind: 'legacy' }] },
+    sentence: /^The scheduler s of emails has ended: .*BullMQ 5.*upsertJobScheduler\.$/,
+    without: { schedulers: [] },
+  },
+  {
+    inputs: { schedulers: [{ queue: 'emails', schedulerId: 's'.repeat(5_000), kind: 'malformed' }] },
+    sentence: /^The scheduler s{200} of emails has ended: its job was malformed\..*upsertJobScheduler\.$/,
+    without: { schedulers: [] },
   },
   {
     inputs: { subscriptions: [{ queue: 'emails', reason: 'is paused: answered 410 in 3 ms' }] },

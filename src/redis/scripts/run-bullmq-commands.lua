@@ -10,12 +10,14 @@
 --   KEYS[2] sorted set of the jobs that it leases, scored by when the lease ends   KEYS[3] hash that owns the limit
 --   ARGV[3] msgpack array: the current time, when a lease taken now ends (both ms since 1970), the limit, the revision that
 --           the hash must have for a take to run, then the keys of the jobs that the worker no longer leases
+--   ARGV[3] is empty without a limit.   ARGV[4..] ids of the jobs that a take passes over
 -- Returns for each command a list with one entry per run: {1, reply} or {0, text of the error}. The list is empty if the
 -- command did not run. A take that returned no job has a third value: 1 if the queue limits how many jobs are active. A take
 -- that met a job whose key is not a hash has taken the job out of the queue, which is all that can be done with it, and
 -- returns {2, id}. A take whose KEYS[2] is not a sorted set takes nothing and returns {0, 'LIMIT_DAMAGED <KEYS[2]>'}; jobs are
 -- settled all the same, since their worker would otherwise get them again.
 --@include include/tolerant-redis
+--@include include/skipped-jobs
 --@bullmq moveToActive
 --@bullmq moveToFinished
 --@bullmq moveToDelayed
@@ -83,8 +85,7 @@ local BYTES_PER_ID_BYTE = 8
 
 -- The size of the data of the job that the next run takes, in the order of moveToActive. Fails if its key is not a hash.
 local function nextBytes(keys, base)
-  local id = redis.call('LINDEX', keys[1], -1) or redis.call('ZRANGE', keys[3], 0, 0)[1]
-    or redis.call('ZRANGE', keys[7], 0, 0)[1]
+  local id = firstInList(keys[1]) or firstInSet(keys[3]) or redis.call('ZRANGE', keys[7], 0, 0)[1]
   if not id then return 0 end
   return redis.call('HSTRLEN', base .. id, 'data') + #id * BYTES_PER_ID_BYTE
 end

@@ -44,27 +44,32 @@ export interface ConcurrencyCheck {
   freed: string[]
 }
 
-/** `takeBytesMax`: most bytes that the jobs of a take have together; its first job may be larger. */
+/**
+ * `takeBytesMax`: most bytes that the jobs of a take have together; its first job may be larger. `skipped`: keys of the jobs
+ * that a take passes over.
+ */
 export interface RunOptions {
   takeBytesMax: number
   check?: ConcurrencyCheck | undefined
+  skipped: readonly string[]
 }
 
 /** Sends one EVALSHA. Resolves with the replies of the runs of each command, in order. Rejects as Redis does. */
 export async function runBullmqCommands(
   client: Redis,
   commands: BullmqCommand[],
-  { takeBytesMax, check }: RunOptions,
+  { takeBytesMax, check, skipped }: RunOptions,
 ): Promise<CommandReply[][]> {
   const [first] = commands
   if (!first) return []
   const keys = [String(first.list[0])]
-  const args: (Buffer | number)[] = [packCommands(commands), takeBytesMax]
+  const args: (Buffer | number | string)[] = [packCommands(commands), takeBytesMax]
   if (check) {
     const { key, owner, nowMs, untilMs, limit, revision, freed } = check
     keys.push(key, owner)
     args.push(packTexts([String(nowMs), String(untilMs), String(limit), revision, ...freed]))
   }
+  if (skipped.length > 0) args.push(...(check ? [] : ['']), ...skipped)
   const replies = (await runScriptForBytes(client, script, keys, args)) as [kind: 0 | 1 | 2, unknown, 1?][][]
   return replies.map((runs) => runs.map(toReply))
 }
