@@ -1,8 +1,12 @@
 /** Invariants of jobs beyond the document: a job is stored as it was sent, and a response is about the requested job. */
-import { isDeepStrictEqual } from 'node:util'
+
+import { batchShape, newJobShape } from '../../src/jobs/enqueue/schemas.ts'
+import { type BodyShape, membersOf, rawValue } from '../../src/json/body-shape.ts'
+import { createJsonTexts } from '../../src/json/canonical-text.ts'
+import { createJsonScanner, type RawJson } from '../../src/json/json-scanner.ts'
 import type { Send } from './clients.ts'
 import type { Check } from './invariants.ts'
-import { bodyOf, mayWait } from './operations.ts'
+import { bodyOf, type Case, mayWait } from './operations.ts'
 import { SUBSCRIBED } from './special-values.ts'
 
 interface NewJob {
@@ -47,7 +51,7 @@ export const jobInvariants: Record<string, Check> = {
     if (status !== 201) return []
     const { id, name, state } = JSON.parse(body)
     const sent = bodyOf(testCase) as NewJob
-    const faults = await lost(sent, id, send)
+    const faults = await lost(sent, rawBodyOf(testCase, newJobShape) as RawData, id, send)
     if (name !== wellFormed(sent.name)) faults.push('the name differs from the one sent')
     const found = await send({ method: 'GET', url: `/jobs/${id}`, headers: {} })
     // A job may be replaced by another one with its deduplication id, and a job that was taken has another ETag.
@@ -62,6 +66,7 @@ export const jobInvariants: Record<string, Check> = {
   async addJobs(testCase, { status, body }, send) {
     if (![201, 207, 422].includes(status)) return []
     const { jobs } = bodyOf(testCase) as { jobs: NewJob[] }
+    const { jobs: rawJobs } = rawBodyOf(testCase, batchShape(Number.POSITIVE_INFINITY)) as { jobs: RawData[] }
     const { created, deduplicated, failed, results } = JSON.parse(body) as BatchResult
     const count = (fits: (result: BatchResult['results'][number]) => boolean) => results.filter(fits).length
     const first = results.find((result) => result.status === 201)
@@ -75,7 +80,7 @@ export const jobInvariants: Record<string, Check> = {
       ...(status === (failed === 0 ? 201 : failed === jobs.length ? 422 : 207)
         ? []
         : [`${failed} failed: ${status}`]),
-      ...(first ? await lost(jobs[first.index]!, first.id!, send) : []),
+      ...(first ? await lost(jobs[first.index]!, rawJobs[first.index]!, first.id!, send) : []),
     ]
   },
 
@@ -106,18 +111,31 @@ export const jobInvariants: Record<string, Check> = {
   },
 }
 
+interface RawData {
+  data?: RawJson
+}
+
+const scanner = createJsonScanner({ maxDepth: 100 })
+const texts = createJsonTexts()
+
+const textOf = (data: RawJson | undefined) => (data ? texts.compact(data).toString() : '{}')
+
+/** Its data as the text that was sent. */
+function rawBodyOf({ payload = '' }: Case, shape: BodyShape): unknown {
+  return scanner.scan(Buffer.from(payload), shape)
+}
+
 /** Violations by a job that was acknowledged, but is missing or differs from what was sent. */
-async function lost(sent: NewJob, id: string, send: Send): Promise<string[]> {
+async function lost(sent: NewJob, raw: RawData, id: string, send: Send): Promise<string[]> {
   // Another job with this deduplication id may have replaced it.
   if (sent.opts?.deduplication !== undefined) return []
   const found = await send({ method: 'GET', url: `/jobs/${id}?include=data`, headers: {} })
   if (found.status === 404 && mayBeRemoved(sent)) return []
   if (found.status !== 200) return [`GET of the stored job returns ${found.status}`]
-  const { name, data } = JSON.parse(found.body)
-  // BullMQ stores what JSON.stringify returns: 1e400 becomes null, -0 becomes 0.
-  const wanted = JSON.parse(JSON.stringify(sent.data === undefined ? {} : sent.data))
+  const { name } = JSON.parse(found.body)
+  const { data } = scanner.scan(Buffer.from(found.body), membersOf({ data: rawValue })) as RawData
   return [
-    ...(isDeepStrictEqual(data, wanted) ? [] : ['the stored data differ from the data sent']),
+    ...(textOf(data) === textOf(raw.data) ? [] : ['the stored data differ from the data sent']),
     ...(name === wellFormed(sent.name) ? [] : ['the stored name differs from the name sent']),
   ]
 }
