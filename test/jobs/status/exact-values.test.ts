@@ -29,7 +29,7 @@ const texts = {
   'white space': ' {\n\t"a" : [ 1,\r\n 2 ]\n}\n',
   'a thousand levels': nested(1_000),
   'a long value': `{"lines":[${lines.join(',\n')}]}`,
-  'a text just below the limit for bytes': `"${'x'.repeat(4_092)}é"`,
+  'a text just below the limit for bytes': `"${'x'.repeat(16_379)}é"`,
 }
 
 async function open(t: Test, settings: Record<string, string> = {}) {
@@ -85,7 +85,7 @@ t.test(
       ['half', '"half"'],
       [nested(1_001), `"${nested(1_001)}"`],
       ['\ufeff{}', '"\ufeff{}"'],
-      [`{"long":"${'é'.repeat(5_000)}`, JSON.stringify(`{"long":"${'é'.repeat(5_000)}`)],
+      [`{"long":"${'é'.repeat(10_000)}`, JSON.stringify(`{"long":"${'é'.repeat(10_000)}`)],
       [Buffer.from('{"a":"\xff"}', 'latin1'), '{"a":"\ufffd"}'],
       [Buffer.from('half \xc3', 'latin1'), '"half \ufffd"'],
     ]
@@ -102,7 +102,7 @@ t.test(
 t.test('a job that is removed when it completes, for a client that waits', async (t) => {
   const { base, queue, get } = await open(t)
   const text = `{"id":1970670598291982290,"huge":1e400,"b":1,"2":-0,"__proto__":"\\ud800"}`
-  for (const padding of ['', 'x'.repeat(10_000)]) {
+  for (const padding of ['', 'x'.repeat(20_000)]) {
     const data = `[${text},"${padding}"]`
     await queue.add('n', {}, { jobId: 'gone' })
     await client.hset(`${base}gone`, {
@@ -133,9 +133,9 @@ t.test('a job that is removed when it completes, for a client that waits', async
       .exec()
     const { body } = await waiting
     t.match(JSON.parse(body), { state: 'completed', attemptsMade: 1 })
-    t.ok(body.includes(`"progress":${text},"priority"`), body)
-    t.ok(body.includes(`"result":${data},"error":{"message":"once","stacktrace":["\\u0061"]}`), body)
-    t.ok(body.endsWith(`,"data":${data}}`), body)
+    t.ok(body.includes(`"progress":${text},"priority"`), body.slice(0, 500))
+    t.ok(body.includes(`"result":${data},"error":{"message":"once","stacktrace":["\\u0061"]}`), body.slice(0, 500))
+    t.ok(body.endsWith(`,"data":${data}}`), body.slice(0, 500))
   }
 })
 
