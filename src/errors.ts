@@ -54,11 +54,7 @@ export const errorTable = {
   JSON_TOO_DEEP: row(400, 'The JSON is nested too deeply', 'Nest at most 64 levels.'),
   FORBIDDEN_KEY: row(400, 'The JSON has a forbidden key', 'Rename `__proto__` or `constructor.prototype`.'),
   INVALID_REQUEST: row(400, 'The request does not match the schema', FIX_FIELDS),
-  BAD_HTTP: row(
-    400,
-    'The request is not valid HTTP',
-    'Check the request line, headers and Content-Length. In a URL, write % as %25.',
-  ),
+  BAD_HTTP: row(400, 'The request is not valid HTTP', 'Check line and headers. Write % in a URL as %25.'),
   INVALID_NAME: row(422, 'A name or id is not allowed', 'Choose another; `errors` says what is allowed.'),
   INVALID_OPTION: row(422, 'An option is not allowed', FIX_FIELDS),
   IDEMPOTENCY_KEY_REUSED: row(
@@ -67,11 +63,7 @@ export const errorTable = {
     'Use a new key for a new job. To repeat a job, send it unchanged.',
   ),
   INVALID_ITEM: row(422, 'An item does not match the schema', FIX_FIELDS),
-  ROUTE_NOT_FOUND: row(
-    404,
-    'The resource does not exist',
-    'Find the available paths in /openapi.json. Percent-encode ids and queue names in them.',
-  ),
+  ROUTE_NOT_FOUND: row(404, 'The resource does not exist', 'See /openapi.json. Percent-encode names.'),
   METHOD_NOT_ALLOWED: row(405, 'The path does not support this method', 'Use a method listed in `Allow`.'),
   REQUEST_TIMEOUT: row(
     408,

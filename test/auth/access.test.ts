@@ -23,6 +23,14 @@ t.test('a pattern matches whole names, and a star matches any characters', async
   }
 })
 
+t.test('after a backslash a character stands for itself', async (t) => {
+  const matches = createQueueMatcher(['\\*', 'a\\*b*', '\\\\', 'c\\d', 'end\\', '😀*', '__proto__', 'x\ny*'])
+  for (const queue of ['*', 'a*b', 'a*b\n', '\\', 'cd', 'end\\', '😀', '😀😀', '__proto__', 'x\ny\n'])
+    t.ok(matches(queue), JSON.stringify(queue))
+  for (const queue of ['x', 'axb', '', '\\*', 'c\\d', 'end', '\ud83d', 'constructor', 'toString'])
+    t.notOk(matches(queue), JSON.stringify(queue))
+})
+
 t.test('a lone star matches every queue, and no pattern matches none', async (t) => {
   t.ok(createQueueMatcher(['*'])('anything'))
   t.notOk(createQueueMatcher([])('anything'))

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import { createQueueMatcher } from '../../src/auth/access.ts'
+import { readKeyFile } from '../../src/auth/key-file.ts'
 import { openKeyRing } from '../../src/auth/key-ring.ts'
 import { keyCommand, runKeyCommand } from '../../src/cli/key-command.ts'
 import { runCommand } from '../../src/cli/run-command.ts'
@@ -97,7 +99,9 @@ t.test('a mistake in the arguments is reported, and nothing is written', async (
     [['create', '--scopes', 'read', '--queues', '*'], /--id is missing/],
     [created({ id: 'a:b' }), /--id must match/],
     [created({ scopes: 'read,write' }), /write is not a scope\. Choose from: enqueue, read/],
-    [created({ queues: 'a,b c' }), /b c is not a queue pattern: it must match/],
+    [created({ queues: 'a,b:c' }), /"b:c" is not a queue pattern: it must match/],
+    [created({ queues: 'a,,b' }), /"" is not a queue pattern: it must match/],
+    [created({ queues: 'a, b' }), /" b" starts or ends with a space/],
     [created({ queues: '' }), /--queues must match/],
     ...['100', '0/s', '100/day', '-1/s', '1.5/s'].map((rate): [string[], RegExp] => [
       created({ rate }),
@@ -107,6 +111,16 @@ t.test('a mistake in the arguments is reported, and nothing is written', async (
   ]
   for (const [words, message] of cases) await t.rejects(run(...words), { name: 'KeyFileError', message })
   t.same(await readdir(folder), [])
+})
+
+t.test('a pattern may name any queue; a comma after a backslash is part of it', async (t) => {
+  const { path, run } = await keyFile(t)
+  await run('create', '--id=a', '--scopes=read', '--queues=a b/é,x\\,y,\\*,\\ z,w\\\\,v')
+  const [key] = (await readKeyFile(path))!.keys
+  t.same(key!.queues, ['a b/é', 'x\\,y', '\\*', '\\ z', 'w\\\\', 'v'])
+  const matches = createQueueMatcher(key!.queues)
+  for (const queue of ['a b/é', 'x,y', '*', ' z', 'w\\', 'v']) t.ok(matches(queue), queue)
+  for (const queue of ['x', 'y', 'a', 'z', 'w', '\\*']) t.notOk(matches(queue), queue)
 })
 
 async function runInProcess(args: string[], env: Record<string, string>) {
