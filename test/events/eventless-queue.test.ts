@@ -2,18 +2,19 @@
  * A queue whose producer keeps no events, or whose stream is damaged: its own workers get their jobs by short polls, and the
  * other queues do not notice.
  */
-import { Queue } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import t from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis } from '../helpers/redis.ts'
 import { connectionTo, post } from '../leases/client.ts'
+import { startReceiver } from '../webhooks/endpoint.ts'
 
 const redis = await startRedis()
 const { client } = redis
 t.teardown(() => redis.stop())
 
-async function open(t: import('tap').Test) {
-  const app = await startApp(redis)
+async function open(t: import('tap').Test, settings: Record<string, string> = {}) {
+  const app = await startApp(redis, settings)
   const queueOf = (name: string, keepsEvents = true) => {
     const streams = keepsEvents ? {} : { streams: { events: { maxLen: 0 } } }
     const queue = new Queue(name, { connection: connectionTo(redis), prefix: app.prefix, ...streams })
@@ -135,4 +136,72 @@ t.test('entries that no producer of BullMQ writes reach their own listeners, if 
   await odd.add('n', {}, { jobId: 'j' })
   t.match((await waiting).body.jobs, [{ id: 'odd:j' }])
   t.match(await events(), { status: 'live', reason: null })
+})
+
+/** What is promised is a second; the machine of the test may be busy. */
+const MAX_MS = 1_200
+
+/** Adds a job, and trims the stream in the same step. */
+const ADD = `
+redis.call('HSET', KEYS[2], 'name', 'n', 'data', '{}', 'opts', '{}', 'timestamp', 1)
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('XADD', KEYS[3], '*', 'event', 'waiting', 'jobId', ARGV[1])
+redis.call('XTRIM', KEYS[3], 'MAXLEN', 0)
+`
+
+t.test('queues without events, worked by all kinds of workers, do not disturb the others', async (t) => {
+  const { app, queueOf, take, events } = await open(t, { WEBHOOK_ALLOW_CIDRS: '127.0.0.0/8' })
+  const { prefix } = app
+  const names = ['one', 'two', 'pushed']
+  const [one, two, pushed] = names.map((name) => queueOf(name, false)) as [Queue, Queue, Queue]
+  const trimmed = queueOf('trimmed')
+  const addAndTrim = (jobId: string) =>
+    client
+      .multi()
+      .eval(ADD, 3, `${prefix}:trimmed:wait`, `${prefix}:trimmed:${jobId}`, `${prefix}:trimmed:events`, jobId)
+      .exec()
+  await trimmed.waitUntilReady()
+  const other = queueOf('other')
+  const { url, received } = await startReceiver(t)
+  const payload = { url }
+  await app.http.inject({ method: 'PUT', url: '/queues/pushed/subscription', payload })
+  const native = new Worker('two', async () => 1, {
+    connection: connectionTo(redis),
+    prefix,
+    concurrency: 2,
+  })
+  t.teardown(() => native.close())
+  const statuses = new Set<string>()
+  const timer = setInterval(() => void events().then(({ status }) => statuses.add(status)), 50)
+  t.teardown(() => clearInterval(timer))
+  const waits: Record<string, number[]> = { one: [], two: [], trimmed: [], other: [] }
+  const adds: Record<string, (id: string) => Promise<unknown>> = {
+    one: (jobId) => one.add('n', {}, { jobId }),
+    two: (jobId) => two.add('n', {}, { jobId }),
+    trimmed: addAndTrim,
+    other: (jobId) => other.add('n', {}, { jobId }),
+  }
+  await Promise.all(
+    Object.entries(adds).map(async ([name, add]) => {
+      for (let i = 0; i < 6; i++) {
+        const waiting = name === 'two' ? undefined : take(name, 10)
+        await sleep(30 + ((i * 37) % 50))
+        const began = performance.now()
+        await add(`j${i}`)
+        if (waiting) t.equal((await waiting).status, 200)
+        else await eventually(async () => (await two.getCompletedCount()) === i + 1)
+        waits[name]!.push(performance.now() - began)
+      }
+    }),
+  )
+  for (const name of ['one', 'trimmed'])
+    t.ok(Math.max(...waits[name]!) < MAX_MS, `${name}: ${waits[name]} ms`)
+  const began = performance.now()
+  await pushed.add('n', {}, { jobId: 'p' })
+  await eventually(() => received.length === 1)
+  t.ok(performance.now() - began < MAX_MS, 'a webhook')
+  t.notOk(statuses.has('degraded'))
+  const { recommendations } = (await app.http.inject('/health/redis')).json()
+  for (const name of ['one', 'trimmed', 'pushed'])
+    t.match(recommendations.join(' '), `The queue ${name} keeps no events`)
 })
