@@ -1,8 +1,8 @@
 /**
  * `npm run load -- --report`: writes load/results/README.md and its charts, with each scenario's newest saved
- * run.
+ * run, and the tables of the documents that show some of them.
  */
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import * as echarts from 'echarts'
 import type { Measure } from './bench.ts'
 import { type Result, type Run, resultsDir } from './results.ts'
@@ -20,6 +20,11 @@ const MAX_LINEAR = 40
 const COLOURS: Record<string, string> = { ours: '#2563eb', bare: '#94a3b8' }
 const OTHER_COLOUR = '#cbd5e1'
 
+/** Their tables stand between `<!-- load: name of the scenario -->` and `<!-- /load -->`. */
+const DOCUMENTS = ['docs/benchmarks.md']
+/** What these tables leave out. */
+const DETAILS = ['p99.9 ms', 'GC µs', 'Redis commands', 'connections', 'errors']
+
 /** Returns the path of the report. `runs`: oldest first. */
 export async function writeReport(runs: Run[]): Promise<string> {
   const newest = new Map<string, { run: Run; result: Result }>()
@@ -33,10 +38,29 @@ export async function writeReport(runs: Run[]): Promise<string> {
   for (const { run, result } of newest.values()) parts.push(...(await section(run, result)))
   const file = `${resultsDir}/README.md`
   await writeFile(file, parts.join('\n'))
+  for (const document of DOCUMENTS) await writeTables(document, newest)
   return file
 }
 
-async function section({ at, commit, rounds, seconds }: Run, result: Result): Promise<string[]> {
+async function writeTables(file: string, newest: Map<string, { run: Run; result: Result }>): Promise<void> {
+  const text = await readFile(file, 'utf8')
+  const written = text.replace(
+    /(<!-- load: (.+?) -->\n)[\s\S]*?(<!-- \/load -->)/g,
+    (block, begin: string, name: string, end: string) => {
+      const found = newest.get(name)
+      if (!found) return block
+      const { run, result } = found
+      return `${begin}${table(result.rows, DETAILS)}\n*${describeRound(run)}*\n${end}`
+    },
+  )
+  if (written !== text) await writeFile(file, written)
+}
+
+function describeRound({ at, commit, rounds, seconds }: Run): string {
+  return `${at.slice(0, 10)}, commit ${commit}; ${rounds} rounds of ${seconds} s.`
+}
+
+async function section(run: Run, result: Result): Promise<string[]> {
   const parts = [`## ${capital(result.name)}\n\n${result.shows}\n`]
   const measured = result.rows.filter((row) => Number(charted(result, row)) > 0)
   if (measured.length >= MIN_BARS) {
@@ -46,7 +70,7 @@ async function section({ at, commit, rounds, seconds }: Run, result: Result): Pr
   }
   if (result.rows.length > 0) parts.push(table(result.rows))
   if (result.goals.length > 0) parts.push(goals(result))
-  parts.push(`*${at.slice(0, 10)}, commit ${commit}; ${rounds} rounds of ${seconds} s.*\n`)
+  parts.push(`*${describeRound(run)}*\n`)
   return parts
 }
 
@@ -66,9 +90,9 @@ command counts; rates vary with the load of the machine.
 `
 }
 
-function table(rows: Measure[]): string {
+function table(rows: Measure[], without: string[] = []): string {
   const cells = rows.map(columns)
-  const names = [...new Set(cells.flatMap(Object.keys))]
+  const names = [...new Set(cells.flatMap(Object.keys))].filter((name) => !without.includes(name))
   const line = (texts: string[]) => `| ${texts.join(' | ')} |`
   const body = rows.map((row, i) =>
     line([label(row), ...names.map((name) => formatCell(cells[i]![name] ?? ''))]),
