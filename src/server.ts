@@ -9,9 +9,11 @@ import { ConfigError, isLoopback, loadConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { loadOrCreateSecret } from './config/secret.ts'
 import { selectFeatures } from './feature.ts'
+import { limitHeapGrowth } from './heap-growth.ts'
 import { createLifecycle, type Lifecycle } from './lifecycle.ts'
 import { type EmbeddedRedis, startEmbeddedRedis } from './redis/embedded/embedded-redis.ts'
 
+limitHeapGrowth()
 loadDotEnv()
 const config = readConfig()
 const log = pino({
