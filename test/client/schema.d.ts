@@ -47,7 +47,7 @@ export interface paths {
         };
         /**
          * Get jobs by id, or list a queue
-         * @description With `ids`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest first; without `state` it lists one state after the other: delayed, waiting-children, prioritized, waiting, active, failed, completed.
+         * @description With `ids` or `id`, returns these jobs, from memory where possible. Otherwise returns a page of the jobs of `queue`, newest first; without `state` it lists one state after the other: delayed, waiting-children, prioritized, waiting, active, failed, completed.
          */
         get: operations["listJobs"];
         put?: never;
@@ -73,7 +73,7 @@ export interface paths {
         put?: never;
         /**
          * Enqueue a batch of independent jobs
-         * @description A refused job does not affect the others. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.
+         * @description A refused job does not affect the others, also one that is too large or nested too deeply. The jobs of a queue are written in commands of up to ENQUEUE_BATCH_MAX (200) jobs.
          */
         post: operations["addJobs"];
         delete?: never;
@@ -418,7 +418,7 @@ export interface components {
                 /** @description Fraction of the delay that is random. */
                 jitter?: number;
             };
-            /** @description Retention of the completed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. */
+            /** @description Retention of the completed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. BullMQ applies the bounds of a job that has completed to all completed jobs of the queue: a short age also removes jobs that asked for a longer one. */
             removeOnComplete?: boolean | number | {
                 /** @description How long to keep the job, in seconds. */
                 age?: number;
@@ -427,7 +427,7 @@ export interface components {
                 /** @description Most jobs to remove in one pass. */
                 limit?: number;
             };
-            /** @description Retention of the failed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. */
+            /** @description Retention of the failed job: true removes it at once, false keeps it, and a number or {age, count, limit} bound what is kept. BullMQ applies the bounds of a job that has failed to all failed jobs of the queue: a short age also removes jobs that asked for a longer one. */
             removeOnFail?: boolean | number | {
                 /** @description How long to keep the job, in seconds. */
                 age?: number;
@@ -459,11 +459,11 @@ export interface components {
         };
         /** NewJob */
         NewJob: {
-            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -, or the name of an existing queue, which is any that BullMQ accepts: 1 to 512 characters without a colon. */
             queue?: string;
             /** @description Name of the job: what kind of work it is. */
             name: string;
-            /** @description Payload: any JSON value. Default {}. */
+            /** @description Payload: any JSON value. Stored as the text that was sent, without white space between tokens: numbers of any size, the order of members and escapes stay as they are. Default {}. */
             data?: unknown;
             opts?: components["schemas"]["JobOptions"];
         };
@@ -517,7 +517,7 @@ export interface components {
                 message: string;
                 stacktrace?: string[];
             } | null;
-            /** @description Id of the parent job in a flow; null if none. */
+            /** @description Id of the parent job in a flow; null if none, or if it has another QUEUE_PREFIX. */
             parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
@@ -574,7 +574,7 @@ export interface components {
                 message: string;
                 stacktrace?: string[];
             } | null;
-            /** @description Id of the parent job in a flow; null if none. */
+            /** @description Id of the parent job in a flow; null if none, or if it has another QUEUE_PREFIX. */
             parent?: string | null;
             /** @description Value of opts.deduplication.id; null if none. */
             deduplicationId?: string | null;
@@ -589,18 +589,18 @@ export interface components {
         };
         /** JobList */
         JobList: {
-            /** @description The jobs in the order of `ids`, or those of the queue, newest first. */
+            /** @description The jobs in the order of `ids` and `id`, or those of the queue, newest first. */
             jobs: (components["schemas"]["Job"] | null)[];
             /** @description Cursor of the next page of a queue; null at the end. A page may be short before the end, for example because its jobs are large. */
             cursor?: string | null;
         };
         /** NewBatchJob */
         NewBatchJob: {
-            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+            /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -, or the name of an existing queue, which is any that BullMQ accepts: 1 to 512 characters without a colon. */
             queue?: string;
             /** @description Name of the job: what kind of work it is. */
             name: string;
-            /** @description Payload: any JSON value. Default {}. */
+            /** @description Payload: any JSON value. Stored as the text that was sent, without white space between tokens: numbers of any size, the order of members and escapes stay as they are. Default {}. */
             data?: unknown;
             opts?: components["schemas"]["JobOptions"];
             /** @description Idempotency key of this job, as the Idempotency-Key header of POST /jobs: 1 to 255 visible ASCII characters. */
@@ -608,7 +608,7 @@ export interface components {
         };
         /** NewJobBatch */
         NewJobBatch: {
-            /** @description Up to BATCH_MAX_ITEMS (1000) jobs, of any queues. */
+            /** @description Up to BATCH_MAX_ITEMS (1000) jobs, of any queues; each of at most BODY_LIMIT bytes. */
             jobs: components["schemas"]["NewBatchJob"][];
         };
         /** BatchResult */
@@ -675,35 +675,37 @@ export interface components {
             /** @description The jobs, in the order in which to work them. */
             jobs: components["schemas"]["LeasedJob"][];
         };
+        /** SettleItem */
+        SettleItem: {
+            /** @description The opaque token that came with the job. */
+            lease: string;
+            /**
+             * @description complete: the job is done. fail: the attempt failed; while attempts are left, the job is retried after its backoff, or after `delay`. retry: the job is retried after `delay` and loses no attempt. release: the job goes back to the queue and loses no attempt.
+             * @enum {unknown}
+             */
+            outcome: "complete" | "fail" | "retry" | "release";
+            /** @description With complete: the result of the job, any JSON value; null by default. It is stored as it was sent, without the white space between its tokens. */
+            result?: unknown;
+            /** @description With fail: the error. Longer than 65536 characters: its start is stored, and a mark that says so. */
+            error?: {
+                /** @description Why the job failed. */
+                message: string;
+                /** @description Stack trace. */
+                stack?: string;
+            };
+            /** @description With fail: do not retry the job, even if attempts are left. */
+            unrecoverable?: boolean;
+            /** @description Delay before the next attempt, ms. With retry: 0 by default. With fail: replaces the backoff of the job. */
+            delay?: number;
+        };
         /** Settlement */
         Settlement: {
             /** @description The jobs to settle. Each item succeeds or fails alone. */
-            items: {
-                /** @description The opaque token that came with the job. */
-                lease: string;
-                /**
-                 * @description complete: the job is done. fail: the attempt failed; the job is retried after its backoff while attempts are left. retry: the job is retried after `delay` and loses no attempt. release: the job goes back to the queue and loses no attempt.
-                 * @enum {unknown}
-                 */
-                outcome: "complete" | "fail" | "retry" | "release";
-                /** @description With complete: the result of the job, any JSON value. */
-                result?: unknown;
-                /** @description With fail: the error. */
-                error?: {
-                    /** @description Why the job failed. */
-                    message: string;
-                    /** @description Stack trace. */
-                    stack?: string;
-                };
-                /** @description With fail: do not retry the job, even if attempts are left. */
-                unrecoverable?: boolean;
-                /** @description With retry: delay before the next attempt, ms; 0 by default. */
-                delay?: number;
-            }[];
+            items: components["schemas"]["SettleItem"][];
             /** @description Take more jobs in the same request: from `queue`, or from the queue of the first item whose lease can be read. */
             next?: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon.
                  * @example emails
                  */
                 queue?: string;
@@ -723,28 +725,30 @@ export interface components {
             results: {
                 /** @description Position of the item in the request, from 0. */
                 index: number;
-                /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
+                /** @description 200, or the status of `error`: 400, 404, 409 LEASE_LOST, 413, 422, 503. */
                 status: number;
-                /** @description Id of the job; absent if the lease cannot be read. */
+                /** @description Id of the job; absent if the item was refused before its lease was read. */
                 id?: string;
                 error?: components["schemas"]["Problem"];
             }[];
             /** @description The jobs that `next` has taken. */
             jobs: components["schemas"]["LeasedJob"][];
         };
+        /** ExtendItem */
+        ExtendItem: {
+            /** @description The opaque token that came with the job. */
+            lease: string;
+            /** @description How long the jobs are leased, ms; 30000 by default. Extend the lease while you work. */
+            leaseMs?: number;
+            /** @description New progress of the job: a number or any other JSON value, stored as it was sent. */
+            progress?: unknown;
+            /** @description Line to add to the job's log. Longer than 65536 characters: its start is stored, and a mark that says so. */
+            log?: string;
+        };
         /** Extension */
         Extension: {
             /** @description The leases to extend. Each item succeeds or fails alone. */
-            items: {
-                /** @description The opaque token that came with the job. */
-                lease: string;
-                /** @description How long the jobs are leased, ms; 30000 by default. Extend the lease while you work. */
-                leaseMs?: number;
-                /** @description New progress of the job: a number or any other JSON value. */
-                progress?: unknown;
-                /** @description Line to add to the job's log. */
-                log?: string;
-            }[];
+            items: components["schemas"]["ExtendItem"][];
         };
         /** ExtensionResult */
         ExtensionResult: {
@@ -752,9 +756,9 @@ export interface components {
             results: {
                 /** @description Position of the item in the request, from 0. */
                 index: number;
-                /** @description 200, or the status of `error`: 409 LEASE_LOST, 404, 422, 503. */
+                /** @description 200, or the status of `error`: 400, 404, 409 LEASE_LOST, 413, 422, 503. */
                 status: number;
-                /** @description Id of the job; absent if the lease cannot be read. */
+                /** @description Id of the job; absent if the item was refused before its lease was read. */
                 id?: string;
                 error?: components["schemas"]["Problem"];
                 /**
@@ -1435,11 +1439,16 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Up to 200 job ids, separated by commas. Only include=data may be combined with it. An id that is repeated is answered again without its long fields.
+                 * @description Up to 200 job ids, separated by commas. Only `id` and include=data may be combined with it. An id that is repeated is answered again without its long fields.
                  * @example emails:welcome-42,emails:welcome-43
                  */
                 ids?: string;
-                /** @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . - */
+                /** @description One job id, which may contain commas; repeat the parameter for more. They follow those of `ids`. */
+                id?: string[];
+                /**
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon.
+                 * @example emails
+                 */
                 queue?: string;
                 /** @description State of the job, as in BullMQ. */
                 state?: "waiting" | "delayed" | "prioritized" | "active" | "waiting-children" | "completed" | "failed";
@@ -1447,7 +1456,7 @@ export interface operations {
                 limit?: number;
                 /** @description Cursor of the previous page, for the same queue and state. */
                 cursor?: string;
-                /** @description With `ids`: adds the data of each job. */
+                /** @description With `ids` or `id`: adds the data of each job. */
                 include?: "data";
             };
             header?: {
@@ -1482,7 +1491,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobList"];
                 };
             };
-            /** @description None of `ids` has changed since the ETag in If-None-Match. */
+            /** @description None of these jobs has changed since the ETag in If-None-Match. */
             304: {
                 headers: {
                     /** @description Strong ETag, for If-None-Match. */
@@ -1622,7 +1631,7 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description URL of the job. */
+                    /** @description URL of the job, percent-encoded; absent if its id is too long for a URL. */
                     Location?: string;
                     /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
@@ -1641,7 +1650,7 @@ export interface operations {
                     ETag?: string;
                     /** @description Id of this request. */
                     "X-Request-Id"?: string;
-                    /** @description URL of the job. */
+                    /** @description URL of the job, percent-encoded; absent if its id is too long for a URL. */
                     Location?: string;
                     /** @description The wait that was granted, in seconds (RFC 7240). */
                     "Preference-Applied"?: string;
@@ -2168,7 +2177,7 @@ export interface operations {
             };
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
@@ -2282,7 +2291,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
@@ -2730,7 +2739,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
@@ -2846,7 +2855,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
@@ -3009,7 +3018,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
@@ -3114,7 +3123,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description Queue name: 1 to 100 characters of A-Z a-z 0-9 _ . -
+                 * @description Queue name: any that BullMQ accepts, 1 to 512 characters without a colon. Percent-encode it as one segment (encodeURIComponent). A name that is only dots needs a colon at its end (`..:`), since URLs drop such segments.
                  * @example emails
                  */
                 queue: string;
