@@ -134,7 +134,10 @@ t.test('a job that is removed when it completes, for a client that waits', async
     const { body } = await waiting
     t.match(JSON.parse(body), { state: 'completed', attemptsMade: 1 })
     t.ok(body.includes(`"progress":${text},"priority"`), body.slice(0, 500))
-    t.ok(body.includes(`"result":${data},"error":{"message":"once","stacktrace":["\\u0061"]}`), body.slice(0, 500))
+    t.ok(
+      body.includes(`"result":${data},"error":{"message":"once","stacktrace":["\\u0061"]}`),
+      body.slice(0, 500),
+    )
     t.ok(body.endsWith(`,"data":${data}}`), body.slice(0, 500))
   }
 })
