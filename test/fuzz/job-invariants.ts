@@ -53,7 +53,7 @@ export const jobInvariants: Record<string, Check> = {
     const sent = bodyOf(testCase) as NewJob
     const faults = await lost(sent, rawBodyOf(testCase, newJobShape) as RawData, id, send)
     if (name !== wellFormed(sent.name)) faults.push('the name differs from the one sent')
-    const found = await send({ method: 'GET', url: `/jobs/${id}`, headers: {} })
+    const found = await send({ method: 'GET', url: `/jobs/${encodeURIComponent(id)}`, headers: {} })
     // A job may be replaced by another one with its deduplication id, and a job that was taken has another ETag.
     const now = found.status === 200 ? (JSON.parse(found.body) as Job) : undefined
     const isUntouched = now?.state === state && now?.startedAt === null
@@ -96,10 +96,11 @@ export const jobInvariants: Record<string, Check> = {
     // A value with invalid encoding is used undecoded, commas included.
     if (status !== 200 || !isDecodable(url)) return []
     const { searchParams } = new URL(url, 'http://x')
+    const each = searchParams.getAll('id')
     const { jobs } = JSON.parse(body) as { jobs: ({ id: string; queue: string; state: string } | null)[] }
     const [ids, queue, state] = ['ids', 'queue', 'state'].map((name) => searchParams.get(name))
-    if (ids) {
-      const wanted = ids.split(',').map(wholeId)
+    if (ids || each.length > 0) {
+      const wanted = [...(ids?.split(',') ?? []), ...each].map(wholeId)
       const isEach = jobs.length === wanted.length && jobs.every((job, at) => !job || job.id === wanted[at])
       return isEach ? [] : ['the jobs are not the requested ones, in order']
     }
@@ -129,7 +130,11 @@ function rawBodyOf({ payload = '' }: Case, shape: BodyShape): unknown {
 async function lost(sent: NewJob, raw: RawData, id: string, send: Send): Promise<string[]> {
   // Another job with this deduplication id may have replaced it.
   if (sent.opts?.deduplication !== undefined) return []
-  const found = await send({ method: 'GET', url: `/jobs/${id}?include=data`, headers: {} })
+  const found = await send({
+    method: 'GET',
+    url: `/jobs/${encodeURIComponent(id)}?include=data`,
+    headers: {},
+  })
   if (found.status === 404 && mayBeRemoved(sent)) return []
   if (found.status !== 200) return [`GET of the stored job returns ${found.status}`]
   const { name } = JSON.parse(found.body)

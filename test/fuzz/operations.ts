@@ -72,7 +72,7 @@ export function readOperations({ paths, components }: Document): Operation[] {
 }
 
 /** The longest segment that the router accepts (src/http/http-server.ts). */
-const MAX_SEGMENT = 700
+const MAX_SEGMENT = 16_384
 
 function matcher(path: string): (url: string) => boolean {
   const pattern = new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '([^/]+)')}$`)

@@ -1,13 +1,13 @@
 /** Seeds jobs before a fuzz run, and verifies the service after it. */
 import { isDeepStrictEqual } from 'node:util'
-import { Worker } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import { Webhook } from 'standardwebhooks'
 import type { Test } from 'tap'
 import { eventually, type TestApp } from '../helpers/app.ts'
 import type { TestRedis } from '../helpers/redis.ts'
 import { createInjectClient } from './clients.ts'
-import { QUEUES, SUBSCRIBED } from './special-values.ts'
-import { type SubscriptionInvariants, show } from './subscription-invariants.ts'
+import { ODD_KEY, ODD_QUEUE, QUEUES, SUBSCRIBED } from './special-values.ts'
+import { queueSegment, type SubscriptionInvariants, show } from './subscription-invariants.ts'
 import type { WebhookEndpoint } from './webhook-endpoint.ts'
 
 /** Jobs of each queue for workers. */
@@ -33,6 +33,10 @@ export async function seed(app: TestApp, redis: TestRedis): Promise<void> {
   await eventually(async () => (await app.http.inject('/jobs/fuzz:done')).json().state === 'completed')
   await eventually(async () => (await app.http.inject('/jobs/fuzz:broke')).json().state === 'failed')
   await worker.close()
+  for (const name of ['fuzz', ODD_QUEUE]) {
+    const queue = new Queue(name, { connection: redis.client, prefix: app.prefix })
+    await queue.add('n', {}, { jobId: ODD_KEY, delay: 3_600_000 })
+  }
   await add({ opts: { jobId: 'seen' } })
   await add({ opts: { jobId: 'later', delay: 3_600_000 } })
   await add({ opts: { jobId: 'first', priority: 1 } })
@@ -99,7 +103,10 @@ export async function checkServiceState(
     return app.http.inject({ method: 'POST', url, headers, payload: JSON.stringify(body) })
   }
   for (const queue of subscribed) {
-    const { statusCode } = await app.http.inject({ method: 'DELETE', url: `/queues/${queue}/subscription` })
+    const { statusCode } = await app.http.inject({
+      method: 'DELETE',
+      url: `/queues/${queueSegment(queue)}/subscription`,
+    })
     t.ok([204, 404].includes(statusCode), `${queue} no longer has a subscription`)
   }
   await get('/health/live')
@@ -116,7 +123,8 @@ export async function checkServiceState(
     jobs: [],
   })
   t.match(await get(`/jobs/${id}`), { state: 'completed', result: data })
-  for (const queue of [...QUEUES, ...SUBSCRIBED, 'after']) await get(`/jobs?queue=${queue}`)
+  for (const queue of [...QUEUES, ...SUBSCRIBED, 'after'])
+    await get(`/jobs?queue=${encodeURIComponent(queue)}`)
   // The events of a queue are followed for a minute after its last pending take.
   const followedQueues = new Set([...subscribed, ...waitedFor]).size
   const none = { waiting: 0, waitingWorkers: 0, webhooks: { subscriptions: 0, inFlight: 0 }, others: 0 }

@@ -10,9 +10,12 @@ import { LEASES } from './lease-book.ts'
 import { NEXT_PAGE, SEEN_ETAG, SEEN_POSITION } from './seen-values.ts'
 import { staysHere, urls } from './urls.ts'
 
+/** A queue of a native producer, and the key of a job in it and in `fuzz`. */
+export const ODD_QUEUE = '__odd/ ?#%,é\n*'
+export const ODD_KEY = 'a/b ?#%,😀\0'
 /** Jobs that exist before the run (seed-and-verify.ts). */
-export const SEEDED = ['fuzz:seen', 'fuzz:later', 'fuzz:first', 'fuzz:done', 'fuzz:broke', 'plain']
-export const QUEUES = ['fuzz', 'other', 'default']
+export const SEEDED = ['fuzz:seen', 'fuzz:later', 'fuzz:first', 'fuzz:done', 'fuzz:broke', 'plain', `fuzz:${ODD_KEY}`, `${ODD_QUEUE}:${ODD_KEY}`] // biome-ignore format: a list
+export const QUEUES = ['fuzz', 'other', 'default', ODD_QUEUE]
 /** Queues with subscriptions, separate from QUEUES so that HTTP workers find jobs. */
 export const SUBSCRIBED = ['hooked', 'hooked-2', 'hooked-3', 'hooked-4']
 
@@ -95,6 +98,7 @@ export const parameterOverrides: Record<string, Text> = {
     fc.constantFrom(...Object.keys(errorTable)).map((code) => code.toLowerCase().replaceAll('_', '-')),
     anyText,
   ),
+  'query id': ids,
   'query ids': fc.oneof(
     { weight: 8, arbitrary: fc.array(ids, { minLength: 1, maxLength: 5 }).map((some) => some.join()) },
     { weight: 1, arbitrary: fc.constantFrom(199, 200, 201).map((count) => Array(count).fill('fuzz:seen').join()) },

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
+import { isQueueName, queueOfSegment } from '../../src/queues/queue-name.ts'
 import type { HttpResponse, Send } from './clients.ts'
 import type { Check, Invariants } from './invariants.ts'
 import { bodyOf, type Case } from './operations.ts'
@@ -40,7 +41,6 @@ export interface Shown {
 }
 
 const CHANGES = ['putSubscription', 'deleteSubscription', 'rotateSecret']
-const QUEUE = /^[A-Za-z0-9_.-]{1,100}$/
 const SECRET = /whsec_[A-Za-z0-9+/=]{20,}/
 /** Headers that describe the body or identify the service, which a subscription may not set. */
 const RESERVED_HEADERS =
@@ -143,7 +143,7 @@ export function createSubscriptionInvariants(): SubscriptionInvariants {
       const queue = queueOf(testCase)
       if (queue === undefined || !CHANGES.includes(operationId)) return
       spanOf.set(testCase, overlaps.begin(queue))
-      if (operationId === 'putSubscription' && QUEUE.test(queue)) queues.add(queue)
+      if (operationId === 'putSubscription' && isQueueName(queue)) queues.add(queue)
     },
     end: (testCase) => spanOf.get(testCase)?.end(),
     queues: () => [...queues],
@@ -152,7 +152,11 @@ export function createSubscriptionInvariants(): SubscriptionInvariants {
 }
 
 export async function show(queue: string, send: Send): Promise<Shown | undefined> {
-  const { status, body } = await send({ method: 'GET', url: `/queues/${queue}/subscription`, headers: {} })
+  const { status, body } = await send({
+    method: 'GET',
+    url: `/queues/${queueSegment(queue)}/subscription`,
+    headers: {},
+  })
   return status === 200 ? (JSON.parse(body) as Shown) : undefined
 }
 
@@ -207,9 +211,14 @@ function signFaults({ secrets }: Shown, secret: string | undefined): string[] {
   return secrets[0]?.id === id ? [] : ['it is signed with another secret']
 }
 
+/** With a colon, since URLs drop the segments `.` and `..`. */
+export function queueSegment(queue: string): string {
+  return `${encodeURIComponent(queue)}:`
+}
+
 function queueOf({ url }: Case): string | undefined {
   try {
-    return decodeURIComponent(/^\/queues\/([^/?]+)/.exec(url)?.[1] ?? '')
+    return queueOfSegment(decodeURIComponent(/^\/queues\/([^/?]+)/.exec(url)?.[1] ?? ''))
   } catch {
     return undefined
   }
