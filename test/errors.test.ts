@@ -37,7 +37,8 @@ t.test('a problem without details contains exactly the texts of the table', asyn
     type: '/problems/job-not-found',
     title: 'The job does not exist',
     status: 404,
-    detail: 'The job does not exist. Check the id, and that it is percent-encoded in a path. Retention may have removed a finished job.',
+    detail:
+      'The job does not exist. Check the id, and that it is percent-encoded in a path. Retention may have removed a finished job.',
     code: 'JOB_NOT_FOUND',
     retryable: false,
   })
