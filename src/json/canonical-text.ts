@@ -19,16 +19,13 @@ export function createJsonTexts(): JsonTexts {
   const rewrite: Rewrite = { scan: createScan(), runAt: 0, out: noBytes, size: 0 }
   return {
     compact(raw) {
-      const bytes = rawBytes(raw)
-      return raw.spaces === 0 ? bytes : rewriteAll(rewrite, bytes, endOfString)
+      return raw.spaces === 0 ? rawBytes(raw) : dropSpaces(rewrite.scan, raw)
     },
     canonical(raw) {
       const { scan } = rewrite
       const bytes = rawBytes(raw)
       const isSpelled = raw.spaces === 0 && !bytes.includes(BACKSLASH)
-      const spelled = isSpelled
-        ? bytes
-        : rewriteAll(rewrite, bytes, (_scan, at) => respellString(rewrite, at))
+      const spelled = isSpelled ? bytes : respellAll(rewrite, bytes)
       beginScan(scan, spelled)
       try {
         return orderMembers(scan)
@@ -45,6 +42,31 @@ const QUOTE = 0x22
 const BACKSLASH = 0x5c
 const UNICODE = 0x75
 
+/** Runs between spaces are short, so that only strings are copied as ranges. */
+function dropSpaces(scan: Scan, raw: RawJson): Buffer {
+  const bytes = rawBytes(raw)
+  const { length } = bytes
+  const out = Buffer.allocUnsafe(length - raw.spaces)
+  let size = 0
+  beginScan(scan, bytes)
+  try {
+    for (let at = 0; at < length; ) {
+      const byte = bytes[at]!
+      if (byte === QUOTE) {
+        const end = endOfString(scan, at + 1)
+        size = copyBytes(bytes, at, end, out, size)
+        at = end
+      } else {
+        if (byte > SPACE) out[size++] = byte
+        at++
+      }
+    }
+    return out
+  } finally {
+    endScan(scan)
+  }
+}
+
 /** Copies a text in runs: from `runAt`, nothing has changed. */
 interface Rewrite {
   scan: Scan
@@ -53,8 +75,8 @@ interface Rewrite {
   size: number
 }
 
-/** Drops white space. `endOf` returns the end of the string whose first character is at `from`, and may rewrite it. */
-function rewriteAll(rewrite: Rewrite, bytes: Buffer, endOf: (scan: Scan, from: number) => number): Buffer {
+/** Drops white space, and spells each string as JSON.stringify does. */
+function respellAll(rewrite: Rewrite, bytes: Buffer): Buffer {
   const { scan } = rewrite
   const { length } = bytes
   beginScan(scan, bytes)
@@ -63,7 +85,7 @@ function rewriteAll(rewrite: Rewrite, bytes: Buffer, endOf: (scan: Scan, from: n
   try {
     for (let at = 0; at < length; ) {
       const byte = bytes[at]!
-      if (byte === QUOTE) at = endOf(scan, at + 1)
+      if (byte === QUOTE) at = respellString(rewrite, at + 1)
       else if (byte <= SPACE) {
         endRun(rewrite, at)
         at = skipSpace(scan, at)
