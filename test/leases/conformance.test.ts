@@ -4,7 +4,7 @@
  * and its stalled check).
  */
 import { FlowProducer, type JobsOptions, Queue, UnrecoverableError, Worker } from 'bullmq'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { eventually, startApp } from '../helpers/app.ts'
 import { startRedis, uniquePrefix } from '../helpers/redis.ts'
 
@@ -20,6 +20,9 @@ interface Scenario {
   ends: End[]
   /** Adds the jobs; without it, one job with `opts` is added. */
   add?(prefix: string): Promise<unknown>
+  /** Runs while the first job is active. */
+  whileActive?(prefix: string): Promise<unknown>
+  check?(t: Test, prefix: string): Promise<unknown>
 }
 
 const STACK = 'Error: boom\n    at work (worker.js:1:1)'
@@ -37,10 +40,14 @@ async function add(prefix: string, { opts = {}, add: own }: Scenario): Promise<v
 async function workNatively(prefix: string, scenario: Scenario): Promise<void> {
   await add(prefix, scenario)
   let ended = 0
+  // Without ends, the job fails before a worker gets it.
+  const endCount = Math.max(1, scenario.ends.length)
   const worker = new Worker(
     'q',
     async () => {
-      const end = scenario.ends[ended]!
+      if (ended === 0) await scenario.whileActive?.(prefix)
+      const end = scenario.ends[ended]
+      if (!end) throw new Error('must not be worked')
       if ('result' in end) return end.result
       const error = end.unrecoverable ? new UnrecoverableError(end.error) : new Error(end.error)
       error.stack = STACK
@@ -51,10 +58,10 @@ async function workNatively(prefix: string, scenario: Scenario): Promise<void> {
   for (const event of ['completed', 'failed'] as const) {
     worker.on(event, () => {
       ended++
-      if (ended === scenario.ends.length) void worker.pause(true)
+      if (ended === endCount) void worker.pause(true)
     })
   }
-  await eventually(() => ended === scenario.ends.length)
+  await eventually(() => ended === endCount)
   await worker.close()
 }
 
@@ -70,8 +77,11 @@ async function workOverHttp(prefix: string, scenario: Scenario): Promise<void> {
         payload: JSON.stringify(body),
       })
     ).json()
-  for (const end of scenario.ends) {
+  if (scenario.ends.length === 0)
+    await app.http.inject({ method: 'POST', url: '/queues/q/leases', payload: { worker: 'w' } })
+  for (const [index, end] of scenario.ends.entries()) {
     const { jobs } = await post('/queues/q/leases', { wait: 5, worker: 'w' })
+    if (index === 0) await scenario.whileActive?.(prefix)
     const { lease } = jobs[0]
     const item =
       'result' in end
@@ -87,7 +97,8 @@ async function workOverHttp(prefix: string, scenario: Scenario): Promise<void> {
   await app.http.close()
 }
 
-const IGNORED = /:(marker|stalled-check|stalled|limiter)$|::sluice:/
+/** `pc` counts prioritized jobs; a native worker that looks for a next job and finds none removes it. */
+const IGNORED = /:(marker|stalled-check|stalled|limiter|pc)$|::sluice:/
 
 async function snapshot(prefix: string): Promise<Record<string, unknown>> {
   const { client } = redis
@@ -103,6 +114,8 @@ async function snapshot(prefix: string): Promise<Record<string, unknown>> {
       .replace(/\b[12]\d{12}(\d{3,4})?\b/g, 'T')
       // The rest of an hour when a scheduler creates its next job.
       .replace(/\b3[56]\d{5}\b/g, 'HOUR')
+      // Where a native worker itself has thrown.
+      .replace(/\\\\n {4}at (?:(?!\\\\n|\\").)*node[:_](?:(?!\\\\n|\\").)*/g, '')
       .replace(/"offset":"\d+"/, '"offset":"O"')
       // A native worker that fetches the next job finds the delayed one, so it does not report an empty queue.
       .replace(',["event","drained"]', ''),
@@ -146,6 +159,50 @@ const scenarios: Record<string, Scenario> = {
   'a priority': { opts: { priority: 3, attempts: 2 }, ends: [{ error: 'one' }] },
   lifo: { opts: { lifo: true, attempts: 2 }, ends: [{ error: 'one' }] },
   'a deduplication': { opts: { deduplication: { id: 'd' } }, ends: [{ result: 1 }] },
+  'a deduplication that keeps the last job while one is active': {
+    opts: { deduplication: { id: 'd', keepLastIfActive: true } },
+    async whileActive(prefix) {
+      const queue = new Queue('q', { connection, prefix })
+      for (const n of [2, 3]) {
+        const opts = { jobId: `j${n}`, deduplication: { id: 'd', keepLastIfActive: true } }
+        await queue.add('n', { n }, opts)
+      }
+      await queue.close()
+    },
+    ends: [{ result: 1 }, { result: 2 }],
+  },
+  'a failure that was decided before': {
+    async add(prefix) {
+      const queue = new Queue('q', { connection, prefix })
+      await queue.add('n', {}, { jobId: 'j', attempts: 3 })
+      await redis.client.hset(`${prefix}:q:j`, 'defa', 'child failed')
+      await queue.close()
+    },
+    ends: [],
+  },
+  'the order of lifo and priorities': {
+    async add(prefix) {
+      const queue = new Queue('q', { connection, prefix })
+      const all = [{ priority: 9 }, { priority: 2 }, {}, { lifo: true }, { lifo: true, priority: 2 }]
+      for (const [n, opts] of all.entries()) await queue.add('n', { n }, { jobId: `j${n}`, ...opts })
+      await queue.close()
+    },
+    ends: [0, 1, 2, 3, 4].map((result) => ({ result })),
+  },
+  'kept for an age, which removes older jobs that were to be kept longer': {
+    async add(prefix) {
+      const old = { name: 'n', data: '{}', opts: '{"removeOnComplete":{"age":3600}}', timestamp: 1 }
+      await redis.client.hset(`${prefix}:q:old`, old)
+      await redis.client.zadd(`${prefix}:q:completed`, Date.now() - 10_000, 'old')
+      const queue = new Queue('q', { connection, prefix })
+      await queue.add('n', {}, { jobId: 'j', removeOnComplete: { age: 5 } })
+      await queue.close()
+    },
+    ends: [{ result: 1 }],
+    async check(t, prefix) {
+      t.same(await redis.client.zrange(`${prefix}:q:completed`, '0', '-1'), ['j'])
+    },
+  },
   'a child of a flow': {
     async add(prefix) {
       const flow = new FlowProducer({ connection, prefix })
@@ -173,6 +230,29 @@ const scenarios: Record<string, Scenario> = {
     },
     ends: [{ error: 'boom' }],
   },
+  ...Object.fromEntries(
+    (['ignoreDependencyOnFailure', 'removeDependencyOnFailure', 'continueParentOnFailure'] as const).map(
+      (option) => [
+        `a child with ${option} that fails`,
+        {
+          async add(prefix: string) {
+            const flow = new FlowProducer({ connection, prefix })
+            await flow.add({
+              name: 'p',
+              queueName: 'parents',
+              opts: { jobId: 'p' },
+              children: [
+                { name: 'c', queueName: 'q', opts: { jobId: 'c', [option]: true } },
+                { name: 'd', queueName: 'others', opts: { jobId: 'd' } },
+              ],
+            })
+            await flow.close()
+          },
+          ends: [{ error: 'boom' }],
+        },
+      ],
+    ),
+  ),
   'a job of a scheduler': {
     async add(prefix) {
       const queue = new Queue('q', { connection, prefix })
@@ -189,5 +269,6 @@ for (const [name, scenario] of Object.entries(scenarios)) {
     await workNatively(native, scenario)
     await workOverHttp(http, scenario)
     t.same(await snapshot(http), await snapshot(native))
+    await scenario.check?.(t, http)
   })
 }
