@@ -94,11 +94,16 @@ t.test('a job is waited for and followed by its id', async (t) => {
   const streams = keys.slice(0, 20).map((key) => follow(t, `${url}/jobs/${segment(`q:${key}`)}/events`))
   await Promise.all(streams.map(({ next }) => next('snapshot')))
   const waits = keys.map((key) => get(`/jobs/${segment(`q:${key}`)}?wait=20&include=data,logs`))
-  await eventually(async () => (await app.http.inject('/stats')).json().waits.open >= keys.length)
+  const variants = ['a?wait=20&include=data', 'a%20d?wait=20', 'a?wait=20&include=logs', 'a%20l?wait=20']
+  const twins = variants.map((variant) => get(`/jobs/q:${variant}`))
+  const expected = keys.length + variants.length
+  await eventually(async () => (await app.http.inject('/stats')).json().waits.open >= expected)
   const worker = new Worker('q', async ({ id }) => id, { connection, prefix: app.prefix, concurrency: 10 })
   t.teardown(() => worker.close())
   for (const [i, { body }] of (await Promise.all(waits)).entries())
     t.match(body, { id: `q:${keys[i]}`, state: 'completed', result: keys[i] })
+  const answered = (await Promise.all(twins)).map(({ body }) => body.id)
+  t.same(answered, ['q:a', 'q:a d', 'q:a', 'q:a l'])
   for (const [i, { received }] of streams.entries()) {
     await eventually(() => received.some(({ data }) => data['state'] === 'completed'))
     t.ok(received.every(({ data }) => data['id'] === `q:${keys[i]}`))
