@@ -47,3 +47,9 @@ export function bytesOfPart(part: JsonPart): number {
 export function toBytes(part: JsonPart): Buffer {
   return typeof part === 'string' ? Buffer.from(part) : part
 }
+
+/** Adds a member, as text, to the text of an object that has others. */
+export function addMember(object: JsonPart, member: string): JsonPart {
+  if (typeof object === 'string') return `${object.slice(0, -1)},${member}}`
+  return Buffer.concat([object.subarray(0, -1), Buffer.from(`,${member}}`)])
+}

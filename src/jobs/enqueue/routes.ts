@@ -10,6 +10,7 @@ import {
   problemResponses,
   REDIS_PROBLEMS,
 } from '../../errors.ts'
+import { addMember } from '../../json/json-writer.ts'
 import { timeWithin } from '../../rfc3339.ts'
 import { jobUrl } from '../job-id.ts'
 import { etagOfNewJob } from '../status/job-resource.ts'
@@ -173,7 +174,7 @@ function sendAfterWait(
     return undefined
   }
   reply.header('etag', job.etag).header('content-type', 'application/json; charset=utf-8')
-  return reply.sendCounted(`${job.body.slice(0, -1)},"deduplicated":${enqueued.deduplicated}}`)
+  return reply.sendCounted(addMember(job.body, `"deduplicated":${enqueued.deduplicated}`))
 }
 
 /** Sets status and headers, and returns the body. */

@@ -66,13 +66,13 @@ end
 
 -- `code`: DUPLICATE or REPLAYED.
 local function existing(code, key)
-  local found = redis.pcall('HMGET', base .. key, 'finishedOn', 'timestamp', 'name')
-  if found.err or not found[2] then
+  local found = redis.pcall('HMGET', base .. key, 'timestamp', 'name')
+  if found.err or not found[1] then
     return {code, key}
   end
   -- In a damaged queue jobState can throw, which must not fail the other jobs of the batch.
-  local ok, state = pcall(jobState, base, key, found[1])
-  return {code, key, ok and state or false, found[3], found[2]}
+  local ok, state = pcall(jobState, base, key)
+  return {code, key, ok and state or false, found[2], found[1]}
 end
 
 -- An idempotency record has two keys, which the script writes together with the job, so no job is stored without them. They

@@ -100,6 +100,24 @@ t.test('a native worker sees exactly JSON.parse of what was sent', async (t) => 
   t.strictSame(dataOf('none'), {})
 })
 
+t.test('a client that waits for its job gets the result as it was settled', async (t) => {
+  const send = (url: string, body: string) =>
+    app.http.inject({ method: 'POST', url, payload: body, headers: { 'content-type': 'application/json' } })
+  for (const result of ['{"id":1970670598291982290,"a":[-0,1e400],"a":"\\u00e9"}', large]) {
+    const waiting = send('/jobs?wait=30', '{"queue":"waited","name":"n"}')
+    const taken = await send('/queues/waited/leases', '{"max":1,"wait":30}')
+    const { lease } = taken.json().jobs[0]
+    const settled = await send(
+      '/leases/settle',
+      `{"items":[{"lease":"${lease}","outcome":"complete","result":${result}}]}`,
+    )
+    t.equal(settled.statusCode, 200)
+    const { body } = await waiting
+    t.ok(body.includes(`"result":${result},`) && body.endsWith(',"deduplicated":false}'))
+    t.equal(JSON.parse(body).state, 'completed')
+  }
+})
+
 t.test('a job that waits for its result does not keep its body in memory', async (t) => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
