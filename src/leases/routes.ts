@@ -17,7 +17,7 @@ import { QueueParams, queueIn } from '../queues/schemas.ts'
 import type { RedisClock } from '../redis/redis-clock.ts'
 import { extendBodyShape, type LeaseItems, settleBodyShape } from './lease-items.ts'
 import type { WhyUnsettleable } from './lease-limit.ts'
-import type { RenderedJobs, RenderJobs } from './lease-response.ts'
+import type { RenderJobs } from './lease-response.ts'
 import type { ExtendRequest, ItemResult, LeaseSettler } from './lease-settler.ts'
 import {
   ExtendBody,
@@ -110,9 +110,8 @@ export async function leaseRoutes(instance: FastifyInstance, deps: LeaseRoutesDe
       setStatus(reply, results)
       if (dispatcher.isClosing()) reply.header('connection', 'close')
       // The items are settled, so their results are sent even if the jobs may not be.
-      const rendered = handOut(reply, watch, jobs, leaseMs, deps) ?? deps.renderJobs([], leaseMs)
-      const head = `{"results":${JSON.stringify(results.map(toResult))},"jobs":[`
-      return sendJson(reply, rendered.between(head, ']}'))
+      const rendered = handOut(reply, watch, jobs, leaseMs, deps) ?? ''
+      return sendJson(reply, `{"results":${JSON.stringify(results.map(toResult))},"jobs":[${rendered}]}`)
     },
   })
 
@@ -157,11 +156,11 @@ function sendTaken(
   if (refusal) throw refusal
   if (jobs.length === 0 || watch.signal.aborted) return reply.code(204).send(null)
   if (rendered === undefined) throw new SluiceError('OVERLOADED', { outcome: 'not_executed' })
-  return sendJson(reply, rendered.between('{"jobs":[', ']}'))
+  return sendJson(reply, `{"jobs":[${rendered}]}`)
 }
 
 /**
- * The jobs as JSON. `undefined`, and the jobs are given back: the client has gone, its key no longer
+ * The jobs as JSON, without brackets. `undefined`, and the jobs are given back: the client has gone, its key no longer
  * permits them, or too many bytes wait for clients. They are also given back if the client does not receive them whole.
  */
 function handOut(
@@ -170,12 +169,12 @@ function handOut(
   jobs: LeasedJob[],
   leaseMs: number,
   { dispatcher, renderJobs }: LeaseRoutesDeps,
-): RenderedJobs | undefined {
+): string | undefined {
   const [first] = jobs
-  if (!first) return undefined
+  if (!first) return ''
   const mayReceive = watch.canDeliver() && reply.request.access.canAccessQueue(first.queue)
   const rendered = mayReceive ? renderJobs(jobs, leaseMs) : undefined
-  if (rendered === undefined || !reply.canBuffer(rendered.bytes)) {
+  if (rendered === undefined || !reply.canBuffer(rendered.length)) {
     dispatcher.giveBack(first, jobs)
     return undefined
   }
@@ -183,7 +182,7 @@ function handOut(
   return rendered
 }
 
-function sendJson(reply: FastifyReply, json: string | Buffer): FastifyReply {
+function sendJson(reply: FastifyReply, json: string): FastifyReply {
   return reply.header('content-type', 'application/json; charset=utf-8').send(json)
 }
 
