@@ -3,8 +3,8 @@ import { integer } from './setting-types.ts'
 
 export const httpSettings = {
   BODY_LIMIT: integer(
-    'Largest request body, bytes. A JSON body of 1 MiB that is all keys blocks the event loop for tens of ms to parse: lower ' +
-      'this where clients are not trusted.',
+    'Largest request body, and largest item of a batch, bytes. With an idempotency key, a MiB of JSON that is all keys and numbers ' +
+      'blocks the event loop for tens of ms: lower this where clients are not trusted.',
     1_048_576,
     1_024,
     104_857_600,

@@ -45,6 +45,9 @@ const ITEM_CODES: ErrorCode[] = ['LEASE_LOST', 'JOB_NOT_FOUND', 'INVALID_LEASE']
 /** The codes of an item that was refused before its lease was read. */
 const REFUSALS: ErrorCode[] = ['INVALID_ITEM', 'JSON_TOO_DEEP', 'FORBIDDEN_KEY', 'PAYLOAD_TOO_LARGE']
 const isRefused = ({ error }: Result) => error !== undefined && REFUSALS.includes(error.code)
+/** A case may have any value in its place. */
+const isPositive = (value: unknown) => typeof value === 'number' && value > 0
+
 /** How many jobs of one response are read one by one. */
 const READ_MAX = 3
 /** A delay that does not end during the check. */
@@ -97,7 +100,7 @@ export function createLeaseInvariants(book: LeaseBook): LeaseInvariants {
     const queue = next?.queue ?? results.find(({ id }) => id !== undefined)?.id?.split(':', 1)[0]
     if (!next && jobs.length > 0) faults.push('there are jobs without a request for them')
     if (next) faults.push(...(await jobFaults(jobs, { ...next, queue }, response, send)))
-    if (queue !== undefined && Number(next?.wait) > 0) waitedFor.add(queue)
+    if (queue !== undefined && isPositive(next?.wait)) waitedFor.add(queue)
     const at = results.findIndex(({ status }) => status === 200)
     const done = book.find(items[at]?.lease ?? '')
     if (done?.job) faults.push(...(await outcomeFaults(items[at]!, done.job, response, send)))
@@ -215,7 +218,7 @@ export function createLeaseInvariants(book: LeaseBook): LeaseInvariants {
         if (response.status !== 200 && response.status !== 204) return []
         const [, queue] = /^\/queues\/([^/]+)/.exec(testCase.url)!
         const wanted = { ...(bodyOf(testCase) as Next), queue: decodeURIComponent(queue!) }
-        if (Number(wanted.wait) > 0) waitedFor.add(wanted.queue)
+        if (isPositive(wanted.wait)) waitedFor.add(wanted.queue)
         if (response.status === 204) return []
         const { jobs } = JSON.parse(response.body) as { jobs: LeasedJob[] }
         return [

@@ -9,7 +9,8 @@ import { createValidator } from '../../validation.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
 import type { NewJob } from './new-job.ts'
-import { BatchItem, type BatchResult, type NewJobBody } from './schemas.ts'
+import { BatchItem, type BatchResult } from './schemas.ts'
+import type { ToNewJob } from './to-new-job.ts'
 
 export interface BatchResponse {
   /** 201: every job exists. 207: some do not. 422: none does. */
@@ -27,10 +28,7 @@ export type AddBatch = (
   batchKey: string | undefined,
 ) => Promise<BatchResponse>
 
-/** Fills in the defaults of a job. */
-export type ToNewJob = (body: NewJobBody, idempotency?: NewJob['idempotency']) => NewJob
-
-/** Longest time for which the validation of a batch blocks the event loop. */
+/** Longest time for which the items of a batch are turned into jobs at a stretch; one item may take longer. */
 const TURN_MS = 10
 
 type ItemResult = BatchResult['results'][number]

@@ -68,7 +68,7 @@ export function createEnqueuer(deps: EnqueuerDeps): Enqueuer {
   const { config, keyspace, registry, gateway, admit, confirm, onWrite, onStored, clock } = deps
   const uuidv7 = createUuidv7()
   const assertExists = createAssertExists(keyspace, gateway)
-  const prepareJob = createPrepareJob({ config, keyspace, admit, newKey: uuidv7, now: clock.nowMs })
+  const prepareJob = createPrepareJob({ config, admit, newKey: uuidv7, now: clock.nowMs })
   const coalescer = createCoalescer<EnqueueItem, EnqueuedJob>({
     batchMax: config.ENQUEUE_BATCH_MAX,
     batchSoon: config.ENQUEUE_BATCH_SOON,

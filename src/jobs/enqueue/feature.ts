@@ -2,18 +2,16 @@
 import { Type } from 'typebox'
 import type { Config } from '../../config/schema.ts'
 import type { FeatureDefinition, FeatureStat } from '../../feature.ts'
-import { createJsonTexts } from '../../json/canonical-text.ts'
-import type { RawJson } from '../../json/json-scanner.ts'
 import { byQueue } from '../../queues/schemas.ts'
 import { createMemoryGuard } from '../../redis/gateway/memory-guard.ts'
 import type { RedisGateway } from '../../redis/gateway/redis-gateway.ts'
 import { type Confirm, createReplication } from '../../redis/gateway/replication.ts'
 import { createAddAndWait } from './add-and-wait.ts'
-import { createAddBatch, type ToNewJob } from './add-batch.ts'
+import { createAddBatch } from './add-batch.ts'
 import { createEnqueuer, type Enqueuer } from './enqueuer.ts'
-import { type NewJob, noData, noOptions } from './new-job.ts'
 import { jobRoutes } from './routes.ts'
 import { batchEnvelope } from './schemas.ts'
+import { createToNewJob } from './to-new-job.ts'
 
 export const enqueueFeature: FeatureDefinition = {
   name: 'enqueue',
@@ -41,7 +39,7 @@ export const enqueueFeature: FeatureDefinition = {
       onStored: dispatcher.notify,
       clock: redisClock,
     })
-    const toNewJob = createDefaults(config)
+    const toNewJob = createToNewJob(config.DEFAULT_QUEUE, keyspace)
     return {
       async routes(http) {
         await http.register(jobRoutes, {
@@ -57,20 +55,6 @@ export const enqueueFeature: FeatureDefinition = {
       stats: { batching: batchingStat(enqueuer) },
     }
   },
-}
-
-/** Fills in what a request leaves out. */
-function createDefaults({ DEFAULT_QUEUE }: Config): ToNewJob {
-  const texts = createJsonTexts()
-  return ({ queue = DEFAULT_QUEUE, name, data, opts = noOptions }, idempotency) =>
-    ({
-      queue,
-      name,
-      // As newJobShape has it.
-      data: data === undefined ? noData : texts.compact(data as RawJson),
-      opts,
-      idempotency,
-    }) as NewJob
 }
 
 /** `undefined`: the master alone acknowledges a job. */

@@ -17,8 +17,13 @@ export const IDEMPOTENCY_KEY_PATTERN = '^[\\x21-\\x7e]{1,255}$'
 
 const pattern = new RegExp(IDEMPOTENCY_KEY_PATTERN)
 
-/** The record of a job; `undefined` for one that was sent without an idempotency key. */
-export type IdempotencyRecordOf = (job: NewJob) => IdempotencyRecord | undefined
+/** An idempotency key, and the id of the API key with which it was sent. */
+export interface ClientKey {
+  owner: string
+  key: string
+}
+
+export type IdempotencyRecordOf = (clientKey: ClientKey, job: NewJob) => IdempotencyRecord
 
 /**
  * Each API key has its own records: its id contains no colon, so two owners never derive the same one. Queues share them, and
@@ -28,14 +33,13 @@ export function createIdempotencyRecords(keyspace: Keyspace): IdempotencyRecordO
   const texts = createJsonTexts()
   const round = createRounding()
 
-  return function recordOf({ idempotency, queue, name, data, opts }) {
-    if (!idempotency) return undefined
+  return function recordOf({ owner, key }, { queue, name, data, opts }) {
     const others = stringify({ name, opts, queue })!.slice(1)
     const canonical = texts.canonical({ body: data, start: 0, end: data.length, spaces: 0 })
     const fingerprint = fingerprintOf(canonical, others)
     const rounded = round(canonical)
     return {
-      key: keyspace.idempotencyRecord(digest(`${idempotency.owner}:${idempotency.key}`)),
+      key: keyspace.idempotencyRecord(digest(`${owner}:${key}`)),
       fingerprint,
       roundedFingerprint: rounded === canonical ? fingerprint : fingerprintOf(rounded, others),
     }

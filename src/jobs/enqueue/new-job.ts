@@ -1,6 +1,7 @@
 /** A job before it is stored, and the checks that its schema cannot express. */
 import type { JobsOptions } from 'bullmq'
 import { SluiceError } from '../../errors.ts'
+import type { IdempotencyRecord } from '../../redis/scripts/enqueue.ts'
 
 /** A job as requested; it already fits the schema. */
 export interface NewJob {
@@ -11,8 +12,8 @@ export interface NewJob {
   opts: JobsOptions
   /** A generated key (`Enqueuer.newKey`), for a caller that needs it before the job is stored. `opts.jobId` takes precedence. */
   key?: string
-  /** The client's idempotency key, and the id of the API key that it belongs to. */
-  idempotency?: { owner: string; key: string }
+  /** The record of its idempotency key. */
+  idempotency?: IdempotencyRecord | undefined
 }
 
 /** The data of a job that was requested without any. Never written to. */

@@ -4,14 +4,11 @@ import type { JobsOptions } from 'bullmq'
 import { addScripts, type EncodedOptions, encodeOptions } from '../../bullmq/job-encoder.ts'
 import type { JobState } from '../../bullmq/job-states.ts'
 import type { Config } from '../../config/schema.ts'
-import type { Keyspace } from '../../redis/keyspace.ts'
 import type { EnqueueItem } from '../../redis/scripts/enqueue.ts'
-import { createIdempotencyRecords } from './idempotency.ts'
 import { checkSize, checkTexts, type NewJob, noOptions } from './new-job.ts'
 
 export interface PrepareJobDeps {
   config: Pick<Config, 'DEFAULT_KEEP_COMPLETED_AGE' | 'DEFAULT_KEEP_FAILED_AGE'>
-  keyspace: Keyspace
   /** Throws while Redis has no memory left for a job with so many bytes of data. */
   admit(bytes: number): void
   newKey(timestampMs: number): string
@@ -21,11 +18,10 @@ export interface PrepareJobDeps {
 /** Throws a SluiceError for a job that cannot be stored. */
 export type PrepareJob = (job: NewJob) => EnqueueItem
 
-export function createPrepareJob({ config, keyspace, admit, newKey, now }: PrepareJobDeps): PrepareJob {
+export function createPrepareJob({ config, admit, newKey, now }: PrepareJobDeps): PrepareJob {
   // BullMQ's Job constructor stores 0 where no attempts are given.
   const defaults: JobsOptions = { attempts: 0, ...defaultRetention(config) }
   const encodedDefaults = encodeOptions(defaults)
-  const recordOf = createIdempotencyRecords(keyspace)
 
   return function prepareJob(job) {
     checkTexts(job)
@@ -38,7 +34,7 @@ export function createPrepareJob({ config, keyspace, admit, newKey, now }: Prepa
       name: job.name,
       timestamp,
       deduplicationId: job.opts.deduplication?.id,
-      idempotency: recordOf(job),
+      idempotency: job.idempotency,
       data: job.data,
       options: job.opts === noOptions ? encodedDefaults : encodeWithDefaults(job.opts, defaults),
     }

@@ -16,10 +16,10 @@ import { jobUrl } from '../job-id.ts'
 import { etagOfNewJob } from '../status/job-resource.ts'
 import { waitOf } from '../status/polling.ts'
 import { type AddAndWait, type AddAndWaitResult, resourceOfEnqueued, type WaitTerms } from './add-and-wait.ts'
-import type { AddBatch, ToNewJob } from './add-batch.ts'
+import type { AddBatch } from './add-batch.ts'
 import type { EnqueuedJob } from './enqueue-outcome.ts'
 import type { Enqueuer } from './enqueuer.ts'
-import { parseIdempotencyKey } from './idempotency.ts'
+import { type ClientKey, parseIdempotencyKey } from './idempotency.ts'
 import type { NewJob } from './new-job.ts'
 import {
   AddHeaders,
@@ -32,6 +32,7 @@ import {
   newJobShape,
   StoredJob,
 } from './schemas.ts'
+import type { ToNewJob } from './to-new-job.ts'
 
 export interface JobRoutes {
   config: Config
@@ -138,7 +139,7 @@ export async function jobRoutes(instance: FastifyInstance, deps: JobRoutes): Pro
 }
 
 /** Each API key has idempotency keys of its own. */
-function idempotencyOf({ headers, access }: FastifyRequest): NewJob['idempotency'] {
+function idempotencyOf({ headers, access }: FastifyRequest): ClientKey | undefined {
   const key = parseIdempotencyKey(headers['idempotency-key'])
   return key === undefined ? undefined : { owner: access.keyId, key }
 }

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { encodeOptions } from '../../../src/bullmq/job-encoder.ts'
+import { createIdempotencyRecords } from '../../../src/jobs/enqueue/idempotency.ts'
 import { type NewJob, noData, noOptions } from '../../../src/jobs/enqueue/new-job.ts'
 import { createPrepareJob } from '../../../src/jobs/enqueue/prepare-job.ts'
 import { createKeyspace } from '../../../src/redis/keyspace.ts'
@@ -7,7 +8,6 @@ import { createKeyspace } from '../../../src/redis/keyspace.ts'
 function setUp({ completedAge = 60, failedAge = 0, admit = (_bytes: number) => {} } = {}) {
   const prepareJob = createPrepareJob({
     config: { DEFAULT_KEEP_COMPLETED_AGE: completedAge, DEFAULT_KEEP_FAILED_AGE: failedAge },
-    keyspace: createKeyspace('bull'),
     admit,
     newKey: (timestampMs) => `generated-${timestampMs}`,
     now: () => 17,
@@ -48,9 +48,11 @@ t.test('a backoff in milliseconds is a fixed one', async (t) => {
 
 t.test('an idempotency record depends on the owner, the key and the payload', async (t) => {
   const { prepare } = setUp()
+  const recordOf = createIdempotencyRecords(createKeyspace('bull'))
   const record = (owner: string, key: string, name = 'n') =>
-    prepare({ name, idempotency: { owner, key } }).idempotency!
+    recordOf({ owner, key }, { queue: 'q', name, data: noData, opts: noOptions })
   t.equal(prepare().idempotency, undefined)
+  t.equal(prepare({ idempotency: record('a', 'k') }).idempotency?.key, record('a', 'k').key)
   t.same(record('a', 'k'), record('a', 'k'))
   t.not(record('a', 'k').key, record('b', 'k').key)
   t.not(record('a', 'k').key, record('a', 'l').key)
