@@ -102,7 +102,7 @@ async function withOurs(
   return keys
 }
 
-/** Everything under the prefix, with types, values and rounded TTLs; the prefix itself is replaced. */
+/** Everything under the prefix, with types, values and TTLs in steps of three seconds; the prefix itself is replaced. */
 async function snapshot(prefix: string): Promise<Record<string, unknown>> {
   const { client } = redis
   const found: Record<string, unknown> = {}
@@ -112,7 +112,7 @@ async function snapshot(prefix: string): Promise<Record<string, unknown>> {
     const ttl = await client.pttl(key)
     found[key.slice(prefix.length)] = {
       type,
-      ttl: ttl < 0 ? ttl : Math.round(ttl / 1000),
+      ttl: ttl < 0 ? ttl : Math.ceil(ttl / 3_000),
       value: await read(key, type),
     }
   }
