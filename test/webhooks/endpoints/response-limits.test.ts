@@ -117,6 +117,10 @@ t.test('what endpoints send within the limits is accepted', async (t) => {
   // Twice over one connection: the bytes of an earlier response do not count.
   for (let round = 0; round < 2; round++) {
     for (const [index, [, body]] of replies.entries())
-      t.match(await send(`http://127.0.0.1:${port}/${index}`), { status: 200, body: Buffer.from(body) }, `reply ${index}`)
+      t.match(
+        await send(`http://127.0.0.1:${port}/${index}`),
+        { status: 200, body: Buffer.from(body) },
+        `reply ${index}`,
+      )
   }
 })
