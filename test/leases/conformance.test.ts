@@ -126,8 +126,11 @@ async function read(key: string, type: string): Promise<unknown> {
   const { client } = redis
   if (type === 'hash') return client.hgetall(key)
   if (type === 'list') return client.lrange(key, 0, -1)
-  if (type === 'zset')
-    return (await client.zrange(key, '0', '-1', 'WITHSCORES')).filter((_, i) => i % 2 === 0)
+  if (type === 'zset') {
+    const members = await client.zrange(key, '0', '-1')
+    // Jobs that end in the same millisecond have no order here. The events have it.
+    return /:(completed|failed)$/.test(key) ? members.sort() : members
+  }
   if (type === 'stream') return (await client.xrange(key, '-', '+')).map(([, fields]) => fields)
   if (type === 'set') return (await client.smembers(key)).sort()
   return client.get(key)
