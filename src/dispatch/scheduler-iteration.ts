@@ -7,8 +7,8 @@ import {
   type RepeatOptions,
   raw2NextJobData,
 } from 'bullmq'
-import { jsonText } from '../bullmq/json-syntax.ts'
 import { SluiceError } from '../errors.ts'
+import { createStoredJson, type StoredJson } from '../json/stored-json.ts'
 import type { BackendFactory } from '../queues/shared-backend.ts'
 import type { RedisGateway, RedisOperation } from '../redis/gateway/redis-gateway.ts'
 import type { Keyspace } from '../redis/keyspace.ts'
@@ -41,6 +41,8 @@ export function createSchedulerIteration(
   backendOf: BackendFactory,
   gateway: RedisGateway,
 ): ScheduleNext {
+  const json = createStoredJson()
+
   /** Resolves with when the scheduler's job that is not worked yet is due; `undefined`: there is no such scheduler. */
   async function nextOf(scheduler: JobScheduler, id: string): Promise<string | undefined> {
     const backend = backendOf(scheduler.name, scheduler.opts as Parameters<BackendFactory>[1])
@@ -49,8 +51,8 @@ export function createSchedulerIteration(
   }
 
   async function upsert(scheduler: JobScheduler, id: string, fields: string[], key: string): Promise<void> {
-    const [json] = raw2NextJobData([withJsonData(fields)])
-    const { name, data, opts } = Job.fromJSON(scheduler, json as JobJson, key)
+    const [next] = raw2NextJobData([withJsonData(fields, json)])
+    const { name, data, opts } = Job.fromJSON(scheduler, next as JobJson, key)
     const { repeat } = opts as { repeat: RepeatOptions }
     const once = { override: false, producerId: key }
     await gateway.onAdmin(NEXT, () => scheduler.upsertJobScheduler(id, repeat, name, data, opts, once))
@@ -89,6 +91,8 @@ function isRefusal(error: unknown): boolean {
 }
 
 /** Data that are not JSON become a JSON string, as workers get them. */
-function withJsonData(fields: readonly string[]): string[] {
-  return fields.map((value, at) => (at % 2 === 1 && fields[at - 1] === 'data' ? jsonText(value) : value))
+function withJsonData(fields: readonly string[], json: StoredJson): string[] {
+  return fields.map((value, at) =>
+    at % 2 === 1 && fields[at - 1] === 'data' ? json.asJson(Buffer.from(value)).toString() : value,
+  )
 }
