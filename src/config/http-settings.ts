@@ -4,7 +4,7 @@ import { integer } from './setting-types.ts'
 export const httpSettings = {
   BODY_LIMIT: integer(
     'Largest request body, and largest item of a batch, bytes. With an idempotency key, a MiB of JSON that is all keys and numbers ' +
-      'blocks the event loop for tens of ms: lower this where clients are not trusted.',
+      'blocks the event loop for up to some hundreds of ms: lower this where clients are not trusted.',
     1_048_576,
     1_024,
     104_857_600,

@@ -27,8 +27,11 @@ export interface JobRef {
   key: string
 }
 
-/** In UTF-16 units. With all of them percent-encoded, a URL still fits into the 16 KiB that a request may have as headers. */
+/** In UTF-16 units. If they are ASCII, a URL with all of them percent-encoded fits into a request. */
 export const KEY_MAX = 4_096
+
+/** Longest URL of a job: clients and this service take 16 KiB of headers, and there are others. */
+const URL_MAX = 14_000
 
 const queueKeys: ReadonlySet<string> = new Set(QUEUE_KEYS)
 
@@ -48,13 +51,14 @@ export function parseJobId(id: string, defaultQueue: string): JobRef | undefined
 const PLAIN_ID = /^[\w.~:-]+$/
 
 /**
- * The URL of a job, for `Location`: visible ASCII. Every URL of a job that an answer contains is made here. `undefined`: the
- * key is too long for a URL.
+ * The URL of a job, for `Location`: visible ASCII. Every URL of a job that an answer contains is made here. `undefined`: it
+ * would be too long for a request or an answer.
  */
 export function jobUrl({ queue, key }: JobRef): string | undefined {
   if (key.length > KEY_MAX) return undefined
   const id = `${queue}:${key}`
-  return `/jobs/${PLAIN_ID.test(id) ? id : encodeURIComponent(id).replaceAll('%3A', ':')}`
+  const url = `/jobs/${PLAIN_ID.test(id) ? id : encodeURIComponent(id).replaceAll('%3A', ':')}`
+  return url.length > URL_MAX ? undefined : url
 }
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))

@@ -170,8 +170,19 @@ function compareNames(bytes: Buffer, a: number, b: number): number {
   return orderAt(bytes, a + i) - orderAt(bytes, b + i)
 }
 
-/** The code unit of the character at `at`; -1 for the closing quote; for a surrogate pair, the second is a fraction. */
+/** More than there are code units, and -1. */
+const UNITS = 0x10001
+
+/** The code unit at `at`; -1 for the closing quote. After the first half of a surrogate pair, the next unit is a fraction. */
 function orderAt(bytes: Buffer, at: number): number {
+  const unit = unitAt(bytes, at)
+  if ((unit & 0xfc00) !== 0xd800) return unit
+  const next = bytes[at] === BACKSLASH ? unitAt(bytes, at + 6) : secondHalfAt(bytes, at)
+  return unit + (next + 1) / UNITS
+}
+
+/** The first code unit of the character at `at`; -1 for the closing quote. */
+function unitAt(bytes: Buffer, at: number): number {
   const byte = bytes[at]!
   if (byte === QUOTE) return -1
   if (byte === BACKSLASH) {
@@ -183,5 +194,10 @@ function orderAt(bytes: Buffer, at: number): number {
   if (byte < 0xe0) return ((byte & 0x1f) << 6) | (bytes[at + 1]! & 0x3f)
   if (byte < 0xf0) return ((byte & 0x0f) << 12) | ((bytes[at + 1]! & 0x3f) << 6) | (bytes[at + 2]! & 0x3f)
   const high = ((byte & 0x07) << 18) | ((bytes[at + 1]! & 0x3f) << 12) | ((bytes[at + 2]! & 0x3f) << 6)
-  return 0xd800 + ((high | (bytes[at + 3]! & 0x3f)) - 0x10000) / 0x400
+  return 0xd800 + ((high - 0x10000) >> 10)
+}
+
+/** The second code unit of the character of four bytes at `at`. */
+function secondHalfAt(bytes: Buffer, at: number): number {
+  return 0xdc00 | ((bytes[at + 2]! & 0x0f) << 6) | (bytes[at + 3]! & 0x3f)
 }

@@ -161,6 +161,12 @@ t.test('the URL of a job is ASCII, and leads to its id', async (t) => {
     }
   }
   t.equal(jobUrl({ queue: 'q', key: 'x'.repeat(KEY_MAX + 1) }), undefined)
+  t.ok(jobUrl({ queue: 'q', key: '中'.repeat(1_500) }))
+  t.equal(
+    jobUrl({ queue: 'q', key: '中'.repeat(1_600) }),
+    undefined,
+    'a header of more than 14,000 characters',
+  )
 })
 
 t.test('a UUIDv7 has its time, version and variant where RFC 9562 puts them', async (t) => {

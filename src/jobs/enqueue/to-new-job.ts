@@ -6,7 +6,7 @@ import { type ClientKey, createIdempotencyRecords } from './idempotency.ts'
 import { type NewJob, noData, noOptions } from './new-job.ts'
 import type { NewJobBody } from './schemas.ts'
 
-/** With a client key, it takes up to a few tens of ms for a MiB of data. */
+/** With a client key, a MiB of data that is all names out of order or long numbers takes up to some hundreds of ms. */
 export type ToNewJob = (body: NewJobBody, clientKey: ClientKey | undefined) => NewJob
 
 export function createToNewJob(defaultQueue: string, keyspace: Keyspace): ToNewJob {

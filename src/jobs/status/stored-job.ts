@@ -42,7 +42,9 @@ export function resourceFromRecord(
     job.error = { message: fields.failedReason, stacktrace: readStacktrace(job, fields.stacktrace) }
   if (fields.parentKey !== undefined) job.parent = readParent(job, fields.parentKey, jobIdOf)
   job.deduplicationId = fields.deid ?? null
-  if (fields.data !== undefined) job.data = readJson(job, 'data', fields.data, maxBytes)
+  // BullMQ's workers read no data as {}.
+  if (fields.data !== undefined)
+    job.data = fields.data.length === 0 ? NO_DATA : readJson(job, 'data', fields.data, maxBytes)
   if (stored.logs !== undefined) readLogs(job, stored)
   for (const field of stored.tooLong ?? []) noteTooLong(job, field)
   fitWithin(job, maxBytes)
@@ -104,6 +106,7 @@ function parseOptions(stored: string): { attempts?: unknown } | undefined {
 }
 
 const NULL = Buffer.from('null')
+const NO_DATA: JsonText = { json: '{}' }
 const NO_TRACES: JsonText = { json: '[]' }
 
 /** An array of strings; BullMQ writes `null` for none. */

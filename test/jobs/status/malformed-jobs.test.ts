@@ -152,6 +152,13 @@ t.test('a hash with nothing but a timestamp is a job', async (t) => {
   t.match((await get('/jobs?queue=q')).json().jobs, [{ id: 'q:bare' }])
 })
 
+t.test('empty data are {}, as for BullMQ’s workers', async (t) => {
+  const { get, store } = await open(t)
+  await store('empty', { data: '' })
+  const { data, malformed } = (await get('/jobs/q:empty?include=data')).json()
+  t.strictSame({ data, malformed }, { data: {}, malformed: undefined })
+})
+
 t.test('what BullMQ itself writes is never malformed', async (t) => {
   const { app, get, queue } = await open(t)
   const connection = { path: redis.socket, maxRetriesPerRequest: null }
