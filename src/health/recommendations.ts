@@ -192,9 +192,11 @@ function adviseOnSchedulers({ schedulers }: HealthInputs): Advice[] {
         : kind === 'legacy'
           ? 'has ended: it is a repeatable job of BullMQ 5 or older, and BullMQ 6 does not repeat it. Replace it by upsertJobScheduler.'
           : 'has ended: its job was malformed. Create it again with upsertJobScheduler.'
+    // An id may contain line breaks.
+    const id = JSON.stringify(schedulerId.slice(0, MAX_ID)).slice(1, -1)
     return {
       level: 'warn',
-      sentence: `The scheduler ${schedulerId.slice(0, MAX_ID)} of ${queue} ${what}`,
+      sentence: `The scheduler ${id} of ${quoteName(queue)} ${what}`,
       queue,
     }
   })

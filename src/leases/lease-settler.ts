@@ -14,7 +14,7 @@ import type { WorkerCommands } from '../dispatch/worker-commands.ts'
 import { asSluiceError, SluiceError } from '../errors.ts'
 import type { LeaseSealer } from './lease-token.ts'
 
-/** The id of an item's job, and, if nothing was changed, the error. The id is missing if the lease was not or cannot be read. */
+/** The id of an item's job, and, if nothing was changed, the error. The id is missing if the lease was not read. */
 export type ItemResult = { id: string } | { id?: string; error: SluiceError }
 
 export interface NextTake {
@@ -35,8 +35,8 @@ export interface ExtendRequest {
 
 export interface LeaseSettler {
   /**
-   * Settles the items, but those that were refused already, and takes `next`. Resolves with one result per item, in order, and the jobs that were taken. Rejects
-   * with QUEUE_NOT_FOUND if `access` does not include the queue of `next`; nothing is settled then.
+   * Settles the items that are not refused yet, and takes `next`. Resolves with one result per item, in order, and the jobs that
+   * were taken. Rejects with QUEUE_NOT_FOUND if `access` does not include the queue of `next`; nothing is settled then.
    */
   settle(
     items: (SettleRequest | SluiceError)[],

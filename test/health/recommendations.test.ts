@@ -200,6 +200,11 @@ const cases: {
     without: { schedulers: [] },
   },
   {
+    inputs: { schedulers: [{ queue: 'two\nlines. ', schedulerId: 'a\nb', kind: 'malformed' }] },
+    sentence: /^The scheduler a\\nb of "two\\nlines\. " has ended: its job was malformed\./,
+    without: { schedulers: [] },
+  },
+  {
     inputs: { subscriptions: [{ queue: 'emails', reason: 'is paused: answered 410 in 3 ms' }] },
     sentence: /^The subscription of emails is paused: answered 410 in 3 ms\. See GET /,
     without: { subscriptions: [] },

@@ -43,8 +43,8 @@ export interface JobPage {
 
 export interface JobLister {
   /**
-   * A job in the collections of several states is in the pages of each, with the state that BullMQ gives it. Rejects with a SluiceError: INVALID_REQUEST
-   * for an invalid cursor, or the gateway's.
+   * A job in the collections of several states is in the pages of each, with the state that BullMQ gives it. Rejects with a
+   * SluiceError: INVALID_REQUEST for an invalid cursor, or the gateway's.
    */
   page(request: ListRequest): Promise<JobPage>
   /** The page as JSON text. Rejects also with OVERLOADED when too many large reads wait. */
